@@ -1,0 +1,51 @@
+# Two commands, and nothing to do before them:
+#   make demo    train on a simulated stack, denoise it and look at it in napari
+#   make test    all checks and tests
+# They need git, make and Python 3.11 or newer (make test PYTHON=python3.12 takes another one).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Without a screen on Linux, Qt gets a virtual one.
+ifeq ($(shell uname)$(DISPLAY)$(WAYLAND_DISPLAY),Linux)
+SCREEN := xvfb-run --auto-servernum --server-args="-screen 0 1600x1000x24"
+HEADLESS := --headless
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format install clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: install
+	$(SCREEN) $(BIN)/direct-denoiser demo $(HEADLESS) $(ARGS)
+
+test: lint
+	$(SCREEN) $(BIN)/python -m pytest $(ARGS)
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+install: $(STAMP)
+	@sh scripts/system-libs.sh qt $(VENV)
+
+# Again only if what is to be installed has changed. The constraints are the whole set that was tested.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Expected Python 3.11 or newer, found %s at %s: install one and run make PYTHON=python3.12, say" % (sys.version.split()[0], sys.executable))'
+	@sh scripts/system-libs.sh venv $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV); the first time this takes some minutes."
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,test]"
+	@touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,45 @@
+"""Direct unsupervised denoising: learn to denoise from noisy images alone (Salmon & Krull 2023)."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import DenoiseSettings, TrainSettings
+    from .denoiser import Denoiser, load, train
+    from .errors import DenoiserError, ImageError, ModelFileError, SettingError, TrainingError
+    from .noise import GaussianNoise, MixtureNoise, NoiseModel, PoissonGaussianNoise, estimate_noise
+
+_HOMES = {
+    "config": ("DenoiseSettings", "TrainSettings"),
+    "denoiser": ("Denoiser", "load", "train"),
+    "errors": ("DenoiserError", "ImageError", "ModelFileError", "SettingError", "TrainingError"),
+    "noise": ("GaussianNoise", "MixtureNoise", "NoiseModel", "PoissonGaussianNoise", "estimate_noise"),
+}
+
+__all__ = [
+    "DenoiseSettings",
+    "Denoiser",
+    "DenoiserError",
+    "GaussianNoise",
+    "ImageError",
+    "MixtureNoise",
+    "ModelFileError",
+    "NoiseModel",
+    "PoissonGaussianNoise",
+    "SettingError",
+    "TrainSettings",
+    "TrainingError",
+    "estimate_noise",
+    "load",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names when they are first used, so that the package itself loads no torch."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,245 @@
+"""What the docks have in common: a choice of layer, one run at a time, its progress, its end."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtWidgets import (
+    QComboBox,
+    QHBoxLayout,
+    QLabel,
+    QLayout,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from .forms import duration
+from .layers import is_result
+from .workers import Job, Steps, Update
+
+if TYPE_CHECKING:
+    import napari
+    from napari.layers import Layer
+
+_LOG = logging.getLogger(__name__)
+_ERROR_COLOUR = "#e5534b"  # readable on napari's dark and light theme
+
+
+def narrow(choice: QComboBox) -> None:
+    """Let long names be cut rather than widen the dock."""
+    choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    choice.setMinimumContentsLength(12)
+    choice.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+
+class LayerChoice(QComboBox):
+    """The image layers of a viewer. Follows the active layer, unless that is a result of ours."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.setToolTip("The noisy image: a layer of this viewer, every plane of it.")
+        narrow(self)
+        self._viewer = viewer
+        self._layers: list[Layer] = []
+        events = viewer.layers.events
+        self._emitters = [events.inserted, events.removed, events.reordered]
+        for emitter in self._emitters:
+            emitter.connect(self.refresh)
+        viewer.layers.selection.events.active.connect(self._follow_active)
+        self.refresh()
+        self._follow_active()
+
+    @property
+    def layer(self) -> Layer | None:
+        """The chosen layer."""
+        return self._layers[self.currentIndex()] if self._layers else None
+
+    def refresh(self, event: Any = None) -> None:
+        """List the layers anew, newest first as in napari's own list, and keep the choice."""
+        chosen = self.layer
+        self._layers = [layer for layer in reversed(self._viewer.layers) if isinstance(layer, Image)]
+        for layer in self._layers:
+            layer.events.name.connect(self.refresh)  # a second connection of the same is ignored
+        self.blockSignals(True)
+        self.clear()
+        self.addItems([layer.name for layer in self._layers])
+        self.setCurrentIndex(self._layers.index(chosen) if chosen in self._layers else 0)
+        self.blockSignals(False)
+        self.currentIndexChanged.emit(self.currentIndex())
+
+    def release(self) -> None:
+        """Let go of the viewer and its layers."""
+        for emitter in [*self._emitters, *(layer.events.name for layer in self._layers)]:
+            emitter.disconnect(self.refresh)
+        self._viewer.layers.selection.events.active.disconnect(self._follow_active)
+        self._layers = []
+
+    def _follow_active(self, event: Any = None) -> None:
+        active = self._viewer.layers.selection.active
+        if active in self._layers and not is_result(active):
+            self.setCurrentIndex(self._layers.index(active))
+
+
+class RunDock(QWidget):
+    """A dock with one job. A subclass lays out its controls and says what happens when the job ends."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.layer_choice = LayerChoice(viewer)
+        self.progress = QProgressBar()
+        self.progress.setToolTip("How far the run is, and the time left.")
+        self.progress.setMinimumHeight(22)
+        self.progress.setTextVisible(True)
+        self.stop_button = QPushButton("Stop")
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.status.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
+        self.job = Job(self)
+        self.job.updated.connect(self.show_update)
+        self.job.succeeded.connect(self.on_success)
+        self.job.stopped.connect(self.on_stop)
+        self.job.failed.connect(self.on_failure)
+        self.stop_button.clicked.connect(self._stop)
+        self.layer_choice.currentIndexChanged.connect(self.refresh_buttons)
+        self._docked = self._closed = False
+        self._hint = ""
+
+    # What a subclass says.
+    def refresh_buttons(self) -> None:
+        """Enable what can be pressed now."""
+        raise NotImplementedError
+
+    def on_success(self, result: Any) -> None:
+        """Take the result of the job."""
+        raise NotImplementedError
+
+    def on_stop(self) -> None:
+        """Take note that the job was stopped."""
+        self.end("Stopped.")
+
+    def on_failure(self, error: Exception) -> None:
+        """Show an error in the dock and as a notification; the traceback of one of our own goes to the log."""
+        if error.__cause__ is not None:
+            _LOG.error(error, exc_info=error.__cause__)
+        self.end(str(error), error=True)
+        show_error(str(error))
+
+    # What they share.
+    def begin(self, steps: Steps) -> None:
+        """Start a run."""
+        self._watch_window()
+        self.progress.setRange(0, 0)  # busy, until the first update that has a fraction
+        self.say("")
+        self.job.start(steps)
+        self.refresh_buttons()
+
+    def end(self, words: str, *, error: bool = False) -> None:
+        """Show how a run, or an attempt to start one, ended."""
+        self.progress.setRange(0, 1000)
+        self.progress.setValue(0)
+        self.progress.setFormat("")
+        self.say(words, error=error)
+        self.refresh_buttons()
+
+    def hint(self, words: str) -> None:
+        """Say what is missing before a run can start, unless there is news; with no words, take it back."""
+        if self.status.text() in ("", self._hint):
+            self.say(words)
+            self._hint = words
+
+    def say(self, words: str, *, error: bool = False) -> None:
+        """Show one line of text."""
+        self.status.setStyleSheet(f"color: {_ERROR_COLOUR}" if error else "")
+        self.status.setText(words)
+
+    def show_update(self, update: Update) -> None:
+        """Show how far the run is."""
+        if not self.job_is_stopping:
+            self.say(update.words)
+        if update.fraction is None:
+            return
+        left = update.remaining_seconds
+        self.progress.setRange(0, 1000)
+        self.progress.setValue(round(1000 * update.fraction))
+        self.progress.setFormat(f"{update.fraction:.0%}" + ("" if left is None else f" · {duration(left)} left"))
+
+    @property
+    def job_is_stopping(self) -> bool:
+        """Whether Stop was pressed and the run has not ended yet."""
+        return self.job.running and not self.stop_button.isEnabled()
+
+    def progress_row(self) -> QHBoxLayout:
+        """The progress bar with Stop beside it."""
+        row = QHBoxLayout()
+        row.addWidget(self.progress, 1)
+        row.addWidget(self.stop_button)
+        return row
+
+    def close_down(self) -> None:
+        """Stop the run and let go of the viewer: the dock or the viewer is being closed."""
+        self.job.shutdown()
+        self.layer_choice.release()
+
+    def _stop(self) -> None:
+        self.stop_button.setEnabled(False)
+        self.say("Stopping after this step …")
+        self.job.stop()
+
+    def _watch_window(self) -> None:
+        """Be told when the viewer closes. The dock may float: its main window is the last of its parents."""
+        window: QWidget = self
+        while window.parentWidget() is not None:
+            window = window.parentWidget()
+        if window is not self:
+            window.installEventFilter(self)  # keep no reference: the dock would keep the window alive
+
+    def _close_once(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.close_down()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """See the viewer close from a script. A person may still refuse; then napari itself ends its workers."""
+        if event.type() == QEvent.Type.Close and not event.spontaneous():
+            self._close_once()
+        return False
+
+    def changeEvent(self, event: QEvent) -> None:
+        """See the dock close: napari then takes it out of its parent, and nothing else happens to it."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange:
+            if self._docked and self.parent() is None:
+                self._close_once()
+            self._docked = self.parent() is not None
+
+
+def main_button(text: str) -> QPushButton:
+    """Make the button that most people look for."""
+    button = QPushButton(text)
+    button.setMinimumHeight(32)
+    font = button.font()
+    font.setBold(True)
+    button.setFont(font)
+    return button
+
+
+def stacked(*parts: QWidget | QLayout) -> QVBoxLayout:
+    """Put widgets and rows one below the other."""
+    column = QVBoxLayout()
+    column.setContentsMargins(8, 8, 8, 8)
+    column.setSpacing(8)
+    for part in parts:
+        if isinstance(part, QWidget):
+            column.addWidget(part)
+        else:
+            column.addLayout(part)
+    return column

@@ -1,0 +1,183 @@
+"""Forms made from the settings: one control a field, with the field's description as its tooltip."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Sequence
+from typing import Any, Literal, Union, get_args, get_origin
+
+from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSpinBox, LineEdit, SpinBox
+from magicgui.widgets.bases import ValueWidget
+from pydantic.fields import FieldInfo
+from qtpy.QtWidgets import QFormLayout
+
+from ..config import Config, TrainSettings
+from ..errors import SettingError
+
+_LABELS = {"loss": "Direct loss", "structured": "Structured noise", "max_minutes": "Minutes", "max_steps": "Steps"}
+_CHOICES = {
+    "l2": "L2: learn the mean",
+    "l1": "L1: learn the median",
+    "quick": "Quick: minutes on a CPU",
+    "balanced": "Balanced: for a GPU",
+    "paper": "Paper: a day on a GPU",
+}
+_NO_LIMIT = "as the preset"
+_NOISE_KINDS = [
+    ("Estimate from the image", "auto"),
+    ("Poisson-Gaussian (camera)", "poisson"),
+    ("Gaussian", "gaussian"),
+    ("Calibration file (.npz)", "file"),
+]
+_NOISE_FIELDS = {"poisson": ("gain", "offset", "read_noise"), "gaussian": ("sigma",), "file": ("noise_file",)}
+
+
+def control(settings: type[Config], name: str, choices: list[str] | None = None) -> ValueWidget:
+    """Make the control of one field: its default, its limits, and its description as the tooltip.
+
+    An optional number is a spin box whose lowest value, 0, means "not given".
+    """
+    field = settings.model_fields[name]
+    kind, optional = _plain_type(field.annotation)
+    common = {
+        "name": name,
+        "label": _LABELS.get(name, name.replace("_", " ").capitalize()),
+        "tooltip": field.description,
+        "value": field.default,
+    }
+    if get_origin(kind) is Literal:
+        values = choices or list(get_args(kind))
+        common["value"] = field.default if field.default in values else values[0]
+        return ComboBox(choices=[(_CHOICES.get(value, value.capitalize()), value) for value in values], **common)
+    if kind is bool:
+        return CheckBox(text="", **common)
+    if kind is str:
+        return LineEdit(**common)
+    spin_box = FloatSpinBox if kind is float else SpinBox
+    common["value"] = field.default or 0
+    widget = spin_box(min=_lowest(field, optional), max=_highest(field), **common)
+    if optional:
+        widget.native.setSpecialValueText(_NO_LIMIT)
+    return widget
+
+
+class Form(QFormLayout):
+    """Controls in labelled rows, each found again by its name."""
+
+    def __init__(self, controls: Sequence[ValueWidget]) -> None:
+        super().__init__()
+        self.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self.controls = {control.name: control for control in controls}
+        for control in controls:
+            self.addRow(control.label, control.native)
+            self.labelForField(control.native).setToolTip(control.tooltip)
+
+    def __getitem__(self, name: str) -> ValueWidget:
+        return self.controls[name]
+
+    def values(self) -> dict[str, Any]:
+        """Read all controls, with ``None`` where an optional number is not given."""
+        return {name: None if _is_not_given(control) else control.value for name, control in self.controls.items()}
+
+    def set_enabled(self, enabled: bool) -> None:
+        """Let a person change the controls, or not."""
+        for control in self.controls.values():
+            control.enabled = enabled
+
+
+class TrainForm(Form):
+    """What a person chooses before training."""
+
+    def __init__(self) -> None:
+        preset, loss, structured, minutes = (
+            control(TrainSettings, name) for name in ("preset", "loss", "structured", "max_minutes")
+        )
+        super().__init__([preset, *_noise_controls(), loss, structured, minutes])
+        self["noise"].changed.connect(self._show_noise_rows)
+        self._show_noise_rows()
+
+    def values(self) -> dict[str, Any]:
+        """Read all controls as keywords of `TrainSettings`."""
+        found = super().values()
+        numbers = {name: found.pop(name) for names in _NOISE_FIELDS.values() for name in names}
+        return {**found, "noise": noise_text(found["noise"], **numbers)}
+
+    def _show_noise_rows(self) -> None:
+        for kind, names in _NOISE_FIELDS.items():
+            for name in names:
+                self.setRowVisible(self[name].native, kind == self["noise"].value)
+
+
+def noise_text(kind: str, *, gain: float, offset: float, read_noise: float, sigma: float, noise_file: Any) -> str:
+    """Write the noise model as `TrainSettings.noise` and the command line take it.
+
+    Raises
+    ------
+    SettingError
+        If the noise model is to come from a file and none is chosen.
+    """
+    if kind == "file" and noise_file is None:
+        raise SettingError("Expected a noise model file, found none: choose one, or estimate the noise from the image")
+    return {
+        "auto": "auto",
+        "poisson": f"poisson:{gain:g},{offset:g},{read_noise:g}",
+        "gaussian": f"gaussian:{sigma:g}",
+        "file": str(noise_file),
+    }[kind]
+
+
+def duration(seconds: float) -> str:
+    """Say a duration as a person does: ``8 s``, ``2 min 10 s``, ``1 h 05 min``."""
+    whole = max(round(seconds), 0)
+    minutes, hours = whole // 60, whole // 3600
+    if hours:
+        return f"{hours} h {minutes % 60:02d} min"
+    return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
+
+
+def _noise_controls() -> list[ValueWidget]:
+    number = {"min": 0.0, "max": 1e6, "step": 1.0}
+    file = FileEdit(
+        name="noise_file",
+        label="Noise model file",
+        filter="*.npz",
+        nullable=True,
+        tooltip="A noise model fitted to calibration images, as the published code writes it (.npz).",
+    )
+    for part in file:
+        part.tooltip = file.tooltip
+    return [
+        ComboBox(
+            name="noise",
+            label="Noise model",
+            choices=_NOISE_KINDS,
+            tooltip=TrainSettings.model_fields["noise"].description,
+        ),
+        FloatSpinBox(name="gain", value=1.0, tooltip="Camera counts for one photo-electron.", **number),
+        FloatSpinBox(name="offset", value=100.0, tooltip="Camera counts in the dark.", **{**number, "min": -1e6}),
+        FloatSpinBox(
+            name="read_noise", label="Read noise", value=3.0, tooltip="Deviation in the dark, in counts.", **number
+        ),
+        FloatSpinBox(name="sigma", value=10.0, tooltip="Deviation of the noise, in camera counts.", **number),
+        file,
+    ]
+
+
+def _plain_type(annotation: Any) -> tuple[Any, bool]:
+    """Take ``| None`` off a type, and say whether it was there."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next(part for part in get_args(annotation) if part is not types.NoneType), True
+    return annotation, False
+
+
+def _lowest(field: FieldInfo, optional: bool) -> int:
+    return 0 if optional else next((limit.ge for limit in field.metadata if hasattr(limit, "ge")), 0)
+
+
+def _highest(field: FieldInfo) -> int:
+    return next((limit.lt - 1 for limit in field.metadata if hasattr(limit, "lt")), 10_000_000)
+
+
+def _is_not_given(control: ValueWidget) -> bool:
+    number = isinstance(control, FloatSpinBox | SpinBox)
+    return number and control.value == 0 and bool(control.native.specialValueText())

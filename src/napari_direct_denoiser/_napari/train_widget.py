@@ -1,0 +1,172 @@
+"""The Train dock."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.theme import get_theme
+from pydantic import ValidationError
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
+from superqt import QCollapsible
+
+from ..config import TrainSettings
+from ..errors import DenoiserError, SettingError
+from . import workers
+from .dock import RunDock, main_button, stacked
+from .forms import Form, TrainForm, control, duration
+from .layers import Source, read_layer
+from .loss_plot import LossPlot
+from .session import MODELS, NamedModel
+from .workers import Update
+
+if TYPE_CHECKING:
+    import napari
+
+    from ..denoiser import Denoiser
+
+_SECONDS_BETWEEN_DRAWINGS = 0.5
+
+
+class TrainWidget(RunDock):
+    """Train HDN and its Direct Denoiser on a layer, watch the losses, save the model."""
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.form = TrainForm()
+        self.advanced = Form([control(TrainSettings, name) for name in ("max_steps", "seed", "device")])
+        self.train_button = main_button("Train")
+        self.train_button.setToolTip("Train a model on every plane of the chosen layer. No clean image is needed.")
+        self.stop_button.setToolTip("End training after this step and keep the model as it is.")
+        self.save_button = QPushButton("Save model …")
+        self.save_button.setToolTip("Write the newest model to one file, for other sessions and the command line.")
+        self.plot = LossPlot()
+        self.model: NamedModel | None = None
+        self._source: Source | None = None
+        self._settings = TrainSettings()
+        self._newest: Update | None = None
+        self._drawn = 0.0
+        self._lay_out()
+        self.train_button.clicked.connect(self.train)
+        self.save_button.clicked.connect(self.save)
+        self.viewer.events.theme.connect(self._recolour)
+        self._recolour()
+        self.refresh_buttons()
+
+    def _lay_out(self) -> None:
+        self.form.insertRow(0, "Image layer", self.layer_choice)
+        inner = QWidget()
+        inner.setLayout(self.advanced)
+        advanced = QCollapsible("More settings")
+        advanced.toggleButton().setToolTip("Settings that are seldom needed.")
+        advanced.addWidget(inner)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.train_button, 1)
+        buttons.addWidget(self.save_button)
+        column = stacked(self.form, advanced, buttons, self.progress_row(), self.status, self.plot)
+        column.setStretchFactor(self.plot, 1)
+        self.setLayout(column)
+
+    def settings(self) -> TrainSettings:
+        """The settings as they stand in the dock.
+
+        Raises
+        ------
+        SettingError
+            If they do not make sense.
+        """
+        try:
+            return TrainSettings(**self.form.values(), **self.advanced.values())
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise SettingError(f"{first['loc'][0]}: {first['msg']}, found {first['input']!r}: change it") from error
+
+    def train(self) -> None:
+        """Start training on the chosen layer."""
+        try:
+            self._settings = self.settings()
+            self._source = read_layer(self.layer_choice.layer)
+        except DenoiserError as error:
+            self.on_failure(error)
+            return
+        self._newest = None
+        self.plot.reset()
+        self.begin(workers.training(self._source.data, self._settings, self._source.axes))
+
+    def save(self) -> None:
+        """Ask where to, and write the newest model."""
+        assert self.model is not None
+        suggested = "".join(c if c.isalnum() else "_" for c in self.model.name) + ".safetensors"
+        path, _ = QFileDialog.getSaveFileName(self, "Save model", suggested, "Model (*.safetensors)")
+        if not path:
+            return
+        try:
+            self.model.denoiser.save(Path(path).with_suffix(".safetensors"))
+        except DenoiserError as error:
+            self.on_failure(error)
+        else:
+            self.say(f"Saved {self.model.name} to {path}")
+
+    def refresh_buttons(self) -> None:
+        """Enable what can be pressed now."""
+        running = self.job.running
+        ready = self.layer_choice.layer is not None
+        self.train_button.setEnabled(ready and not running)
+        self.stop_button.setEnabled(running)
+        self.save_button.setEnabled(self.model is not None and not running)
+        self.form.set_enabled(not running)
+        self.advanced.set_enabled(not running)
+        self.layer_choice.setEnabled(not running)
+        self.hint("" if ready else "Open an image to train on, or File > Open Sample > Direct Denoiser.")
+
+    def show_update(self, update: Update) -> None:
+        """Show how far training is, and plot its losses."""
+        super().show_update(update)
+        self._newest = update
+        if update.record is None:
+            return
+        self.plot.add(update.record)
+        if time.monotonic() - self._drawn > _SECONDS_BETWEEN_DRAWINGS:
+            self._drawn = time.monotonic()
+            self.plot.draw()
+
+    def on_success(self, denoiser: Denoiser) -> None:
+        """Take the model that was trained to its end."""
+        record = self._newest.record if self._newest else None
+        why = record.stopped if record else None
+        self._take(denoiser, f"Ended early: {why}." if why and why != "finished" else "Done.")
+
+    def on_stop(self) -> None:
+        """Take the model as it was when training was stopped."""
+        if self._trained:
+            self._take(self._newest.denoiser, "Stopped.")
+        else:
+            self.end("Stopped before the first step: there is no model yet.")
+
+    def on_failure(self, error: Exception) -> None:
+        """Show the error, and keep the model if there is one: it holds the last good weights."""
+        if self.job.running is False and self._trained:
+            self._take(self._newest.denoiser, "")
+        super().on_failure(error)
+
+    @property
+    def _trained(self) -> bool:
+        return self._newest is not None and self._newest.record is not None
+
+    def _take(self, denoiser: Denoiser, words: str) -> None:
+        """Put a model into the list of this session."""
+        record = self._newest.record
+        self.plot.draw()
+        self.model = MODELS.add(f"{self._source.name}, {self._settings.preset}, {self._settings.loss}", denoiser)
+        self._newest = None
+        facts = f" {record.step} steps in {duration(record.elapsed_seconds)}." if record else ""
+        self.end(f"{words}{facts} The Denoise dock has the model as “{self.model.name}”.")
+
+    def _recolour(self, event: Any = None) -> None:
+        self.plot.recolour(get_theme(self.viewer.theme).text.as_hex())
+
+    def close_down(self) -> None:
+        """Stop training and let go of the viewer."""
+        super().close_down()
+        self.viewer.events.theme.disconnect(self._recolour)

@@ -1,0 +1,152 @@
+"""HDN, the Direct Denoiser, the noise model and the normalisation, as one model in image units.
+
+This is the only place that knows how pixels are normalised. One training step of the two networks
+is `hdn_loss` followed by `direct_loss` (Salmon & Krull 2023, section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .config import Config, Device, ModelConfig
+from .device import Compute, resolve
+from .networks import LadderVAE, UNet
+from .networks.ladder_vae import free_bits
+from .noise import NoiseModel
+
+_SCALING_PLANES = 64  # planes sampled for mean and deviation
+
+
+class Scaling(Config):
+    """Mean and deviation of the training images, and of their variance-stabilised copy."""
+
+    mean: float
+    """Counts."""
+    deviation: float
+    """Counts."""
+    stabilised_mean: float
+    """Deviations of the noise."""
+    stabilised_deviation: float
+    """Deviations of the noise."""
+
+    @classmethod
+    def of(cls, stacks: Sequence[NDArray[np.generic]], noise: NoiseModel) -> Scaling:
+        """Measure (planes, Y, X) stacks; at most 64 planes of them are looked at."""
+        planes = [(stack, i) for stack in stacks for i in range(len(stack))]
+        chosen = np.unique(np.linspace(0, len(planes) - 1, min(len(planes), _SCALING_PLANES)).astype(int))
+        pixels = torch.cat([_tensor(stack[i]).flatten() for stack, i in (planes[j] for j in chosen)])
+        stabilised = noise.stabilise(pixels)
+        return cls(
+            mean=float(pixels.mean()),
+            deviation=float(pixels.std()),
+            stabilised_mean=float(stabilised.mean()),
+            stabilised_deviation=float(stabilised.std().clamp_min(1e-6)),
+        )
+
+
+@dataclass(frozen=True)
+class HDNLoss:
+    """Loss of HDN and its parts, nats per pixel, and the clean image that was drawn for it."""
+
+    loss: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+    """KL of every level, (levels,), before free bits."""
+    sample: Tensor
+    """(B, 1, H, W), normalised, without gradient: the Direct Denoiser's target."""
+
+
+class CoModel(nn.Module):
+    """The two networks on one device. Planes come and go as float32 (B, 1, H, W) in image units."""
+
+    def __init__(self, config: ModelConfig, noise: NoiseModel, scaling: Scaling) -> None:
+        super().__init__()
+        self.config = config
+        self.scaling = scaling
+        channels = 2 if config.stabilised_input else 1
+        self.hdn = LadderVAE(config.hdn, channels)
+        self.unet = UNet(config.direct, channels)
+        self.noise = noise
+        self.compute = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.compute.device
+
+    @property
+    def multiple(self) -> int:
+        """Sides of planes must be divisible by this."""
+        return max(self.hdn.multiple, self.unet.multiple)
+
+    @property
+    def halo(self) -> int:
+        """Pixels of context on each side after which a tile's inside no longer depends on its edge."""
+        return 2 * self.multiple
+
+    @property
+    def value_range(self) -> float:
+        """Spread of the training data, counts: a scale for tolerances."""
+        return 6 * self.scaling.deviation
+
+    def on(self, device: Device) -> CoModel:
+        """Move to a device of that name, at the precision that it gains by."""
+        self.compute = resolve(device)
+        self.to(device=self.compute.device, memory_format=self.compute.memory_format)
+        return self
+
+    def hdn_loss(self, noisy: Tensor) -> HDNLoss:
+        """Draw a clean image for each patch and measure it (eq. 3): reconstruction + KL, per pixel."""
+        with self.compute.autocast():
+            decoded = self.hdn(self._inputs(noisy))
+        signal = decoded.signal.float()
+        reconstruction = -self.noise.log_prob(noisy, self._counts(signal)).mean()
+        pixels = noisy.shape[-1] * noisy.shape[-2]
+        kl = free_bits(decoded.kl, self.config.hdn.free_bits) / pixels
+        return HDNLoss(reconstruction + kl, reconstruction.detach(), decoded.kl.detach().mean(1) / pixels, signal.detach())
+
+    def direct_loss(self, noisy: Tensor, sample: Tensor) -> Tensor:
+        """L2 or L1 distance of the direct prediction to a drawn clean image (eq. 7), normalised units."""
+        with self.compute.autocast():
+            predicted = self.unet(self._inputs(noisy)).float()
+        error = predicted - sample
+        return error.abs().mean() if self.config.loss == "l1" else error.square().mean()
+
+    def direct(self, noisy: Tensor) -> Tensor:
+        """Denoise (B, 1, H, W) in one pass."""
+        with self.compute.autocast():
+            predicted = self.unet(self._inputs(noisy))
+        return self._counts(predicted.float())
+
+    def encode(self, noisy: Tensor) -> list[Tensor]:
+        """Bottom-up pass of HDN over (1, 1, H, W): what `sample` needs, once a tile."""
+        with self.compute.autocast():
+            return self.hdn.encode(self._inputs(noisy))
+
+    def sample(self, encoding: Sequence[Tensor], n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw ``n`` clean images (n, 1, H, W) for the plane that was encoded."""
+        with self.compute.autocast():
+            decoded = self.hdn.decode(encoding, n, generator)
+        return self._counts(decoded.signal.float())
+
+    def _inputs(self, noisy: Tensor) -> Tensor:
+        """Normalised (B, 1 or 2, H, W)."""
+        scaling = self.scaling
+        inputs = (noisy - scaling.mean) / scaling.deviation
+        if self.config.stabilised_input:
+            stabilised = (self.noise.stabilise(noisy) - scaling.stabilised_mean) / scaling.stabilised_deviation
+            inputs = torch.cat([inputs, stabilised], dim=1)
+        return inputs.contiguous(memory_format=self.compute.memory_format)
+
+    def _counts(self, normalised: Tensor) -> Tensor:
+        return normalised * self.scaling.deviation + self.scaling.mean
+
+
+def _tensor(plane: NDArray[np.generic]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))

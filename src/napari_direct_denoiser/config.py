@@ -1,0 +1,202 @@
+"""Every default, once: the networks and schedules of the presets, and what a person may choose.
+
+The docstring under a field is also its tooltip in napari and its ``--help`` text.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PresetName = Literal["quick", "balanced", "paper"]
+Loss = Literal["l2", "l1"]
+Method = Literal["direct", "mean", "median", "sample"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+class Config(BaseModel):
+    """Base of all settings: immutable, described by attribute docstrings, strict about names."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class TrainSettings(Config):
+    """What a person chooses before training."""
+
+    preset: PresetName = "quick"
+    """Size of the networks and length of training: quick (minutes on a CPU), balanced (a GPU) or paper."""
+    noise: str = "auto"
+    """Noise model: auto, FILE.npz, gaussian:SIGMA or poisson:GAIN,OFFSET,READ (camera counts)."""
+    loss: Loss = "l2"
+    """What the Direct Denoiser learns: l2 the mean, l1 the median of the denoising distribution."""
+    structured: bool = False
+    """Remove noise that is correlated between neighbouring pixels, such as stripes (HDN 3-6)."""
+    max_minutes: float | None = Field(default=None, gt=0)
+    """Stop training after this many minutes; the preset's own limit if not given."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """Stop training after this many steps; the preset's own limit if not given."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of everything random: same seed, data and number of steps, same model."""
+    device: Device = "auto"
+    """Where to compute: auto takes the fastest device that is there."""
+
+
+class DenoiseSettings(Config):
+    """What a person chooses before denoising."""
+
+    method: Method = "direct"
+    """direct (one pass), or mean, median or single samples of the denoising distribution of HDN."""
+    samples: int = Field(default=50, ge=1)
+    """Number of samples drawn from HDN for mean, median and sample."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of the samples: the same seed draws the same samples."""
+
+
+class HDNConfig(Config):
+    """Shape of the ladder VAE (HDN)."""
+
+    filters: tuple[int, ...]
+    """Channels of each level, finest first; the finest level has half the sides of the image."""
+    latent_channels: int
+    """Channels of the latent variable of each level."""
+    blocks: int
+    """Residual blocks of each level, in each direction."""
+    space_to_depth: Literal[1, 2]
+    """2 folds 2x2 pixels into channels before the first convolution, 1 begins at full resolution."""
+    gated: bool
+    """The published blocks (batch norm, ELU, dropout, gate) and merges; otherwise plain ones."""
+    dropout: float = 0.0
+    """Part of the channels that gated blocks drop in training."""
+    free_bits: float = 0.0
+    """KL of a level, in nats a patch, below which it costs nothing more."""
+    structured: bool = False
+    """HDN 3-6: the two finest levels do not see the image."""
+
+
+class UNetConfig(Config):
+    """Shape of the UNet (Direct Denoiser)."""
+
+    filters: tuple[int, ...]
+    """Channels of each level, finest first."""
+    blocks: int
+    """Residual blocks of each level, in each direction."""
+    space_to_depth: Literal[1, 2]
+    """2 folds 2x2 pixels into channels before the first convolution, 1 begins at full resolution."""
+    published: bool
+    """The published blocks: shared convolutions, reflect padding, concatenated skips."""
+
+
+class ModelConfig(Config):
+    """Both networks and what they see and learn."""
+
+    hdn: HDNConfig
+    direct: UNetConfig
+    loss: Loss = "l2"
+    """What the Direct Denoiser learns: l2 the mean, l1 the median."""
+    stabilised_input: bool
+    """Show the networks a variance-stabilised copy of the image beside the image itself."""
+
+
+class ScheduleConfig(Config):
+    """How a model is trained."""
+
+    patch: int = 64
+    """Side of the training patches, pixels."""
+    batch: int
+    """Patches a step."""
+    virtual_batch: int
+    """Patches that pass the networks at a time; gradients are summed over a step."""
+    hdn_rate: float
+    """Learning rate of HDN (Adamax)."""
+    direct_rate: float
+    """Learning rate of the Direct Denoiser (Adamax)."""
+    anneal: Literal["budget", "plateau"]
+    """budget: cosine over the time or steps given. plateau: halved after `patience` bad validations."""
+    averaging: float
+    """Decay a step of the running average of the weights that is kept as the model; 0 keeps the last."""
+    direct_only: float = 0.0
+    """Last part of the budget in which only the Direct Denoiser learns."""
+    max_minutes: float | None
+    """Limit if a person gives none."""
+    max_steps: int | None
+    """Limit if a person gives none."""
+    validate_every: int
+    """Steps between validations (an epoch)."""
+    patience: int
+    """Validations without a better result after which the rates are halved (plateau)."""
+    stop_after: int
+    """Validations without a better result after which training stops."""
+
+
+class Preset(Config):
+    """Networks and schedule that belong together."""
+
+    model: ModelConfig
+    schedule: ScheduleConfig
+
+
+_QUICK_MODEL = ModelConfig(
+    hdn=HDNConfig(filters=(32, 64, 64, 64), latent_channels=16, blocks=1, space_to_depth=2, gated=False),
+    direct=UNetConfig(filters=(32, 64, 64, 64), blocks=1, space_to_depth=2, published=False),
+    stabilised_input=True,
+)
+
+_QUICK_SCHEDULE = ScheduleConfig(
+    batch=8,
+    virtual_batch=8,
+    hdn_rate=5e-3,
+    direct_rate=3e-3,
+    anneal="budget",
+    averaging=0.99,
+    direct_only=0.08,
+    max_minutes=5,
+    max_steps=None,
+    validate_every=100,
+    patience=10,
+    stop_after=30,
+)
+
+PRESETS: dict[PresetName, Preset] = {
+    "quick": Preset(model=_QUICK_MODEL, schedule=_QUICK_SCHEDULE),
+    "balanced": Preset(
+        model=ModelConfig(
+            hdn=HDNConfig(filters=(64, 64, 96, 96, 96), latent_channels=32, blocks=2, space_to_depth=2, gated=False),
+            direct=UNetConfig(filters=(64, 96, 128, 128), blocks=2, space_to_depth=2, published=False),
+            stabilised_input=True,
+        ),
+        schedule=_QUICK_SCHEDULE.model_copy(
+            update={"batch": 16, "virtual_batch": 16, "hdn_rate": 3e-3, "direct_rate": 2e-3, "max_minutes": 30}
+        ),
+    ),
+    "paper": Preset(
+        model=ModelConfig(
+            hdn=HDNConfig(
+                filters=(64,) * 6,
+                latent_channels=32,
+                blocks=5,
+                space_to_depth=1,
+                gated=True,
+                dropout=0.2,
+                free_bits=1.0,
+            ),
+            direct=UNetConfig(filters=(32, 64, 128, 256, 512), blocks=1, space_to_depth=1, published=True),
+            stabilised_input=False,
+        ),
+        schedule=ScheduleConfig(
+            batch=64,
+            virtual_batch=8,
+            hdn_rate=3e-4,
+            direct_rate=3e-4,
+            anneal="plateau",
+            averaging=0.0,
+            max_minutes=None,
+            max_steps=200_000,
+            validate_every=400,
+            patience=10,
+            stop_after=30,
+        ),
+    ),
+}

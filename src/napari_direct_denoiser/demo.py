@@ -1,0 +1,156 @@
+"""The main job on a simulated stack with known truth: train, denoise both ways, compare. All of it without napari."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import TrainSettings
+from .errors import SettingError
+from .files import replacing
+from .io import write_image
+from .metrics import evaluate
+from .synthetic import SyntheticStack, simulate
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .prediction import PredictionProgress
+    from .training import TrainingProgress
+
+SAMPLES = 50
+"""Samples of HDN in the mean that the direct pass is compared with."""
+SETTINGS = TrainSettings(preset="quick", max_minutes=4)
+IMAGES = {"noisy": "noisy", "hdn_mean": f"HDN mean (N={SAMPLES})", "direct": "direct"}
+"""What each file shows, from left to right."""
+MODEL, TABLE, PICTURE = "model.safetensors", "demo.csv", "demo.png"
+
+Report = Callable[[str, "TrainingProgress | PredictionProgress"], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the demo's table."""
+
+    method: str
+    psnr: float
+    """dB, mean over planes, each against the range of its own truth."""
+    seconds: float | None
+    """Time it took to denoise the stack; None for the noisy stack itself."""
+
+
+@dataclass(frozen=True, eq=False)
+class DemoResult:
+    """What the demo made: images (T, Y, X) by what they show, from left to right, and how they compare."""
+
+    images: dict[str, NDArray[np.floating[Any]]]
+    rows: list[Row]
+
+
+def check_folder(folder: str | Path) -> None:
+    """Raise `SettingError` if the demo cannot write into `folder`, which may be yet to make."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise SettingError(f"Expected a folder for the output, found the file {folder}: choose another name")
+    if not folder.exists() and not folder.parent.is_dir():
+        raise SettingError(f"Expected an existing folder to make {folder.name} in, found no {folder.parent}: create it")
+    if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
+        raise SettingError(f"Expected a folder that can be written to, found {folder}: choose another for the output")
+
+
+def run_demo(
+    folder: str | Path,
+    report: Report,
+    *,
+    stack: SyntheticStack | None = None,
+    settings: TrainSettings = SETTINGS,
+) -> DemoResult:
+    """Train on a simulated stack, denoise it and write everything to `folder`.
+
+    Parameters
+    ----------
+    folder
+        Where ``model.safetensors``, three TIFFs and ``demo.csv`` go; made if need be.
+    report
+        Called with what is being done and how far it is.
+    stack
+        The simulated stack; eight planes of 256 x 256 pixels if not given.
+    settings
+        How to train.
+
+    Raises
+    ------
+    DenoiserError
+        If the folder cannot be written to, or training fails.
+    """
+    from .denoiser import Denoiser
+    from .prediction import Output, run
+
+    folder = Path(folder)
+    check_folder(folder)
+    stack = stack or simulate()
+    denoiser = Denoiser.for_images([stack.noisy], settings)
+    folder.mkdir(exist_ok=True)
+    for progress in denoiser.train_steps():
+        report("training", progress)
+    denoiser.save(folder / MODEL)
+
+    images: dict[str, NDArray[Any]] = {"noisy": stack.noisy}
+    rows = [Row("noisy", evaluate(stack.noisy, stack.truth).psnr, None)]
+    outputs: dict[str, Output] = {"hdn_mean": "mean", "direct": "direct"}
+    for name, output in outputs.items():
+        steps = denoiser.denoise_steps(stack.noisy, [output], samples=SAMPLES, seed=settings.seed)
+        began = time.perf_counter()
+        images[name] = run(steps, partial(report, IMAGES[name]))[output]
+        seconds = time.perf_counter() - began
+        rows.append(Row(IMAGES[name], evaluate(images[name], stack.truth).psnr, seconds))
+    for name, image in images.items():
+        write_image(folder / f"{name}.tif", image)
+    _write_table(folder / TABLE, rows)
+    return DemoResult({IMAGES[name]: image for name, image in images.items()}, rows)
+
+
+def take_picture(folder: str | Path) -> str | None:
+    """Open the images in `folder` in napari, in a process of its own, and write a PNG of the window there.
+
+    Returns
+    -------
+    str or None
+        Why there is no picture, if there is none.
+    """
+    if not has_screen():
+        return "there is no screen; run it under xvfb-run"
+    if find_spec("napari") is None:
+        return "napari is not installed; pip install 'napari-direct-denoiser[all]' brings it"
+    command = [sys.executable, "-m", f"{__package__}._napari.demo_view", str(folder)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return None
+    words = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit status {done.returncode}"]
+    return f"the napari window could not be opened ({words[-1].strip()})"
+
+
+def has_screen() -> bool:
+    """Whether a window can be shown; only on Linux may there be no screen to show it on."""
+    return sys.platform != "linux" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def _write_table(path: Path, rows: list[Row]) -> None:
+    text = StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["method", "psnr_db", "seconds"])
+    for row in rows:
+        table.writerow([row.method, f"{row.psnr:.2f}", "" if row.seconds is None else f"{row.seconds:.3f}"])
+    with replacing(path) as draft:
+        draft.write_text(text.getvalue(), encoding="utf-8")

@@ -1,0 +1,83 @@
+"""Building blocks of both networks. All keep the sides of their input unless their name says otherwise."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv3(c_in: int, c_out: int, *, stride: int = 1, padding_mode: str = "zeros") -> nn.Conv2d:
+    """A 3x3 convolution; with ``stride`` 2 it halves the sides."""
+    return nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, padding_mode=padding_mode)
+
+
+class GatedBlock(nn.Module):
+    """Residual block of HDN: twice (batch norm, ELU, 3x3 conv, dropout), then a 1x1 gate."""
+
+    def __init__(self, channels: int, *, dropout: float, gated: bool = True) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(2):
+            layers += [nn.BatchNorm2d(channels), nn.ELU(), conv3(channels, channels), nn.Dropout2d(dropout)]
+        self.body = nn.Sequential(*layers)
+        self.gate = nn.Conv2d(channels, 2 * channels, 1) if gated else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        if self.gate is not None:
+            value, gate = self.gate(y).chunk(2, dim=1)
+            y = F.elu(value) * gate.sigmoid()
+        return x + y
+
+
+class PlainBlock(nn.Module):
+    """Residual block without normalisation: twice (ReLU, 3x3 conv). It starts as the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = conv3(channels, channels)
+        self.second = conv3(channels, channels)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.first(F.relu(x))))
+
+
+class SharedConvBlock(nn.Module):
+    """Residual block of the published UNet: one 3x3 conv and ReLU, applied ``times`` with the same weights."""
+
+    def __init__(self, channels: int, times: int = 2) -> None:
+        super().__init__()
+        self.conv = conv3(channels, channels, padding_mode="reflect")
+        self.times = times
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for _ in range(self.times):
+            y = F.relu(self.conv(y))
+        return x + y
+
+
+class Upsample(nn.Module):
+    """Double the sides by nearest neighbours, after a 1x1 convolution to ``c_out`` channels."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, c_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(self.conv(x), scale_factor=2, mode="nearest")
+
+
+class Merge(nn.Module):
+    """Join two tensors of ``channels`` each to one: concatenation, 1x1 conv, then an optional block."""
+
+    def __init__(self, channels: int, block: nn.Module | None = None) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2 * channels, channels, 1)
+        self.block = block if block is not None else nn.Identity()
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.block(self.conv(torch.cat([x, y], dim=1)))  # type: ignore[no-any-return]

@@ -1,0 +1,225 @@
+"""Prediction by a stand-in whose results are known: tiles leave no trace, statistics are those of the samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from napari_direct_denoiser import prediction
+from napari_direct_denoiser.errors import DenoiserError, SettingError
+from napari_direct_denoiser.prediction import PredictionProgress, predict_steps, run
+
+DEVIATION = 3.0
+
+
+class StandIn(nn.Module):
+    """A network that reaches 6 pixels far on a grid of 4, and a denoising distribution `noisy + 1 +- 3`.
+
+    All numbers of the direct pass are whole and small, so that float32 is exact and tiles can be compared bit by bit.
+    """
+
+    multiple, halo, min_side = 4, 8, 8
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine = nn.Conv2d(1, 2, 5, padding=2)
+        self.coarse = nn.Conv2d(8, 4, 3, padding=1)
+        for parameter in self.parameters():
+            parameter.data = torch.randint(-3, 4, parameter.shape, generator=torch.Generator().manual_seed(1)).float()
+        self.encoded = 0
+        self.batches: list[int] = []
+
+    def direct(self, noisy: Tensor) -> Tensor:
+        assert not self.training
+        assert torch.is_inference_mode_enabled()
+        assert noisy.dtype == torch.float32
+        assert noisy.shape[-1] % 4 == 0
+        assert noisy.shape[-2] % 4 == 0
+        blocks = nn.functional.pixel_unshuffle(self.fine(noisy), 2)  # depends on where the grid lies
+        return nn.functional.pixel_shuffle(self.coarse(blocks), 2)
+
+    def encode(self, noisy: Tensor) -> Tensor:
+        assert not self.training
+        assert torch.is_inference_mode_enabled()
+        self.encoded += 1
+        return noisy
+
+    def sample(self, encoding: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+        self.batches.append(n)
+        return encoding + 1 + DEVIATION * torch.randn((n, 1, *encoding.shape[2:]), generator=generator)
+
+
+@pytest.fixture
+def model() -> StandIn:
+    return StandIn()
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction, "DIRECT_TILE", 24)
+    monkeypatch.setattr(prediction, "WHOLE_PIXELS", 40 * 40)
+    monkeypatch.setattr(prediction, "BATCH_PIXELS", 3 * 40 * 40)
+    monkeypatch.setattr(prediction, "YIELD_SECONDS", 0.0)
+
+
+def noise(*shape: int) -> np.ndarray[Any, np.dtype[np.uint16]]:
+    return np.random.default_rng(0).integers(0, 50, shape).astype(np.uint16)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (3, 90), (24, 24), (53, 71), (101, 64)])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float64, ">i2"])
+def test_direct_in_tiles_equals_whole(model: StandIn, small_tiles: None, shape: tuple[int, int], dtype: Any) -> None:
+    plane = noise(1, *shape).astype(dtype)
+    whole = np.pad(plane[0].astype(np.float32), [(0, -side % 4) for side in shape], mode="reflect")
+    with torch.inference_mode():
+        expected = model.eval().direct(torch.from_numpy(whole)[None, None])[0, 0].numpy()
+    result = run(predict_steps(model, plane, ["direct"]))["direct"]
+    assert result.dtype == np.float32
+    assert result.shape == plane.shape
+    np.testing.assert_array_equal(result[0], expected[: shape[0], : shape[1]])
+
+
+@pytest.mark.parametrize("samples", [1, 2, 7, 8])
+def test_statistics_are_those_of_the_returned_samples(model: StandIn, monkeypatch: Any, samples: int) -> None:
+    monkeypatch.setattr(prediction, "BATCH_PIXELS", 3 * 20 * 32)  # 3 samples a call
+    planes = noise(2, 20, 31)
+    together = run(predict_steps(model, planes, ["mean", "median", "deviation", "sample"], samples=samples, seed=5))
+    drawn = together["sample"]
+    assert drawn.shape == (samples, 2, 20, 31)
+    assert max(model.batches) <= 3
+    assert model.encoded == 2
+    for name, expected in (("mean", drawn.mean(0)), ("deviation", drawn.std(0))):
+        np.testing.assert_allclose(together[name], expected, atol=2e-5)
+    np.testing.assert_array_equal(together["median"], np.median(drawn, axis=0))
+    for name, value in together.items():  # and the same each alone
+        np.testing.assert_array_equal(run(predict_steps(model, planes, [name], samples=samples, seed=5))[name], value)
+
+
+def test_large_planes_are_blended_from_tiles(model: StandIn, small_tiles: None) -> None:
+    planes, n = noise(1, 90, 61), 400
+    results = run(predict_steps(model, planes, ["mean", "median", "deviation"], samples=n))
+    tiles = len(prediction.plan(model, (90, 61), ["mean"], n)[0].tiles)
+    assert tiles > 4
+    assert model.encoded == tiles
+    error = DEVIATION / np.sqrt(n)
+    assert np.abs(results["mean"] - planes - 1).max() < 5.5 * error
+    assert np.abs(results["median"] - planes - 1).max() < 5.5 * 1.26 * error
+    # In the seams too, where a blend of samples would vary by up to 1 / sqrt(2) less.
+    assert np.abs(results["deviation"] - DEVIATION).max() < 5.5 * error / np.sqrt(2)
+    drawn = run(predict_steps(model, planes, ["sample"], samples=n))["sample"]
+    np.testing.assert_allclose(drawn.mean(0), results["mean"], atol=1e-4)
+
+
+def test_neighbouring_tiles_and_planes_have_unrelated_samples(model: StandIn, small_tiles: None) -> None:
+    planes = np.zeros((2, 48, 48), np.uint16)
+    drawn = run(predict_steps(model, planes, ["sample"], samples=2))["sample"].reshape(4, 48, 48)
+    views = [drawn[0, :16, :16], drawn[0, 32:, :16], drawn[0, :16, 32:], *drawn[1:, :16, :16]]
+    correlation = np.corrcoef([view.ravel() for view in views]) - np.eye(len(views))
+    assert np.abs(correlation).max() < 5 / 16
+
+
+def test_a_seed_decides_and_nothing_else_does(model: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    planes = noise(3, 40, 40)
+    first = run(predict_steps(model, planes, ["sample"], samples=3, seed=1))["sample"]
+    torch.manual_seed(99)
+    again = run(predict_steps(model, planes[:2], ["direct", "sample"], samples=3, seed=1))["sample"]
+    other = run(predict_steps(model, planes, ["sample"], samples=3, seed=2))["sample"]
+    np.testing.assert_array_equal(first[:, :2], again)
+    assert (first != other).mean() > 0.99
+    # A median too large to be held is drawn apart: the mean beside it stays what it was.
+    mean = run(predict_steps(model, planes, ["mean"], samples=50))["mean"]
+    monkeypatch.setattr(prediction, "MEDIAN_PIXELS", 50 * 24 * 24)
+    both = run(predict_steps(model, planes, ["mean", "median"], samples=50))
+    np.testing.assert_array_equal(both["mean"], mean)
+
+
+def test_a_median_stays_within_its_budget(model: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction, "MEDIAN_PIXELS", 200 * 24 * 24)
+    largest = 0
+    median = prediction._median
+
+    def spy(held: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        nonlocal largest
+        largest = max(largest, held.size)
+        return median(held)
+
+    monkeypatch.setattr(prediction, "_median", spy)
+    planes = noise(1, 61, 64)
+    result = run(predict_steps(model, planes, ["median"], samples=200))["median"]
+    assert 0 < largest <= prediction.MEDIAN_PIXELS
+    assert np.abs(result - planes - 1).max() < 5.5 * 1.26 * DEVIATION / np.sqrt(200)
+
+
+def test_progress_is_true_and_ends_at_the_total(model: StandIn, small_tiles: None) -> None:
+    records: list[PredictionProgress] = []
+    run(predict_steps(model, noise(2, 50, 50), ["direct", "mean"], samples=7), records.append)
+    passes = prediction.plan(model, (50, 50), ["direct", "mean"], 7)
+    assert {record.total for record in records} == {2 * (len(passes[0].tiles) + 7 * len(passes[1].tiles))}
+    done = [record.done for record in records]
+    assert done == sorted(set(done))
+    assert done[-1] == records[-1].total
+    assert len(done) >= 2 * (len(passes[0].tiles) + len(passes[1].tiles))  # told after every call of the model
+    assert records[-1].remaining_seconds == 0
+
+
+def test_progress_is_not_told_more_than_ten_times_a_second(model: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(np.arange(1000) * 0.03)
+    monkeypatch.setattr(prediction.time, "monotonic", lambda: next(now))
+    records: list[PredictionProgress] = []
+    run(predict_steps(model, noise(40, 8, 8), ["direct"]), records.append)
+    gaps = np.diff([record.elapsed_seconds for record in records])
+    assert len(records) < 25
+    assert gaps[:-1].min() >= 0.1 - 1e-9
+    assert records[-1].done == 40
+
+
+def test_between_yields_the_caller_can_train(model: StandIn, small_tiles: None) -> None:
+    model.train()
+    steps = predict_steps(model, noise(1, 50, 50), ["direct", "mean"], samples=2)
+    for _ in steps:
+        assert not torch.is_inference_mode_enabled()
+        assert torch.is_grad_enabled()
+    assert model.training
+    stopped = predict_steps(model, noise(1, 50, 50), ["direct"])
+    next(stopped)
+    stopped.close()
+    assert model.training
+
+
+@pytest.mark.parametrize("samples", [0, -3])
+def test_fewer_than_one_sample_is_refused_at_once(model: StandIn, samples: int) -> None:
+    with pytest.raises(SettingError, match=rf"found {samples}"):
+        predict_steps(model, noise(1, 8, 8), ["mean"], samples=samples)
+
+
+def test_unknown_outputs_are_refused_at_once(model: StandIn) -> None:
+    with pytest.raises(SettingError, match="mode"):
+        predict_steps(model, noise(1, 8, 8), ["mode"])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried ..."),
+    ],
+)
+def test_out_of_memory_names_itself_and_the_mend(model: StandIn, monkeypatch: Any, error: Exception) -> None:
+    def fail(*_: Any) -> Tensor:
+        raise error
+
+    monkeypatch.setattr(model, "sample", fail)
+    with pytest.raises(DenoiserError, match=r"Out of memory.*fewer samples"):
+        run(predict_steps(model, noise(1, 8, 8), ["mean"]))
+
+
+def test_other_failures_of_torch_are_told_too(model: StandIn) -> None:
+    model.coarse = nn.Conv2d(3, 4, 3)  # a shape error
+    with pytest.raises(DenoiserError, match="channels"):
+        run(predict_steps(model, noise(1, 8, 8), ["direct"]))
