@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# Threads of torch that wait for each other shall sleep, not spin: spinning ones take the cores from the viewer and
+# from the very threads they wait for. It counts only where torch is not loaded yet, and where the user set nothing.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from .config import DenoiseSettings, TrainSettings

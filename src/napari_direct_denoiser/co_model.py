@@ -6,11 +6,13 @@ is `hdn_loss` followed by `direct_loss` (Salmon & Krull 2023, section 4).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -69,9 +71,8 @@ class CoModel(nn.Module):
         super().__init__()
         self.config = config
         self.scaling = scaling
-        channels = 2 if config.stabilised_input else 1
-        self.hdn = LadderVAE(config.hdn, channels)
-        self.unet = UNet(config.direct, channels)
+        self.hdn = LadderVAE(config.hdn, config.inputs)
+        self.unet = UNet(config.direct, config.inputs)
         self.noise = noise
         self.compute = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
 
@@ -98,7 +99,8 @@ class CoModel(nn.Module):
     def on(self, device: Device) -> CoModel:
         """Move to a device of that name, at the precision that it gains by."""
         self.compute = resolve(device)
-        self.to(device=self.compute.device, memory_format=self.compute.memory_format)
+        self.to(self.compute.device)
+        self.to(memory_format=self.compute.memory_format)  # type: ignore[call-overload]
         return self
 
     def hdn_loss(self, noisy: Tensor) -> HDNLoss:
@@ -109,12 +111,14 @@ class CoModel(nn.Module):
         reconstruction = -self.noise.log_prob(noisy, self._counts(signal)).mean()
         pixels = noisy.shape[-1] * noisy.shape[-2]
         kl = free_bits(decoded.kl, self.config.hdn.free_bits) / pixels
-        return HDNLoss(reconstruction + kl, reconstruction.detach(), decoded.kl.detach().mean(1) / pixels, signal.detach())
+        return HDNLoss(
+            reconstruction + kl, reconstruction.detach(), decoded.kl.detach().mean(1) / pixels, signal.detach()
+        )
 
     def direct_loss(self, noisy: Tensor, sample: Tensor) -> Tensor:
         """L2 or L1 distance of the direct prediction to a drawn clean image (eq. 7), normalised units."""
         with self.compute.autocast():
-            predicted = self.unet(self._inputs(noisy)).float()
+            predicted: Tensor = self.unet(self._inputs(noisy)).float()
         error = predicted - sample
         return error.abs().mean() if self.config.loss == "l1" else error.square().mean()
 
@@ -127,7 +131,8 @@ class CoModel(nn.Module):
     def encode(self, noisy: Tensor) -> list[Tensor]:
         """Bottom-up pass of HDN over (1, 1, H, W): what `sample` needs, once a tile."""
         with self.compute.autocast():
-            return self.hdn.encode(self._inputs(noisy))
+            features: list[Tensor] = self.hdn.encode(self._inputs(noisy))
+        return features
 
     def sample(self, encoding: Sequence[Tensor], n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw ``n`` clean images (n, 1, H, W) for the plane that was encoded."""
@@ -136,16 +141,26 @@ class CoModel(nn.Module):
         return self._counts(decoded.signal.float())
 
     def _inputs(self, noisy: Tensor) -> Tensor:
-        """Normalised (B, 1 or 2, H, W)."""
+        """The image as the networks see it, normalised: (B, config.inputs, H, W)."""
         scaling = self.scaling
-        inputs = (noisy - scaling.mean) / scaling.deviation
+        image = (noisy - scaling.mean) / scaling.deviation
+        views = [image]
         if self.config.stabilised_input:
-            stabilised = (self.noise.stabilise(noisy) - scaling.stabilised_mean) / scaling.stabilised_deviation
-            inputs = torch.cat([inputs, stabilised], dim=1)
-        return inputs.contiguous(memory_format=self.compute.memory_format)
+            views.append((self.noise.stabilise(noisy) - scaling.stabilised_mean) / scaling.stabilised_deviation)
+        views += [gaussian_blur(image, sigma) for sigma in self.config.blurs]
+        return torch.cat(views, dim=1).contiguous(memory_format=self.compute.memory_format)
 
     def _counts(self, normalised: Tensor) -> Tensor:
         return normalised * self.scaling.deviation + self.scaling.mean
+
+
+def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
+    """Blur (B, 1, H, W) by a Gaussian of ``sigma`` pixels, cut off at 3 sigma."""
+    radius = math.ceil(3 * sigma)
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=image.device) / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = F.pad(image, (radius,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
 
 
 def _tensor(plane: NDArray[np.generic]) -> Tensor:

@@ -18,9 +18,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 class Config(BaseModel):
     """Base of all settings: immutable, described by attribute docstrings, strict about names."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class TrainSettings(Config):
@@ -98,6 +96,13 @@ class ModelConfig(Config):
     """What the Direct Denoiser learns: l2 the mean, l1 the median."""
     stabilised_input: bool
     """Show the networks a variance-stabilised copy of the image beside the image itself."""
+    blurs: tuple[float, ...] = ()
+    """Show the networks copies blurred by Gaussians of these sigmas, pixels: they learn sooner to average."""
+
+    @property
+    def inputs(self) -> int:
+        """Channels that the networks see."""
+        return 1 + self.stabilised_input + len(self.blurs)
 
 
 class ScheduleConfig(Config):
@@ -109,10 +114,12 @@ class ScheduleConfig(Config):
     """Patches a step."""
     virtual_batch: int
     """Patches that pass the networks at a time; gradients are summed over a step."""
+    optimizer: Literal["adam", "adamax"]
+    """Of both networks, each with its own."""
     hdn_rate: float
-    """Learning rate of HDN (Adamax)."""
+    """Learning rate of HDN."""
     direct_rate: float
-    """Learning rate of the Direct Denoiser (Adamax)."""
+    """Learning rate of the Direct Denoiser."""
     anneal: Literal["budget", "plateau"]
     """budget: cosine over the time or steps given. plateau: halved after `patience` bad validations."""
     averaging: float
@@ -142,13 +149,15 @@ _QUICK_MODEL = ModelConfig(
     hdn=HDNConfig(filters=(32, 64, 64, 64), latent_channels=16, blocks=1, space_to_depth=2, gated=False),
     direct=UNetConfig(filters=(32, 64, 64, 64), blocks=1, space_to_depth=2, published=False),
     stabilised_input=True,
+    blurs=(1.0, 2.0, 4.0),
 )
 
 _QUICK_SCHEDULE = ScheduleConfig(
-    batch=8,
-    virtual_batch=8,
-    hdn_rate=5e-3,
-    direct_rate=3e-3,
+    batch=4,
+    virtual_batch=4,
+    optimizer="adam",
+    hdn_rate=2e-3,
+    direct_rate=2e-3,
     anneal="budget",
     averaging=0.99,
     direct_only=0.08,
@@ -166,9 +175,10 @@ PRESETS: dict[PresetName, Preset] = {
             hdn=HDNConfig(filters=(64, 64, 96, 96, 96), latent_channels=32, blocks=2, space_to_depth=2, gated=False),
             direct=UNetConfig(filters=(64, 96, 128, 128), blocks=2, space_to_depth=2, published=False),
             stabilised_input=True,
+            blurs=(1.0, 2.0, 4.0),
         ),
         schedule=_QUICK_SCHEDULE.model_copy(
-            update={"batch": 16, "virtual_batch": 16, "hdn_rate": 3e-3, "direct_rate": 2e-3, "max_minutes": 30}
+            update={"batch": 16, "virtual_batch": 16, "hdn_rate": 1e-3, "direct_rate": 1e-3, "max_minutes": 30}
         ),
     ),
     "paper": Preset(
@@ -188,6 +198,7 @@ PRESETS: dict[PresetName, Preset] = {
         schedule=ScheduleConfig(
             batch=64,
             virtual_batch=8,
+            optimizer="adamax",
             hdn_rate=3e-4,
             direct_rate=3e-4,
             anneal="plateau",

@@ -1,4 +1,4 @@
-"""A trained model and where it comes from: train, denoise, save, load. What scripts, the docks and the command line use."""
+"""A model and where it comes from: train, denoise, save, load. Scripts, docks and command line all use this."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ class Denoiser:
     Make one with `train`, `load`, or `Denoiser.for_images` followed by `train_steps`.
     """
 
-    def __init__(
-        self, model: CoModel, provenance: Provenance, stacks: Sequence[NDArray[np.generic]] = ()
-    ) -> None:
+    def __init__(self, model: CoModel, provenance: Provenance, stacks: Sequence[NDArray[np.generic]] = ()) -> None:
         self.model = model
         self.provenance = provenance
         self._stacks = stacks
@@ -185,14 +183,14 @@ class Denoiser:
         return run(self.denoise_steps(image, [how], samples=n, seed=seed))[how]
 
     def save(self, path: str | Path) -> None:
-        """Write everything to one safetensors file, atomically; `ModelFileError` if that is not possible."""
+        """Write everything to one safetensors file, atomically; `DenoiserError` if that is not possible."""
         document = {
             "config": self.model.config.model_dump(mode="json"),
             "scaling": self.model.scaling.model_dump(mode="json"),
             "noise": self.model.noise.document(),
             "provenance": self.provenance.model_dump(mode="json"),
         }
-        save_checkpoint(path, {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}, document)
+        save_checkpoint(path, self.model.state_dict(), document)
 
     def summary(self) -> dict[str, Any]:
         """What `direct-denoiser info` tells."""
@@ -218,9 +216,7 @@ class Denoiser:
         return planes
 
 
-def train(
-    images: ArrayLike | Sequence[ArrayLike], axes: str | None = None, **settings: Any
-) -> Denoiser:
+def train(images: ArrayLike | Sequence[ArrayLike], axes: str | None = None, **settings: Any) -> Denoiser:
     """Train on noisy images alone: ``train(stack, preset="quick", max_minutes=5)``.
 
     Parameters
@@ -241,7 +237,9 @@ def train(
         chosen = TrainSettings(**settings)
     except ValidationError as error:
         problem = error.errors()[0]
-        raise SettingError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}, found {problem['input']!r}") from error
+        raise SettingError(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}, found {problem['input']!r}"
+        ) from error
     denoiser = Denoiser.for_images(images, chosen, axes)
     for _ in denoiser.train_steps():
         pass

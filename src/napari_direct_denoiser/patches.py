@@ -74,7 +74,9 @@ class PatchSampler:
         return torch.stack([self._one(self.stacks[i]) for i in which])[:, None]
 
     def _one(self, stack: Tensor) -> Tensor:
-        plane, y, x = (int(self._random.integers(n)) for n in (len(stack), *(s - self.patch + 1 for s in stack.shape[1:])))
+        plane, y, x = (
+            int(self._random.integers(n)) for n in (len(stack), *(s - self.patch + 1 for s in stack.shape[1:]))
+        )
         patch = stack[plane, y : y + self.patch, x : x + self.patch]
         flips = [axis for axis in (0, 1) if self._random.random() < 0.5]
         patch = patch.flip(flips) if flips else patch

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim import Adamax
+from torch.optim import Adam, Adamax, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from .co_model import CoModel
@@ -73,25 +73,22 @@ def train_steps(
     stopped: str | None = None
     step = 0
     while stopped is None:
-        fraction = clock.fraction(step)
-        recent.append(run.step(fraction))
+        recent.append(run.step(clock.fraction(step)))
         step += 1
         fraction = clock.fraction(step)
-        stopped = "finished" if fraction >= 1 else None
-        if step % schedule.validate_every == 0 or stopped:
-            if not math.isfinite(float(recent[-1].sum())):
-                stopped = run.broken(step)
-            else:
-                stopped = run.validate(step) or stopped
-        if stopped or clock.since_yield() >= _YIELD_SECONDS:
-            means = torch.stack(recent).mean(0).tolist()
-            if not all(map(math.isfinite, means)):
-                stopped = run.broken(step)
-            recent.clear()
-            run.publish_unvalidated()
-            clock.pause()
-            yield _progress(step, max_steps, fraction, clock, means, run, stopped)
-            clock.resume()
+        validate = fraction >= 1 or step % schedule.validate_every == 0
+        if not validate and clock.since_yield() < _YIELD_SECONDS:
+            continue
+        means = torch.stack(recent).mean(0).tolist()
+        recent.clear()
+        if not all(map(math.isfinite, means)):
+            stopped = run.broken(step)
+        elif validate:
+            stopped = run.validate(step) or ("finished" if fraction >= 1 else None)
+        run.publish_unvalidated()
+        clock.pause()
+        yield _progress(step, max_steps, fraction, clock, means, run, stopped)
+        clock.resume()
 
 
 def _progress(
@@ -164,9 +161,9 @@ class _Run:
         rotate = not model.config.hdn.structured
         self.patches = PatchSampler(parts.training, schedule.patch, seed, rotate=rotate)
         held_out = PatchSampler(parts.validation, schedule.patch, seed, rotate=rotate)
-        self.validation = held_out.draw(_VALIDATION_PATCHES).split(schedule.virtual_batch)
-        self.hdn_optimizer = Adamax(self.learner.hdn.parameters(), lr=schedule.hdn_rate)
-        self.direct_optimizer = Adamax(self.learner.unet.parameters(), lr=schedule.direct_rate)
+        self.validation = held_out.draw(_VALIDATION_PATCHES).split(schedule.virtual_batch)  # type: ignore[no-untyped-call]
+        self.hdn_optimizer = _optimizer(schedule, self.learner.hdn, schedule.hdn_rate)
+        self.direct_optimizer = _optimizer(schedule, self.learner.unet, schedule.direct_rate)
         self.plateaus = [
             ReduceLROnPlateau(optimizer, factor=0.5, patience=schedule.patience)
             for optimizer in (self.hdn_optimizer, self.direct_optimizer)
@@ -201,7 +198,7 @@ class _Run:
         self._update_average()
         return total
 
-    def _take(self, optimizer: Adamax, network: torch.nn.Module) -> None:
+    def _take(self, optimizer: Optimizer, network: torch.nn.Module) -> None:
         if self.schedule.anneal == "budget":  # the published schedule does not clip
             torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT)
         optimizer.step()
@@ -228,10 +225,9 @@ class _Run:
     @torch.no_grad()
     def _update_average(self) -> None:
         decay = min(self.schedule.averaging, self.steps / (self.steps + 10))  # forget the first steps soon
-        for averaged, learned in zip(self.average.parameters(), self.learner.parameters(), strict=True):
-            averaged.lerp_(learned, 1 - decay)
-        for averaged, learned in zip(self.average.buffers(), self.learner.buffers(), strict=True):
-            averaged.copy_(learned)
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.learner.parameters()), 1 - decay)
+        for kept, current in zip(self.average.buffers(), self.learner.buffers(), strict=True):
+            kept.copy_(current)
 
     @torch.no_grad()
     def validate(self, step: int) -> str | None:
@@ -274,3 +270,9 @@ class _Run:
                 "check the noise model and the image for extreme values"
             )
         return f"the loss was not a number at step {step}: kept the weights of step {self.best_step}"
+
+
+def _optimizer(schedule: ScheduleConfig, network: torch.nn.Module, rate: float) -> Optimizer:
+    if schedule.optimizer == "adamax":
+        return Adamax(network.parameters(), lr=rate, foreach=True)
+    return Adam(network.parameters(), lr=rate, fused=True)

@@ -27,9 +27,7 @@ def test_paper_preset_has_the_published_sizes() -> None:
 
 def test_kl_of_known_gaussians() -> None:
     q_mean, q_log_variance, p_mean, p_log_variance = torch.randn(4, 1000)
-    expected = kl_divergence(
-        Normal(q_mean, (0.5 * q_log_variance).exp()), Normal(p_mean, (0.5 * p_log_variance).exp())
-    )
+    expected = kl_divergence(Normal(q_mean, (0.5 * q_log_variance).exp()), Normal(p_mean, (0.5 * p_log_variance).exp()))
     torch.testing.assert_close(normal_kl(q_mean, q_log_variance, p_mean, p_log_variance), expected)
     assert normal_kl(*torch.tensor([[1.0], [0.5], [1.0], [0.5]])).item() == 0
 

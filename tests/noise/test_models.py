@@ -124,7 +124,7 @@ def test_reads_published_files_and_refuses_others(tmp_path) -> None:
     noisy, signal = torch.tensor([730.0]), torch.tensor([700.0])
     assert torch.equal(read_npz(tmp_path / "a.npz").log_prob(noisy, signal), mixture().log_prob(noisy, signal))
     np.savez(tmp_path / "other.npz", weights=np.array(WEIGHT))
-    with pytest.raises(ModelFileError, match="lacks trained_weight.*holds weights"):
+    with pytest.raises(ModelFileError, match=r"lacks trained_weight.*holds weights"):
         read_npz(tmp_path / "other.npz")
     evil = np.array([{"code": print}], dtype=object)
     np.savez(tmp_path / "evil.npz", trained_weight=evil, min_signal=0, max_signal=1, min_sigma=1)
@@ -148,7 +148,9 @@ def test_noise_from_text(text: str, kind: type[NoiseModel], numbers: dict[str, f
     assert {name: getattr(model, name) for name in numbers} == numbers
 
 
-@pytest.mark.parametrize("text", ["", "poisson", "poisson:1,2", "gaussian:x", "cauchy:1", "gaussian:-1", "poisson:0,1,1"])
+@pytest.mark.parametrize(
+    "text", ["", "poisson", "poisson:1,2", "gaussian:x", "cauchy:1", "gaussian:-1", "poisson:0,1,1"]
+)
 def test_noise_from_text_refuses(text: str) -> None:
     with pytest.raises(SettingError, match="found"):
         noise_from_text(text, [])

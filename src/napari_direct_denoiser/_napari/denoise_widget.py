@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QGroupBox, QHBoxLayout, QPushButton
+from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QGroupBox, QPushButton
 
 from ..config import DenoiseSettings
 from ..errors import DenoiserError
@@ -32,7 +32,7 @@ class DenoiseWidget(RunDock):
         self.model_choice = QComboBox()
         self.model_choice.setToolTip("A model of the Train dock, or one loaded from a file.")
         narrow(self.model_choice)
-        self.load_button = QPushButton("Load …")
+        self.load_button = QPushButton("Load model file …")
         self.load_button.setToolTip("Load a model file (.safetensors).")
         self.direct_button = main_button("Denoise (direct)")
         self.direct_button.setToolTip("One pass of the Direct Denoiser: the fastest, and usually the best.")
@@ -49,6 +49,7 @@ class DenoiseWidget(RunDock):
         )
         self.stop_button.setToolTip("End this run. No layer is added.")
         self._models: list[NamedModel] = []
+        self._loaded_name = ""
         self._request: tuple[Source, NamedModel, DenoiseSettings] | None = None
         self._lay_out()
         self.load_button.clicked.connect(self.load)
@@ -61,12 +62,10 @@ class DenoiseWidget(RunDock):
         self._list_models()
 
     def _lay_out(self) -> None:
-        model_row = QHBoxLayout()
-        model_row.addWidget(self.model_choice, 1)
-        model_row.addWidget(self.load_button)
         choices = QFormLayout()
         choices.addRow("Image layer", self.layer_choice)
-        choices.addRow("Model", model_row)
+        choices.addRow("Model", self.model_choice)
+        choices.addRow("", self.load_button)
         samples = QGroupBox("Or draw samples from HDN")
         samples.setLayout(stacked(self.form, self.sample_button))
         column = stacked(choices, self.direct_button, samples, self.progress_row(), self.status)
@@ -122,9 +121,10 @@ class DenoiseWidget(RunDock):
 
     def _take_model(self, denoiser: Denoiser) -> None:
         model = MODELS.add(self._loaded_name, denoiser)
-        self.end(f"Loaded “{model.name}”.")
+        self.end(f"Loaded “{model.name}”.", done=True)
 
     def _add_layer(self, image: NDArray[np.float32], seconds: float) -> None:
+        assert self._request is not None
         source, model, settings = self._request
         samples = None if settings.method == "direct" else settings.samples
         provenance = {
@@ -138,7 +138,7 @@ class DenoiseWidget(RunDock):
         }
         data, keywords = result_layer(source, image, settings.method, provenance, samples)
         self.viewer.add_image(data, **keywords)
-        self.end(f"Added “{keywords['name']}” after {duration(seconds)}.")
+        self.end(f"Added “{keywords['name']}” after {duration(seconds)}.", done=True)
 
     def refresh_buttons(self) -> None:
         """Enable what can be pressed now, and say what is missing."""

@@ -142,11 +142,11 @@ class RunDock(QWidget):
         self.job.start(steps)
         self.refresh_buttons()
 
-    def end(self, words: str, *, error: bool = False) -> None:
+    def end(self, words: str, *, error: bool = False, done: bool = False) -> None:
         """Show how a run, or an attempt to start one, ended."""
         self.progress.setRange(0, 1000)
-        self.progress.setValue(0)
-        self.progress.setFormat("")
+        self.progress.setValue(1000 if done else 0)
+        self.progress.setFormat("done" if done else "")
         self.say(words, error=error)
         self.refresh_buttons()
 

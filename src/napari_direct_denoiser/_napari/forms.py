@@ -50,7 +50,9 @@ def control(settings: type[Config], name: str, choices: list[str] | None = None)
         common["value"] = field.default if field.default in values else values[0]
         return ComboBox(choices=[(_CHOICES.get(value, value.capitalize()), value) for value in values], **common)
     if kind is bool:
-        return CheckBox(text="", **common)
+        box = CheckBox(**common)
+        box.native.setText("")  # the label stands in the column of labels
+        return box
     if kind is str:
         return LineEdit(**common)
     spin_box = FloatSpinBox if kind is float else SpinBox

@@ -26,31 +26,35 @@ class _Panel:
         item.showGrid(y=True, alpha=0.2)
         item.getAxis("left").setWidth(48)
         self.train = item.plot(pen=pg.mkPen(_TRAIN, width=1))
-        self.validation = item.plot(pen=pg.mkPen(_VALIDATION, width=2))
+        self.validation = item.plot(
+            pen=pg.mkPen(_VALIDATION, width=2), symbol="o", symbolSize=5, symbolBrush=_VALIDATION, symbolPen=None
+        )
+        self.clear()
+
+    def clear(self) -> None:
         self.steps: list[int] = []
         self.losses: list[float] = []
+        self.validated_steps: list[int] = []
         self.validated: list[float] = []
+        self.draw()
 
     def add(self, step: int, loss: float, validation: float | None) -> None:
         self.steps.append(step)
         self.losses.append(loss)
-        self.validated.append(np.nan if validation is None else validation)
+        if validation is not None and [validation] != self.validated[-1:]:  # records repeat the latest
+            self.validated_steps.append(step)
+            self.validated.append(validation)
 
     def draw(self) -> None:
-        steps, losses, validated = (np.asarray(v, float) for v in (self.steps, self.losses, self.validated))
-        self.train.setData(steps, losses)
-        known = np.isfinite(validated)
-        self.validation.setData(steps[known], validated[known])
-        recent = np.concatenate([losses[len(losses) // 10 :], validated[known]])  # the first fall would hide the rest
-        recent = recent[np.isfinite(recent)]
-        if recent.size:
-            low, high = np.percentile(recent, [0, 98])
+        self.train.setData(self.steps, self.losses)
+        self.validation.setData(self.validated_steps, self.validated)
+        shown = np.array(
+            [*self.losses[len(self.losses) // 10 :], *self.validated]
+        )  # the first fall would hide the rest
+        shown = shown[np.isfinite(shown)]
+        if shown.size:
+            low, high = np.percentile(shown, [0, 98])
             self.item.setYRange(low, max(high, low + 1e-6), padding=0.1)
-
-    def clear(self) -> None:
-        self.steps, self.losses, self.validated = [], [], []
-        self.train.setData([], [])
-        self.validation.setData([], [])
 
     def recolour(self, text: str) -> None:
         self.item.setTitle(self.title, color=text, size="9pt")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import napari
 
     from ..denoiser import Denoiser
+    from ..training import TrainingProgress
 
 _SECONDS_BETWEEN_DRAWINGS = 0.5
 
@@ -45,7 +46,8 @@ class TrainWidget(RunDock):
         self.model: NamedModel | None = None
         self._source: Source | None = None
         self._settings = TrainSettings()
-        self._newest: Update | None = None
+        self._denoiser: Denoiser | None = None
+        self._record: TrainingProgress | None = None
         self._drawn = 0.0
         self._lay_out()
         self.train_button.clicked.connect(self.train)
@@ -90,7 +92,7 @@ class TrainWidget(RunDock):
         except DenoiserError as error:
             self.on_failure(error)
             return
-        self._newest = None
+        self._denoiser = self._record = None
         self.plot.reset()
         self.begin(workers.training(self._source.data, self._settings, self._source.axes))
 
@@ -123,9 +125,9 @@ class TrainWidget(RunDock):
     def show_update(self, update: Update) -> None:
         """Show how far training is, and plot its losses."""
         super().show_update(update)
-        self._newest = update
         if update.record is None:
             return
+        self._denoiser, self._record = update.denoiser, update.record
         self.plot.add(update.record)
         if time.monotonic() - self._drawn > _SECONDS_BETWEEN_DRAWINGS:
             self._drawn = time.monotonic()
@@ -133,35 +135,30 @@ class TrainWidget(RunDock):
 
     def on_success(self, denoiser: Denoiser) -> None:
         """Take the model that was trained to its end."""
-        record = self._newest.record if self._newest else None
-        why = record.stopped if record else None
-        self._take(denoiser, f"Ended early: {why}." if why and why != "finished" else "Done.")
+        why = self._record.stopped if self._record else None
+        early = f"Ended early: {why}." if why and why != "finished" else "Done."
+        self.end(f"{early} {self._take()}", done=True)
 
     def on_stop(self) -> None:
         """Take the model as it was when training was stopped."""
-        if self._trained:
-            self._take(self._newest.denoiser, "Stopped.")
-        else:
-            self.end("Stopped before the first step: there is no model yet.")
+        self.end(f"Stopped. {self._take()}")
 
     def on_failure(self, error: Exception) -> None:
         """Show the error, and keep the model if there is one: it holds the last good weights."""
-        if self.job.running is False and self._trained:
-            self._take(self._newest.denoiser, "")
         super().on_failure(error)
+        if self._denoiser is not None:
+            self.say(f"{error}. {self._take()}", error=True)
+            self.refresh_buttons()
 
-    @property
-    def _trained(self) -> bool:
-        return self._newest is not None and self._newest.record is not None
-
-    def _take(self, denoiser: Denoiser, words: str) -> None:
-        """Put a model into the list of this session."""
-        record = self._newest.record
+    def _take(self) -> str:
+        """Put the model, if a step was made, into the list of this session; say so."""
+        if self._denoiser is None or self._record is None or self._source is None:
+            return "There is no model yet."
         self.plot.draw()
-        self.model = MODELS.add(f"{self._source.name}, {self._settings.preset}, {self._settings.loss}", denoiser)
-        self._newest = None
-        facts = f" {record.step} steps in {duration(record.elapsed_seconds)}." if record else ""
-        self.end(f"{words}{facts} The Denoise dock has the model as “{self.model.name}”.")
+        self.model = MODELS.add(f"{self._source.name}, {self._settings.preset}, {self._settings.loss}", self._denoiser)
+        self._denoiser = None
+        facts = f"{self._record.step} steps in {duration(self._record.elapsed_seconds)}"
+        return f"{facts}. The Denoise dock has the model as “{self.model.name}”."
 
     def _recolour(self, event: Any = None) -> None:
         self.plot.recolour(get_theme(self.viewer.theme).text.as_hex())

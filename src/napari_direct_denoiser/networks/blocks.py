@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+PaddingMode = Literal["zeros", "reflect"]
 
-def conv3(c_in: int, c_out: int, *, stride: int = 1, padding_mode: str = "zeros") -> nn.Conv2d:
+
+def conv3(c_in: int, c_out: int, *, stride: int = 1, padding_mode: PaddingMode = "zeros") -> nn.Conv2d:
     """A 3x3 convolution; with ``stride`` 2 it halves the sides."""
     return nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, padding_mode=padding_mode)
 
@@ -24,7 +28,7 @@ class GatedBlock(nn.Module):
         self.gate = nn.Conv2d(channels, 2 * channels, 1) if gated else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.body(x)
+        y: Tensor = self.body(x)
         if self.gate is not None:
             value, gate = self.gate(y).chunk(2, dim=1)
             y = F.elu(value) * gate.sigmoid()
@@ -42,7 +46,8 @@ class PlainBlock(nn.Module):
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.relu(self.first(F.relu(x))))
+        y: Tensor = self.second(F.relu(self.first(F.relu(x))))
+        return x + y
 
 
 class SharedConvBlock(nn.Module):

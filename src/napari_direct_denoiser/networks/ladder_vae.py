@@ -61,7 +61,7 @@ class LadderVAE(nn.Module):
     @property
     def multiple(self) -> int:
         """The sides of an image must be divisible by this."""
-        return 2 ** len(self.config.filters)
+        return 1 << len(self.config.filters)
 
     def _blocks(self, channels: int) -> list[nn.Module]:
         return [_block(self.config, channels) for _ in range(self.config.blocks)]
@@ -79,9 +79,7 @@ class LadderVAE(nn.Module):
             features.append(x)
         return features
 
-    def decode(
-        self, features: Sequence[Tensor], copies: int = 1, generator: torch.Generator | None = None
-    ) -> Decoded:
+    def decode(self, features: Sequence[Tensor], copies: int = 1, generator: torch.Generator | None = None) -> Decoded:
         """The top-down pass: draw latents and decode them; ``copies`` independent draws of a batch of one.
 
         In structured mode the two finest levels do not see the image, and when the network is

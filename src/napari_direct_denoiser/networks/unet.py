@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import UNetConfig
-from .blocks import Merge, PlainBlock, SharedConvBlock, Upsample, conv3
+from .blocks import PaddingMode, PlainBlock, SharedConvBlock, Upsample, conv3
 
 
 class UNet(nn.Module):
@@ -23,13 +25,13 @@ class UNet(nn.Module):
         self.config = config
         filters, factor = config.filters, config.space_to_depth
         published = config.published
-        padding = "reflect" if published else "zeros"
+        padding: PaddingMode = "reflect" if published else "zeros"
         first = conv3(in_channels * factor**2, filters[0], padding_mode=padding)
         self.stem = nn.Sequential(nn.PixelUnshuffle(factor), first, nn.ReLU() if published else nn.Identity())
         self.encode = nn.ModuleList(self._blocks(c) for c in filters[:-1])
-        self.down = nn.ModuleList(self._down(a, b) for a, b in zip(filters, filters[1:], strict=False))
+        self.down = nn.ModuleList(self._down(a, b) for a, b in pairwise(filters))
         self.bottom = self._blocks(filters[-1])
-        self.up = nn.ModuleList(self._up(b, a) for a, b in zip(filters, filters[1:], strict=False))
+        self.up = nn.ModuleList(self._up(b, a) for a, b in pairwise(filters))
         self.merge = nn.ModuleList(_PublishedMerge(c) if published else _Add() for c in filters[:-1])
         self.decode = nn.ModuleList(self._blocks(c) for c in filters[:-1])
         last = conv3(filters[0], factor**2, padding_mode=padding)

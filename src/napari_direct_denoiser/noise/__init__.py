@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,10 @@ __all__ = [
     "read_npz",
 ]
 
-_FORMS = {"gaussian": (GaussianNoise, "SIGMA"), "poisson": (PoissonGaussianNoise, "GAIN,OFFSET,READ")}
+_FORMS: dict[str, tuple[Callable[..., NoiseModel], str]] = {
+    "gaussian": (GaussianNoise, "SIGMA"),
+    "poisson": (PoissonGaussianNoise, "GAIN,OFFSET,READ"),
+}
 
 
 def noise_from_text(text: str, stacks: Sequence[NDArray[np.generic]]) -> NoiseModel:

@@ -229,7 +229,9 @@ class MixtureNoise(NoiseModel):
         log_weight, mean, variance = self._components(signal)
         total = (log_weight.exp() * (variance + (mean - signal) ** 2)).sum(0)
         line = torch.stack([signal, torch.ones_like(signal)], 1)
-        slope, intercept = torch.linalg.lstsq(line.cpu().double(), total.cpu().double()[:, None]).solution[:, 0].tolist()
+        slope, intercept = (
+            torch.linalg.lstsq(line.cpu().double(), total.cpu().double()[:, None]).solution[:, 0].tolist()
+        )
         return (slope, intercept) if slope > 0 else (0.0, float(total.mean()))
 
     def document(self) -> dict[str, Any]:

@@ -1,0 +1,168 @@
+"""Training: its records are true, it can be stopped anywhere, and it never goes on with garbage."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from napari_direct_denoiser.co_model import CoModel, Scaling
+from napari_direct_denoiser.config import PRESETS, HDNConfig, ModelConfig, ScheduleConfig, UNetConfig
+from napari_direct_denoiser.errors import TrainingError
+from napari_direct_denoiser.noise import GaussianNoise
+from napari_direct_denoiser.training import TrainingProgress, train_steps
+
+CONFIG = ModelConfig(
+    hdn=HDNConfig(filters=(8, 8), latent_channels=4, blocks=1, space_to_depth=2, gated=False),
+    direct=UNetConfig(filters=(8, 8), blocks=1, space_to_depth=2, published=False),
+    stabilised_input=True,
+)
+SCHEDULE = PRESETS["quick"].schedule.model_copy(
+    update={"patch": 16, "batch": 4, "virtual_batch": 4, "validate_every": 10}
+)
+PLATEAU = SCHEDULE.model_copy(update={"anneal": "plateau", "averaging": 0.0, "patience": 0, "validate_every": 1})
+
+
+@pytest.fixture
+def stack(rng: np.random.Generator) -> np.ndarray:
+    y, x = np.mgrid[:48, :48]
+    clean = 200 + 60 * np.sin(x / 5) * np.cos(y / 7)
+    return (clean + rng.normal(0, 20, (8, 48, 48))).astype(np.float32)
+
+
+def build(stack: np.ndarray) -> CoModel:
+    torch.manual_seed(0)
+    noise = GaussianNoise(20.0)
+    return CoModel(CONFIG, noise, Scaling.of([stack], noise)).eval()
+
+
+def weights(model: CoModel) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def run(
+    stack: np.ndarray, schedule: ScheduleConfig = SCHEDULE, **limits: float
+) -> tuple[CoModel, list[TrainingProgress]]:
+    model = build(stack)
+    return model, list(train_steps(model, [stack], schedule, **limits))  # type: ignore[arg-type]
+
+
+def test_records_end_at_the_given_number_of_steps(stack: np.ndarray) -> None:
+    _, records = run(stack, max_steps=25)
+    last = records[-1]
+    assert (last.step, last.total_steps, last.fraction, last.remaining_seconds) == (25, 25, 1.0, 0.0)
+    assert last.stopped == "finished"
+    assert all(r.stopped is None for r in records[:-1])
+    assert last.validation_elbo is not None
+    assert last.elbo == pytest.approx(last.reconstruction + last.kl)
+
+
+def test_a_time_limit_ends_training_and_time_outside_does_not_count(stack: np.ndarray) -> None:
+    began, records = time.perf_counter(), []
+    for record in train_steps(build(stack), [stack], SCHEDULE, max_minutes=0.5 / 60):
+        records.append(record)
+        time.sleep(0.3)  # more than the limit in all
+    assert records[-1].stopped == "finished"
+    assert records[-1].elapsed_seconds >= 0.5
+    assert records[-1].elapsed_seconds <= time.perf_counter() - began - 0.3 * len(records)
+
+
+def test_both_losses_fall(stack: np.ndarray) -> None:
+    model = build(stack)
+    records = list(train_steps(model, [stack], SCHEDULE, max_steps=150))
+    with torch.no_grad():
+        noisy = torch.from_numpy(stack[:, None])
+        untrained, trained = build(stack), model
+        for loss in (lambda m: float(m.hdn_loss(noisy).loss),):
+            assert loss(trained) < loss(untrained) - 0.3
+    assert records[-1].validation_direct_loss is not None
+    assert records[-1].validation_direct_loss < 0.3
+
+
+def test_same_seed_gives_the_same_weights_and_another_seed_others(stack: np.ndarray) -> None:
+    first, again, other = (run(stack, max_steps=5, seed=seed)[0] for seed in (0, 0, 1))
+    assert torch.equal(weights(first), weights(again))
+    assert not torch.equal(weights(first), weights(other))
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_stopping_at_any_yield_leaves_a_usable_model(stack: np.ndarray, steps: int) -> None:
+    model = build(stack)
+    before = weights(model)
+    progress = train_steps(model, [stack], SCHEDULE, max_steps=1000)
+    list(itertools.islice(progress, steps))  # and the generator is left suspended, as napari's workers leave it
+    assert not torch.equal(weights(model), before)
+    assert not model.training
+    with torch.no_grad():
+        assert model.direct(torch.from_numpy(stack[:1, None])).isfinite().all()
+
+
+def test_the_best_validated_weights_are_kept(stack: np.ndarray) -> None:
+    """A learning rate that wrecks the network after the first validation must not reach the model."""
+    model = build(stack)
+    progress = train_steps(model, [stack], PLATEAU.model_copy(update={"validate_every": 40}), max_steps=80)
+    state: dict[str, torch.Tensor] = {}
+    for record in progress:
+        if record.step >= 40 and not state:
+            state = copy.deepcopy(model.state_dict())
+            assert progress.gi_frame is not None  # type: ignore[attr-defined]
+            learner = progress.gi_frame.f_locals["run"].learner  # type: ignore[attr-defined]
+            with torch.no_grad():
+                for p in learner.parameters():
+                    p.mul_(3)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_plateau_halves_the_rates_and_then_stops(stack: np.ndarray) -> None:
+    frozen = PLATEAU.model_copy(update={"hdn_rate": 0.0, "direct_rate": 0.0, "stop_after": 4})
+    _, records = run(stack, frozen, max_steps=100)
+    assert records[-1].step == 5  # nothing learns, so the first validation stays the best
+    assert records[-1].stopped == "no better validation since step 1"
+    rates = []
+    progress = train_steps(build(stack), [stack], PLATEAU, max_steps=400)
+    for _ in progress:
+        rates.append(progress.gi_frame.f_locals["run"].hdn_optimizer.param_groups[0]["lr"])  # type: ignore[attr-defined]
+    assert min(rates) < SCHEDULE.hdn_rate
+    assert all(math.isclose(math.log2(SCHEDULE.hdn_rate / rate) % 1, 0, abs_tol=1e-6) for rate in rates)
+
+
+def test_a_loss_that_is_not_a_number_stops_with_the_reason(stack: np.ndarray) -> None:
+    model = build(stack)
+    progress = train_steps(model, [stack], SCHEDULE, max_steps=500)
+    good: dict[str, torch.Tensor] = {}
+    for record in progress:
+        if record.step >= 10 and not good:
+            good = copy.deepcopy(model.state_dict())
+            learner = progress.gi_frame.f_locals["run"].learner  # type: ignore[attr-defined]
+            with torch.no_grad():
+                next(learner.hdn.parameters()).fill_(math.nan)
+        last = record
+    assert last.stopped is not None
+    assert "not a number" in last.stopped
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
+def test_a_loss_that_is_never_a_number_is_an_error(stack: np.ndarray) -> None:
+    model = build(stack)
+    with torch.no_grad():
+        next(model.hdn.parameters()).fill_(math.nan)
+    with pytest.raises(TrainingError, match="not a number at step"):
+        list(train_steps(model, [stack], SCHEDULE, max_steps=50))
+
+
+def test_hdn_rests_in_the_last_part_of_the_budget(stack: np.ndarray) -> None:
+    schedule = SCHEDULE.model_copy(update={"direct_only": 0.5, "averaging": 0.0})
+    progress = train_steps(build(stack), [stack], schedule, max_steps=200)
+    rested: torch.Tensor | None = None
+    for record in progress:
+        hdn = progress.gi_frame.f_locals["run"].learner.hdn if progress.gi_frame else None  # type: ignore[attr-defined]
+        if hdn is not None and record.fraction > 0.55:
+            found = torch.cat([p.detach().flatten() for p in hdn.parameters()])
+            rested = found if rested is None else rested
+            assert torch.equal(found, rested)
+    assert rested is not None
