@@ -38,7 +38,7 @@ def stack(rng: np.random.Generator) -> np.ndarray:
 def build(stack: np.ndarray) -> CoModel:
     torch.manual_seed(0)
     noise = GaussianNoise(20.0)
-    return CoModel(CONFIG, noise, Scaling.of([stack], noise)).eval()
+    return CoModel(CONFIG, noise, Scaling.of([stack], CONFIG, noise)).eval()
 
 
 def weights(model: CoModel) -> torch.Tensor:

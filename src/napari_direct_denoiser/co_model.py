@@ -26,29 +26,30 @@ _SCALING_PLANES = 64  # planes sampled for mean and deviation
 
 
 class Scaling(Config):
-    """Mean and deviation of the training images, and of their variance-stabilised copy."""
+    """Mean and deviation of the training images, and of each view of them that the networks see."""
 
     mean: float
     """Counts."""
     deviation: float
     """Counts."""
-    stabilised_mean: float
-    """Deviations of the noise."""
-    stabilised_deviation: float
-    """Deviations of the noise."""
+    view_means: tuple[float, ...]
+    view_deviations: tuple[float, ...]
 
     @classmethod
-    def of(cls, stacks: Sequence[NDArray[np.generic]], noise: NoiseModel) -> Scaling:
+    def of(cls, stacks: Sequence[NDArray[np.generic]], config: ModelConfig, noise: NoiseModel) -> Scaling:
         """Measure (planes, Y, X) stacks; at most 64 planes of them are looked at."""
         planes = [(stack, i) for stack in stacks for i in range(len(stack))]
         chosen = np.unique(np.linspace(0, len(planes) - 1, min(len(planes), _SCALING_PLANES)).astype(int))
-        pixels = torch.cat([_tensor(stack[i]).flatten() for stack, i in (planes[j] for j in chosen)])
-        stabilised = noise.stabilise(pixels)
+        pixels = torch.cat(
+            [_views(_tensor(stack[i]), config, noise).flatten(2) for stack, i in map(planes.__getitem__, chosen)], dim=2
+        )
+        deviations, means = torch.std_mean(pixels[0], dim=1)
+        deviations = deviations.clamp_min(1e-6)
         return cls(
-            mean=float(pixels.mean()),
-            deviation=float(pixels.std()),
-            stabilised_mean=float(stabilised.mean()),
-            stabilised_deviation=float(stabilised.std().clamp_min(1e-6)),
+            mean=float(means[0]),
+            deviation=float(deviations[0]),
+            view_means=tuple(means.tolist()),
+            view_deviations=tuple(deviations.tolist()),
         )
 
 
@@ -72,7 +73,8 @@ class CoModel(nn.Module):
         self.config = config
         self.scaling = scaling
         self.hdn = LadderVAE(config.hdn, config.inputs)
-        self.unet = UNet(config.direct, config.inputs)
+        blurred = config.inputs - 1 - len(config.blurs) // 2 if config.blurs else 0  # the middle one
+        self.unet = UNet(config.direct, config.inputs, start=blurred)
         self.noise = noise
         self.compute = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
 
@@ -141,17 +143,25 @@ class CoModel(nn.Module):
         return self._counts(decoded.signal.float())
 
     def _inputs(self, noisy: Tensor) -> Tensor:
-        """The image as the networks see it, normalised: (B, config.inputs, H, W)."""
-        scaling = self.scaling
-        image = (noisy - scaling.mean) / scaling.deviation
-        views = [image]
-        if self.config.stabilised_input:
-            views.append((self.noise.stabilise(noisy) - scaling.stabilised_mean) / scaling.stabilised_deviation)
-        views += [gaussian_blur(image, sigma) for sigma in self.config.blurs]
-        return torch.cat(views, dim=1).contiguous(memory_format=self.compute.memory_format)
+        """The image as the networks see it: (B, config.inputs, H, W), each view of mean 0 and deviation 1."""
+        means, deviations = (
+            torch.tensor(values, device=noisy.device).view(1, -1, 1, 1)
+            for values in (self.scaling.view_means, self.scaling.view_deviations)
+        )
+        views = (_views(noisy, self.config, self.noise) - means) / deviations
+        return views.contiguous(memory_format=self.compute.memory_format)
 
     def _counts(self, normalised: Tensor) -> Tensor:
         return normalised * self.scaling.deviation + self.scaling.mean
+
+
+def _views(noisy: Tensor, config: ModelConfig, noise: NoiseModel) -> Tensor:
+    """The image, and the copies of it that ``config`` asks for: (B, config.inputs, H, W)."""
+    views = [noisy]
+    if config.stabilised_input:
+        views.append(noise.stabilise(noisy))
+    views += [gaussian_blur(noisy, sigma) for sigma in config.blurs]
+    return torch.cat(views, dim=1)
 
 
 def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
@@ -164,4 +174,5 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
 
 
 def _tensor(plane: NDArray[np.generic]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))
+    """(1, 1, H, W), float32."""
+    return torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))[None, None]

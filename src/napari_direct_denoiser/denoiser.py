@@ -102,7 +102,7 @@ class Denoiser:
         )
         noise = noise_from_text(settings.noise, stacks)
         torch.manual_seed(settings.seed)
-        model = CoModel(config, noise, Scaling.of(stacks, noise)).on(settings.device).eval()
+        model = CoModel(config, noise, Scaling.of(stacks, config, noise)).on(settings.device).eval()
         provenance = Provenance(
             settings=settings,
             axes=planes[0].axes,

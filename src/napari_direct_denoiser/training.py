@@ -275,4 +275,4 @@ class _Run:
 def _optimizer(schedule: ScheduleConfig, network: torch.nn.Module, rate: float) -> Optimizer:
     if schedule.optimizer == "adamax":
         return Adamax(network.parameters(), lr=rate, foreach=True)
-    return Adam(network.parameters(), lr=rate, fused=True)
+    return Adam(network.parameters(), lr=rate, betas=(0.9, 0.99), fused=True)  # quick to heed a burst of gradients

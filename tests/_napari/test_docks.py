@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import dask.array as da
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
@@ -65,7 +66,7 @@ def test_main_path_from_the_sample_to_layers_that_overlay_exactly(viewer, train_
     denoise_dock.layer_choice.setCurrentText("crop")
     denoise_dock.sample_button.click()
     finish(denoise_dock)
-    for name in ("crop direct", "crop HDN mean (N=3)"):
+    for name, expected in (("crop direct", ("direct", None, None)), ("crop HDN mean (N=3)", ("mean", 3, 0))):
         result = viewer.layers[name]
         assert result.data.shape == noisy.data.shape
         assert result.data.dtype == np.float32
@@ -78,7 +79,9 @@ def test_main_path_from_the_sample_to_layers_that_overlay_exactly(viewer, train_
         assert tuple(result.contrast_limits) == (90, 150)
         assert result.colormap.name == "green"
         provenance = result.metadata["napari_direct_denoiser"]
+        assert provenance["source"] == "crop"
         assert provenance["model"] == "crop, quick, l2"
+        assert (provenance["method"], provenance["samples"], provenance["seed"]) == expected
         assert provenance["seconds"] > 0
         assert provenance["training"]["steps"] == 20
     assert not errors_shown()
@@ -292,6 +295,18 @@ def test_layer_deleted_and_renamed_while_denoising(viewer, denoise_dock, engine,
     viewer.layers.clear()
     finish(denoise_dock)
     np.testing.assert_array_equal(viewer.layers["cells direct"].scale, (1, 2, 2))
+
+
+def test_lazy_and_multiscale_layers(viewer, denoise_dock, engine, finish, rng):
+    add_model(engine(steps=1))
+    pixels = noisy_image(rng)
+    viewer.add_image(da.from_array(pixels, chunks=32), name="lazy")
+    viewer.add_image([pixels, pixels[:, ::2, ::2]], name="pyramid", multiscale=True)
+    for name in ("lazy", "pyramid"):
+        denoise_dock.layer_choice.setCurrentText(name)
+        denoise_dock.direct_button.click()
+        finish(denoise_dock)
+        np.testing.assert_array_equal(viewer.layers[f"{name} direct"].data, pixels + 1)
 
 
 def test_every_control_is_explained(train_dock, denoise_dock):

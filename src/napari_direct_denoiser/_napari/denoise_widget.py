@@ -70,7 +70,7 @@ class DenoiseWidget(RunDock):
         samples.setLayout(stacked(self.form, self.sample_button))
         column = stacked(choices, self.direct_button, samples, self.progress_row(), self.status)
         column.addStretch(1)
-        self.setLayout(column)
+        self.fill(column)
 
     @property
     def model(self) -> NamedModel | None:

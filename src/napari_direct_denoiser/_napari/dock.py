@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QLayout,
     QProgressBar,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -64,9 +65,10 @@ class LayerChoice(QComboBox):
     def refresh(self, event: Any = None) -> None:
         """List the layers anew, newest first as in napari's own list, and keep the choice."""
         chosen = self.layer
+        self._forget_names()
         self._layers = [layer for layer in reversed(self._viewer.layers) if isinstance(layer, Image)]
         for layer in self._layers:
-            layer.events.name.connect(self.refresh)  # a second connection of the same is ignored
+            layer.events.name.connect(self.refresh)
         self.blockSignals(True)
         self.clear()
         self.addItems([layer.name for layer in self._layers])
@@ -76,15 +78,45 @@ class LayerChoice(QComboBox):
 
     def release(self) -> None:
         """Let go of the viewer and its layers."""
-        for emitter in [*self._emitters, *(layer.events.name for layer in self._layers)]:
+        for emitter in self._emitters:
             emitter.disconnect(self.refresh)
         self._viewer.layers.selection.events.active.disconnect(self._follow_active)
+        self._forget_names()
         self._layers = []
+
+    def _forget_names(self) -> None:
+        for layer in self._layers:
+            layer.events.name.disconnect(self.refresh)
 
     def _follow_active(self, event: Any = None) -> None:
         active = self._viewer.layers.selection.active
         if active in self._layers and not is_result(active):
             self.setCurrentIndex(self._layers.index(active))
+
+
+class _VerticalScrollArea(QScrollArea):
+    """As wide as its content, with a bar where that is too high."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QScrollArea.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def minimumSizeHint(self) -> QSize:
+        """Let the height shrink, the width not."""
+        width = self.widget().minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width()
+        return QSize(width, 200)
+
+    def sizeHint(self) -> QSize:
+        """The size at which no bar is needed."""
+        return self.widget().sizeHint().expandedTo(self.minimumSizeHint())
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Follow the content when it grows or shrinks."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return super().eventFilter(watched, event)
 
 
 class RunDock(QWidget):
@@ -176,6 +208,15 @@ class RunDock(QWidget):
     def job_is_stopping(self) -> bool:
         """Whether Stop was pressed and the run has not ended yet."""
         return self.job.running and not self.stop_button.isEnabled()
+
+    def fill(self, column: QLayout) -> None:
+        """Lay out the controls. They scroll where the screen is low, rather than make the window higher."""
+        inner, area = QWidget(), _VerticalScrollArea()
+        inner.setLayout(column)
+        area.setWidget(inner)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
 
     def progress_row(self) -> QHBoxLayout:
         """The progress bar with Stop beside it."""

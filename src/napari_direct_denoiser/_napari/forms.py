@@ -155,12 +155,16 @@ def _noise_controls() -> list[ValueWidget]:
             choices=_NOISE_KINDS,
             tooltip=TrainSettings.model_fields["noise"].description,
         ),
-        FloatSpinBox(name="gain", value=1.0, tooltip="Camera counts for one photo-electron.", **number),
-        FloatSpinBox(name="offset", value=100.0, tooltip="Camera counts in the dark.", **{**number, "min": -1e6}),
+        FloatSpinBox(name="gain", label="Gain", value=1.0, tooltip="Camera counts for one photo-electron.", **number),
+        FloatSpinBox(
+            name="offset", label="Offset", value=100.0, tooltip="Camera counts in the dark.", **{**number, "min": -1e6}
+        ),
         FloatSpinBox(
             name="read_noise", label="Read noise", value=3.0, tooltip="Deviation in the dark, in counts.", **number
         ),
-        FloatSpinBox(name="sigma", value=10.0, tooltip="Deviation of the noise, in camera counts.", **number),
+        FloatSpinBox(
+            name="sigma", label="Sigma", value=10.0, tooltip="Deviation of the noise, in camera counts.", **number
+        ),
         file,
     ]
 

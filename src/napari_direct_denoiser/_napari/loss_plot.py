@@ -86,7 +86,7 @@ class LossPlot(pg.GraphicsLayoutWidget):
 
     def minimumSizeHint(self) -> QSize:
         """Small enough for a screen of 1280 x 800."""
-        return QSize(200, 200)
+        return QSize(200, 180)
 
     def add(self, record: TrainingProgress) -> None:
         """Add one record; shown at the next `draw`."""

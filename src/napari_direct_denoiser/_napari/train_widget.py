@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.theme import get_theme
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from ..denoiser import Denoiser
     from ..training import TrainingProgress
 
+_SUFFIX = ".safetensors"
 _SECONDS_BETWEEN_DRAWINGS = 0.5
 
 
@@ -68,7 +68,7 @@ class TrainWidget(RunDock):
         buttons.addWidget(self.save_button)
         column = stacked(self.form, advanced, buttons, self.progress_row(), self.status, self.plot)
         column.setStretchFactor(self.plot, 1)
-        self.setLayout(column)
+        self.fill(column)
 
     def settings(self) -> TrainSettings:
         """The settings as they stand in the dock.
@@ -99,16 +99,17 @@ class TrainWidget(RunDock):
     def save(self) -> None:
         """Ask where to, and write the newest model."""
         assert self.model is not None
-        suggested = "".join(c if c.isalnum() else "_" for c in self.model.name) + ".safetensors"
-        path, _ = QFileDialog.getSaveFileName(self, "Save model", suggested, "Model (*.safetensors)")
+        suggested = "".join(c if c.isalnum() else "_" for c in self.model.name) + _SUFFIX
+        path, _ = QFileDialog.getSaveFileName(self, "Save model", suggested, f"Model (*{_SUFFIX})")
         if not path:
             return
+        path = path if path.endswith(_SUFFIX) else path + _SUFFIX
         try:
-            self.model.denoiser.save(Path(path).with_suffix(".safetensors"))
+            self.model.denoiser.save(path)
         except DenoiserError as error:
             self.on_failure(error)
         else:
-            self.say(f"Saved {self.model.name} to {path}")
+            self.say(f"Saved “{self.model.name}” to {path}")
 
     def refresh_buttons(self) -> None:
         """Enable what can be pressed now."""

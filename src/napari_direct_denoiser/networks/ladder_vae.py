@@ -17,6 +17,7 @@ from ..config import HDNConfig
 from .blocks import GatedBlock, Merge, PlainBlock, Upsample, conv3
 
 _MAX_LOG_VARIANCE = 12.0  # only ever met by a network that is about to overflow
+_MIN_DEVIATION = 0.02
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class LadderVAE(nn.Module):
             self.head = nn.Sequential(*self._blocks(first), conv3(first, 1))
         else:
             self.stem = nn.Sequential(nn.PixelUnshuffle(factor), conv3(in_channels * factor**2, first))
-            self.head = nn.Sequential(nn.ReLU(), conv3(first, factor**2), nn.PixelShuffle(factor))
+            self.head = nn.Sequential(conv3(first, factor**2), nn.PixelShuffle(factor))
         self.bottom_up = nn.ModuleList()
         self.top_down = nn.ModuleList()
         for level, channels in enumerate(filters):
@@ -105,7 +106,7 @@ class _TopDown(nn.Module):
         super().__init__()
         latents = config.latent_channels
         is_top = level == len(config.filters) - 1
-        published = config.gated
+        self.published = published = config.gated
         merge_block = (lambda: _block(config, channels)) if published else (lambda: None)
         self.prior = None if is_top else conv3(channels, 2 * latents)
         self.merge = None if is_top else Merge(channels, merge_block())
@@ -133,8 +134,8 @@ class _TopDown(nn.Module):
         else:
             prior = self.prior(above)
             merged = above if prior_only else self.merge(bottom_up, above)
-        q_mean, q_log_variance = _moments(self.posterior(merged))
-        p_mean, p_log_variance = _moments(prior)
+        q_mean, q_log_variance = self._moments(self.posterior(merged))
+        p_mean, p_log_variance = self._moments(prior)
         noise = torch.randn(q_mean.shape, generator=generator, device=q_mean.device)
         z = q_mean if use_mean else q_mean + (0.5 * q_log_variance).exp() * noise
         kl = normal_kl(q_mean, q_log_variance, p_mean, p_log_variance).sum((1, 2, 3))
@@ -143,15 +144,17 @@ class _TopDown(nn.Module):
             x = self.skip(x, above) if self.skip is not None else x + above
         return self.blocks(x), kl
 
+    def _moments(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance, each (B, latents, h, w), in float32; zeros give a deviation of about 1."""
+        mean, spread = parameters.float().chunk(2, dim=1)
+        if self.published:
+            return mean, spread.clamp(-_MAX_LOG_VARIANCE, _MAX_LOG_VARIANCE)
+        # A deviation that grows linearly and has a floor: with exp(), high learning rates blow up.
+        return mean, 2 * (F.softplus(0.5 * spread + 0.54) + _MIN_DEVIATION).log()
+
 
 def _block(config: HDNConfig, channels: int) -> nn.Module:
     return GatedBlock(channels, dropout=config.dropout) if config.gated else PlainBlock(channels)
-
-
-def _moments(parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and log-variance, each (B, latents, h, w), in float32."""
-    mean, log_variance = parameters.float().chunk(2, dim=1)
-    return mean, log_variance.clamp(-_MAX_LOG_VARIANCE, _MAX_LOG_VARIANCE)
 
 
 def normal_kl(q_mean: Tensor, q_log_variance: Tensor, p_mean: Tensor, p_log_variance: Tensor) -> Tensor:
