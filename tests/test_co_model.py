@@ -95,7 +95,7 @@ def test_presets_are_buildable_and_see_the_sides_that_they_promise(name: str) ->
 
 
 def test_scaling_is_measured_in_image_units() -> None:
-    stack = (300 + 40 * torch.randn(100, 32, 32, generator=torch.Generator().manual_seed(0))).numpy()
+    stack = (300 + 40 * torch.randn(8, 160, 160, generator=torch.Generator().manual_seed(0))).numpy()
     config = PRESETS["quick"].model.model_copy(update={"blurs": (2.0,)})
     found = Scaling.of([stack], config, GaussianNoise(20.0))
     assert found.mean == pytest.approx(300, abs=1)

@@ -21,7 +21,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 from typer.core import TyperGroup
 
-from .config import DenoiseSettings, Device, Loss, Method, PresetName, TrainSettings
+from .config import DenoiseSettings, Device, Loss, Method, PresetChoice, TrainSettings
 from .errors import DenoiserError, TrainingError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _setting(settings: BaseModel, name: str, *flags: str) -> Any:
 def train(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Noisy images: TIFF or npy files.")],
     model: Annotated[Path, typer.Option(metavar="M.safetensors", help="Model file to write.")],
-    preset: Annotated[PresetName, _setting(_TRAIN, "preset")] = _TRAIN.preset,
+    preset: Annotated[PresetChoice, _setting(_TRAIN, "preset")] = _TRAIN.preset,
     noise: Annotated[str, _setting(_TRAIN, "noise")] = _TRAIN.noise,
     loss: Annotated[Loss, _setting(_TRAIN, "loss")] = _TRAIN.loss,
     structured: Annotated[bool, _setting(_TRAIN, "structured", "--structured")] = _TRAIN.structured,

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 PresetName = Literal["quick", "balanced", "paper"]
+PresetChoice = Literal["auto", "quick", "balanced", "paper"]
 Loss = Literal["l2", "l1"]
 Method = Literal["direct", "mean", "median", "sample"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -24,8 +25,9 @@ class Config(BaseModel):
 class TrainSettings(Config):
     """What a person chooses before training."""
 
-    preset: PresetName = "quick"
-    """Size of the networks and length of training: quick (minutes on a CPU), balanced (a GPU) or paper."""
+    preset: PresetChoice = "auto"
+    """Size of the networks and length of training: quick (minutes on a CPU), balanced (for a GPU), paper (as
+    published), or auto: balanced where there is a GPU, quick elsewhere."""
     noise: str = "auto"
     """Noise model: auto, FILE.npz, gaussian:SIGMA or poisson:GAIN,OFFSET,READ (camera counts)."""
     loss: Loss = "l2"
@@ -114,6 +116,8 @@ class ScheduleConfig(Config):
     """Patches a step."""
     virtual_batch: int
     """Patches that pass the networks at a time; gradients are summed over a step."""
+    cpu_threads: int | None = None
+    """Threads of torch for each network on a CPU; None leaves them as they are. Small networks lose by more."""
     optimizer: Literal["adam", "adamax"]
     """Of both networks, each with its own."""
     hdn_rate: float
@@ -155,6 +159,7 @@ _QUICK_MODEL = ModelConfig(
 _QUICK_SCHEDULE = ScheduleConfig(
     batch=4,
     virtual_batch=4,
+    cpu_threads=1,
     optimizer="adam",
     hdn_rate=2e-3,
     direct_rate=2e-3,
@@ -178,7 +183,14 @@ PRESETS: dict[PresetName, Preset] = {
             blurs=(1.0, 2.0, 4.0),
         ),
         schedule=_QUICK_SCHEDULE.model_copy(
-            update={"batch": 16, "virtual_batch": 16, "hdn_rate": 1e-3, "direct_rate": 1e-3, "max_minutes": 30}
+            update={
+                "batch": 16,
+                "virtual_batch": 16,
+                "hdn_rate": 1e-3,
+                "direct_rate": 1e-3,
+                "max_minutes": 30,
+                "cpu_threads": None,
+            }
         ),
     ),
     "paper": Preset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from .checkpoint import load_checkpoint, save_checkpoint
 from .co_model import CoModel, Scaling
-from .config import PRESETS, Config, Device, ModelConfig, TrainSettings
+from .config import PRESETS, Config, Device, ModelConfig, Preset, PresetName, TrainSettings
+from .device import resolve
 from .errors import ImageError, ModelFileError, SettingError
 from .images import Planes, as_planes, check_planes
 from .noise import from_document, noise_from_text
@@ -84,7 +85,10 @@ class Denoiser:
         SettingError, ModelFileError
             The noise model or device is not there.
         """
-        preset = PRESETS[settings.preset]
+        if settings.preset == "auto":
+            on_gpu = resolve(settings.device).device.type != "cpu"
+            settings = settings.model_copy(update={"preset": "balanced" if on_gpu else "quick"})
+        preset = _preset(settings)
         many = images if isinstance(images, list | tuple) else [images]
         if not many:
             raise ImageError("Expected at least one image to train on, found none: give one")
@@ -117,7 +121,7 @@ class Denoiser:
         Raises `TrainingError` where training cannot go on and nothing good was learned.
         """
         settings = self.provenance.settings
-        schedule = PRESETS[settings.preset].schedule
+        schedule = _preset(settings).schedule
         history: list[Record] = []
         for progress in train_steps(
             self.model,
@@ -214,6 +218,10 @@ class Denoiser:
         planes = as_planes(array, axes or (trained if len(trained) == array.ndim else None))
         check_planes(planes, min_side=2, name="image", require_contrast=False)
         return planes
+
+
+def _preset(settings: TrainSettings) -> Preset:
+    return PRESETS[cast(PresetName, settings.preset)]
 
 
 def train(images: ArrayLike | Sequence[ArrayLike], axes: str | None = None, **settings: Any) -> Denoiser:

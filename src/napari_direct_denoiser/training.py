@@ -6,6 +6,8 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +22,7 @@ from .config import ScheduleConfig
 from .errors import TrainingError
 from .patches import PatchSampler, split
 
-_VALIDATION_PATCHES = 64
+_VALIDATION_PATCHES = 32
 _YIELD_SECONDS = 0.1
 _WARM_UP_STEPS = 20
 _MAX_GRADIENT = 10.0
@@ -73,22 +75,37 @@ def train_steps(
     stopped: str | None = None
     step = 0
     while stopped is None:
-        recent.append(run.step(clock.fraction(step)))
-        step += 1
-        fraction = clock.fraction(step)
-        validate = fraction >= 1 or step % schedule.validate_every == 0
-        if not validate and clock.since_yield() < _YIELD_SECONDS:
-            continue
-        means = torch.stack(recent).mean(0).tolist()
-        recent.clear()
-        if not all(map(math.isfinite, means)):
-            stopped = run.broken(step)
-        elif validate:
-            stopped = run.validate(step) or ("finished" if fraction >= 1 else None)
-        run.publish_unvalidated()
+        with _threads(schedule.cpu_threads if model.device.type == "cpu" else None):
+            recent.append(run.step(clock.fraction(step)))
+            step += 1
+            fraction = clock.fraction(step)
+            validate = fraction >= 1 or step % schedule.validate_every == 0
+            if not validate and clock.since_yield() < _YIELD_SECONDS:
+                continue
+            means = torch.stack(recent).mean(0).tolist()
+            recent.clear()
+            if not all(map(math.isfinite, means)):
+                stopped = run.broken(step)
+            elif validate:
+                stopped = run.validate(step) or ("finished" if fraction >= 1 else None)
+            run.publish_unvalidated()
         clock.pause()
         yield _progress(step, max_steps, fraction, clock, means, run, stopped)
         clock.resume()
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Let torch use ``count`` threads an operation, and then as many as before: outside it is the caller's choice."""
+    before = torch.get_num_threads()
+    if count is None or count >= before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _progress(
@@ -168,6 +185,7 @@ class _Run:
             ReduceLROnPlateau(optimizer, factor=0.5, patience=schedule.patience)
             for optimizer in (self.hdn_optimizer, self.direct_optimizer)
         ]
+        self.beside = ThreadPoolExecutor(1, thread_name_prefix="direct-denoiser")
         self.steps = 0
         self.hdn_rests = False
         self.best: tuple[float, float] | None = None
@@ -186,17 +204,22 @@ class _Run:
             noisy = self.patches.draw(schedule.virtual_batch)
             with torch.set_grad_enabled(not self.hdn_rests):
                 hdn = self.learner.hdn_loss(noisy)
-            direct = self.learner.direct_loss(noisy, hdn.sample)
+            # from here on the networks have nothing to do with each other: on a CPU they learn side by side
+            learning = self.beside.submit(self._learn_direct, noisy, hdn.sample, parts)
             if not self.hdn_rests:
                 (hdn.loss / parts).backward()  # type: ignore[no-untyped-call]
-            (direct / parts).backward()  # type: ignore[no-untyped-call]
-            total += torch.stack([hdn.reconstruction, hdn.kl.sum(), direct.detach()]) / parts
+            total += torch.stack([hdn.reconstruction, hdn.kl.sum(), learning.result()]) / parts
         if not self.hdn_rests:
             self._take(self.hdn_optimizer, self.learner.hdn)
         self._take(self.direct_optimizer, self.learner.unet)
         self.steps += 1
         self._update_average()
         return total
+
+    def _learn_direct(self, noisy: Tensor, sample: Tensor, parts: int) -> Tensor:
+        loss = self.learner.direct_loss(noisy, sample)
+        (loss / parts).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def _take(self, optimizer: Optimizer, network: torch.nn.Module) -> None:
         if self.schedule.anneal == "budget":  # the published schedule does not clip

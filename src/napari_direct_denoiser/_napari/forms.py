@@ -18,6 +18,7 @@ _LABELS = {"loss": "Direct loss", "structured": "Structured noise", "max_minutes
 _CHOICES = {
     "l2": "L2: learn the mean",
     "l1": "L1: learn the median",
+    "auto": "Automatic: by device",
     "quick": "Quick: minutes on a CPU",
     "balanced": "Balanced: for a GPU",
     "paper": "Paper: a day on a GPU",

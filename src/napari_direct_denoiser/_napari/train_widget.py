@@ -156,7 +156,8 @@ class TrainWidget(RunDock):
         if self._denoiser is None or self._record is None or self._source is None:
             return "There is no model yet."
         self.plot.draw()
-        self.model = MODELS.add(f"{self._source.name}, {self._settings.preset}, {self._settings.loss}", self._denoiser)
+        preset = self._denoiser.summary()["preset"]
+        self.model = MODELS.add(f"{self._source.name}, {preset}, {self._settings.loss}", self._denoiser)
         self._denoiser = None
         facts = f"{self._record.step} steps in {duration(self._record.elapsed_seconds)}"
         return f"{facts}. The Denoise dock has the model as “{self.model.name}”."
