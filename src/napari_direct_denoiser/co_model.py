@@ -107,8 +107,9 @@ class CoModel(nn.Module):
 
     def hdn_loss(self, noisy: Tensor) -> HDNLoss:
         """Draw a clean image for each patch and measure it (eq. 3): reconstruction + KL, per pixel."""
+        inputs = self._inputs(noisy)
         with self.compute.autocast():
-            decoded = self.hdn(self._inputs(noisy))
+            decoded = self.hdn(inputs)
         signal = decoded.signal.float()
         reconstruction = -self.noise.log_prob(noisy, self._counts(signal)).mean()
         pixels = noisy.shape[-1] * noisy.shape[-2]
@@ -119,21 +120,24 @@ class CoModel(nn.Module):
 
     def direct_loss(self, noisy: Tensor, sample: Tensor) -> Tensor:
         """L2 or L1 distance of the direct prediction to a drawn clean image (eq. 7), normalised units."""
+        inputs = self._inputs(noisy)
         with self.compute.autocast():
-            predicted: Tensor = self.unet(self._inputs(noisy)).float()
+            predicted: Tensor = self.unet(inputs).float()
         error = predicted - sample
         return error.abs().mean() if self.config.loss == "l1" else error.square().mean()
 
     def direct(self, noisy: Tensor) -> Tensor:
         """Denoise (B, 1, H, W) in one pass."""
+        inputs = self._inputs(noisy)
         with self.compute.autocast():
-            predicted = self.unet(self._inputs(noisy))
+            predicted = self.unet(inputs)
         return self._counts(predicted.float())
 
     def encode(self, noisy: Tensor) -> list[Tensor]:
         """Bottom-up pass of HDN over (1, 1, H, W): what `sample` needs, once a tile."""
+        inputs = self._inputs(noisy)
         with self.compute.autocast():
-            features: list[Tensor] = self.hdn.encode(self._inputs(noisy))
+            features: list[Tensor] = self.hdn.encode(inputs)
         return features
 
     def sample(self, encoding: Sequence[Tensor], n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -143,7 +147,10 @@ class CoModel(nn.Module):
         return self._counts(decoded.signal.float())
 
     def _inputs(self, noisy: Tensor) -> Tensor:
-        """The image as the networks see it: (B, config.inputs, H, W), each view of mean 0 and deviation 1."""
+        """The image as the networks see it: (B, config.inputs, H, W), each view of mean 0 and deviation 1.
+
+        In float32, so never under autocast: bfloat16 cannot tell 100 counts from 100.4.
+        """
         means, deviations = (
             torch.tensor(values, device=noisy.device).view(1, -1, 1, 1)
             for values in (self.scaling.view_means, self.scaling.view_deviations)
