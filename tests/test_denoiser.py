@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 import napari_direct_denoiser as direct_denoiser
-from napari_direct_denoiser import Denoiser, TrainSettings, load, train
+from napari_direct_denoiser import Denoiser, TrainSettings, load, prediction, train
 from napari_direct_denoiser.errors import ImageError, ModelFileError, SettingError
 from napari_direct_denoiser.metrics import evaluate
-from napari_direct_denoiser.synthetic import simulate
+from napari_direct_denoiser.synthetic import SyntheticStack, simulate
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +27,30 @@ def trained(noisy: NDArray[np.uint16]) -> Denoiser:
     return train(noisy, max_steps=3, device="cpu")
 
 
-def test_quality_at_a_fixed_seed_and_number_of_steps() -> None:
-    stack = simulate(planes=8, size=128, seed=0)
-    denoiser = train(stack.noisy, noise="poisson:2,100,3", max_steps=200, device="cpu")
+@pytest.fixture(scope="module")
+def stack() -> SyntheticStack:
+    return simulate(planes=8, size=128, seed=0)
+
+
+@pytest.fixture(scope="module")
+def longer_trained(stack: SyntheticStack) -> Denoiser:
+    return train(stack.noisy, noise="poisson:2,100,3", max_steps=200, device="cpu")
+
+
+def test_quality_at_a_fixed_seed_and_number_of_steps(stack: SyntheticStack, longer_trained: Denoiser) -> None:
     before = evaluate(stack.noisy, stack.truth).psnr
-    after = evaluate(denoiser.denoise(stack.noisy), stack.truth).psnr
+    after = evaluate(longer_trained.denoise(stack.noisy), stack.truth).psnr
     assert after > before + 6
+
+
+def test_the_direct_pass_in_tiles_equals_that_of_the_whole_plane(
+    stack: SyntheticStack, longer_trained: Denoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = longer_trained.denoise(stack.noisy[0])
+    monkeypatch.setattr(prediction, "DIRECT_TILE", 32)
+    tiled = longer_trained.denoise(stack.noisy[0])
+    assert np.abs(tiled - whole).max() < 1e-3 * np.ptp(whole)
+    assert not np.array_equal(tiled, whole)  # or it was not cut at all
 
 
 def test_a_loaded_model_predicts_bit_for_bit_what_the_saved_one_did(

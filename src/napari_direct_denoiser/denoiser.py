@@ -141,14 +141,13 @@ class Denoiser:
                     validation_direct_loss=progress.validation_direct_loss,
                 )
             )
-            if len(history) > _HISTORY:
-                history = history[::2]
+            stride = -(-len(history) // _HISTORY)
             self.provenance = self.provenance.model_copy(
                 update={
                     "steps": progress.step,
                     "seconds": progress.elapsed_seconds,
                     "stopped": progress.stopped,
-                    "history": tuple(history),
+                    "history": tuple(history[::-stride][::-1]),  # the newest is always among them
                 }
             )
             yield progress

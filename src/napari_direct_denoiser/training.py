@@ -235,7 +235,10 @@ class _Run:
         together = 1 - schedule.direct_only
         if fraction >= together and not self.hdn_rests:
             self.hdn_rests = True
-            self.learner.hdn.load_state_dict(self.average.hdn.state_dict())
+            # the best HDN is the teacher; its loss will not change any more, so that the direct loss decides
+            teacher = self.average if self.best is None else self.model
+            self.average.hdn.load_state_dict(teacher.hdn.state_dict())
+            self.learner.hdn.load_state_dict(teacher.hdn.state_dict())
             self.learner.hdn.eval()
         for optimizer, rate, end in (
             (self.hdn_optimizer, schedule.hdn_rate, together),
@@ -269,7 +272,6 @@ class _Run:
         if self.schedule.anneal == "plateau":
             for plateau, value in zip(self.plateaus, self.last, strict=True):
                 plateau.step(value)
-        # while HDN rests its loss stays the same, and the second figure decides
         if self.best is None or self.last < self.best:
             self.best, self.best_step, self.validations_since_best = self.last, step, 0
             self.model.load_state_dict(self.average.state_dict())
@@ -298,4 +300,5 @@ class _Run:
 def _optimizer(schedule: ScheduleConfig, network: torch.nn.Module, rate: float) -> Optimizer:
     if schedule.optimizer == "adamax":
         return Adamax(network.parameters(), lr=rate, foreach=True)
-    return Adam(network.parameters(), lr=rate, betas=(0.9, 0.99), fused=True)  # quick to heed a burst of gradients
+    fused = next(network.parameters()).device.type in ("cpu", "cuda")
+    return Adam(network.parameters(), lr=rate, betas=(0.9, 0.99), fused=fused)  # quick to heed a burst of gradients
