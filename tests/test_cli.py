@@ -223,7 +223,14 @@ def test_settings_reach_the_model(training: list[Any]) -> None:
     options = "--loss l1 --structured --seed 5 --device cpu --max-minutes 2.5 --max-steps 7 --noise gaussian:4"
     assert call("train", "noisy.tif", "--model", "m.safetensors", *options.split()).exit_code == 0
     expected = TrainSettings(
-        loss="l1", structured=True, seed=5, device="cpu", max_minutes=2.5, max_steps=7, noise="gaussian:4"
+        preset="quick",
+        loss="l1",
+        structured=True,
+        seed=5,
+        device="cpu",
+        max_minutes=2.5,
+        max_steps=7,
+        noise="gaussian:4",
     )
     assert load("m.safetensors").provenance.settings == expected
 

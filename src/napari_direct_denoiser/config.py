@@ -26,8 +26,7 @@ class TrainSettings(Config):
     """What a person chooses before training."""
 
     preset: PresetChoice = "auto"
-    """Size of the networks and length of training: quick (minutes on a CPU), balanced (for a GPU), paper (as
-    published), or auto: balanced where there is a GPU, quick elsewhere."""
+    """Networks and length of training: quick (minutes on a CPU), balanced (for a GPU), paper, or auto (by device)."""
     noise: str = "auto"
     """Noise model: auto, FILE.npz, gaussian:SIGMA or poisson:GAIN,OFFSET,READ (camera counts)."""
     loss: Loss = "l2"
