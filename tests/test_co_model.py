@@ -15,7 +15,7 @@ from napari_direct_denoiser.noise import GaussianNoise, PoissonGaussianNoise
 
 def scaling(config: ModelConfig) -> Scaling:
     views = config.inputs
-    return Scaling(mean=200.0, deviation=50.0, view_means=(200.0,) * views, view_deviations=(50.0,) * views)
+    return Scaling(means=(200.0,) * views, deviations=(50.0,) * views)
 
 
 def small(loss: str = "l2", stabilised: bool = False) -> CoModel:
@@ -100,6 +100,6 @@ def test_scaling_is_measured_in_image_units() -> None:
     found = Scaling.of([stack], config, GaussianNoise(20.0))
     assert found.mean == pytest.approx(300, abs=1)
     assert found.deviation == pytest.approx(40, rel=0.02)
-    assert found.view_means == pytest.approx((300, 15, 300), rel=0.01)  # as it is, stabilised, blurred
+    assert found.means == pytest.approx((300, 15, 300), rel=0.01)  # as it is, stabilised, blurred
     expected = 40 / (4 * np.pi * 2.0**2) ** 0.5  # what a Gaussian leaves of white noise
-    assert found.view_deviations == pytest.approx((40, 2, expected), rel=0.1)
+    assert found.deviations == pytest.approx((40, 2, expected), rel=0.1)

@@ -42,8 +42,8 @@ def test_bfloat16_trains_and_predicts_in_float32_units(monkeypatch: pytest.Monke
     rough.model.load_state_dict(exact.model.state_dict())
     found, expected = rough.denoise(noisy), exact.denoise(noisy)
     assert found.dtype == expected.dtype == "float32"
-    assert abs(found - expected).max() < 0.02 * exact.model.value_range
-    assert abs(rough.consensus(noisy, 2) - exact.consensus(noisy, 2)).max() < 0.1 * exact.model.value_range
+    assert abs(found - expected).max() < 0.02 * 6 * exact.model.scaling.deviation
+    assert abs(rough.consensus(noisy, 2) - exact.consensus(noisy, 2)).max() < 0.1 * 6 * exact.model.scaling.deviation
 
 
 def test_auto_takes_the_quick_preset_on_a_cpu() -> None:

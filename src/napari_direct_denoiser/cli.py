@@ -121,17 +121,14 @@ def denoise(
     """Denoise every plane of an image. Method sample stacks N samples in front of the image's own axes."""
     DenoiseSettings(method=method, samples=samples, seed=seed)  # refuses what makes no sense
     from .denoiser import load
-    from .images import as_planes
     from .io import check_output, read_image, write_image
     from .prediction import run
 
     check_output(output)
     file = read_image(image)
     denoiser = load(model)
-    trained = denoiser.provenance.axes
-    axes = file.axes or (trained if len(trained) == file.data.ndim else None)
-    planes = len(as_planes(file.data, axes).data)
-    steps = denoiser.denoise_steps(file.data, [method], samples=samples, seed=seed, axes=axes)
+    planes = len(denoiser.planes(file.data, file.axes).data)
+    steps = denoiser.denoise_steps(file.data, [method], samples=samples, seed=seed, axes=file.axes)
     began = time.perf_counter()
     with _progress_bars() as report:
         result = run(steps, lambda progress: report(method, progress))[method]

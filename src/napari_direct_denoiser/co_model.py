@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .config import Config, Device, ModelConfig
 from .device import Compute, resolve
+from .images import sampled_planes
 from .networks import LadderVAE, UNet
 from .networks.ladder_vae import free_bits
 from .noise import NoiseModel
@@ -26,31 +27,28 @@ _SCALING_PLANES = 64  # planes sampled for mean and deviation
 
 
 class Scaling(Config):
-    """Mean and deviation of the training images, and of each view of them that the networks see."""
+    """Mean and deviation of the training images in each view that the networks see; the first is the image itself."""
 
-    mean: float
-    """Counts."""
-    deviation: float
-    """Counts."""
-    view_means: tuple[float, ...]
-    view_deviations: tuple[float, ...]
+    means: tuple[float, ...]
+    deviations: tuple[float, ...]
 
     @classmethod
     def of(cls, stacks: Sequence[NDArray[np.generic]], config: ModelConfig, noise: NoiseModel) -> Scaling:
         """Measure (planes, Y, X) stacks; at most 64 planes of them are looked at."""
-        planes = [(stack, i) for stack in stacks for i in range(len(stack))]
-        chosen = np.unique(np.linspace(0, len(planes) - 1, min(len(planes), _SCALING_PLANES)).astype(int))
-        pixels = torch.cat(
-            [_views(_tensor(stack[i]), config, noise).flatten(2) for stack, i in map(planes.__getitem__, chosen)], dim=2
-        )
+        planes = (torch.from_numpy(plane)[None, None] for plane in sampled_planes(stacks, _SCALING_PLANES))
+        pixels = torch.cat([_views(plane, config, noise).flatten(2) for plane in planes], dim=2)
         deviations, means = torch.std_mean(pixels[0], dim=1)
-        deviations = deviations.clamp_min(1e-6)
-        return cls(
-            mean=float(means[0]),
-            deviation=float(deviations[0]),
-            view_means=tuple(means.tolist()),
-            view_deviations=tuple(deviations.tolist()),
-        )
+        return cls(means=tuple(means.tolist()), deviations=tuple(deviations.clamp_min(1e-6).tolist()))
+
+    @property
+    def mean(self) -> float:
+        """Of the image, counts."""
+        return self.means[0]
+
+    @property
+    def deviation(self) -> float:
+        """Of the image, counts."""
+        return self.deviations[0]
 
 
 @dataclass(frozen=True)
@@ -92,11 +90,6 @@ class CoModel(nn.Module):
     def halo(self) -> int:
         """Pixels of context on each side after which a tile's inside no longer depends on its edge."""
         return 2 * self.multiple
-
-    @property
-    def value_range(self) -> float:
-        """Spread of the training data, counts: a scale for tolerances."""
-        return 6 * self.scaling.deviation
 
     def on(self, device: Device) -> CoModel:
         """Move to a device of that name, at the precision that it gains by."""
@@ -153,7 +146,7 @@ class CoModel(nn.Module):
         """
         means, deviations = (
             torch.tensor(values, device=noisy.device).view(1, -1, 1, 1)
-            for values in (self.scaling.view_means, self.scaling.view_deviations)
+            for values in (self.scaling.means, self.scaling.deviations)
         )
         views = (_views(noisy, self.config, self.noise) - means) / deviations
         return views.contiguous(memory_format=self.compute.memory_format)
@@ -178,8 +171,3 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
     kernel = kernel / kernel.sum()
     padded = F.pad(image, (radius,) * 4, mode="replicate")
     return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
-
-
-def _tensor(plane: NDArray[np.generic]) -> Tensor:
-    """(1, 1, H, W), float32."""
-    return torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))[None, None]

@@ -5,9 +5,11 @@ The docstring under a field is also its tooltip in napari and its ``--help`` tex
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import SettingError
 
 PresetName = Literal["quick", "balanced", "paper"]
 PresetChoice = Literal["auto", "quick", "balanced", "paper"]
@@ -41,6 +43,16 @@ class TrainSettings(Config):
     """Seed of everything random: same seed, data and number of steps, same model."""
     device: Device = "auto"
     """Where to compute: auto takes the fastest device that is there."""
+
+
+def train_settings(**values: Any) -> TrainSettings:
+    """Make settings of what a person gave; `SettingError` where it makes no sense."""
+    try:
+        return TrainSettings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise SettingError(f"{name}: {first['msg']}, found {first['input']!r}: change it") from error
 
 
 class DenoiseSettings(Config):

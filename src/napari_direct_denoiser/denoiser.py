@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from .checkpoint import load_checkpoint, save_checkpoint
 from .co_model import CoModel, Scaling
-from .config import PRESETS, Config, Device, ModelConfig, Preset, PresetName, TrainSettings
+from .config import PRESETS, Config, Device, ModelConfig, Preset, PresetName, TrainSettings, train_settings
 from .device import resolve
 from .errors import ImageError, ModelFileError, SettingError
 from .images import Planes, as_planes, check_planes
@@ -165,7 +165,8 @@ class Denoiser:
 
         ``"sample"`` has the samples as an additional first axis. Raises `ImageError` before any work.
         """
-        planes = self._planes(image, axes)
+        planes = self.planes(image, axes)
+        check_planes(planes, min_side=2, name="image", require_contrast=False)
         results = yield from predict_steps(self.model, planes.data, outputs, samples=samples, seed=seed)
         return {output: planes.restore(result) for output, result in results.items()}
 
@@ -211,12 +212,11 @@ class Denoiser:
             "version": self.provenance.version,
         }
 
-    def _planes(self, image: ArrayLike, axes: str | None) -> Planes:
+    def planes(self, image: ArrayLike, axes: str | None = None) -> Planes:
+        """See an image as the planes that are denoised: by these axes, those of the training, or a guess."""
         array = np.asanyarray(image)
         trained = self.provenance.axes
-        planes = as_planes(array, axes or (trained if len(trained) == array.ndim else None))
-        check_planes(planes, min_side=2, name="image", require_contrast=False)
-        return planes
+        return as_planes(array, axes or (trained if len(trained) == array.ndim else None))
 
 
 def _preset(settings: TrainSettings) -> Preset:
@@ -240,13 +240,7 @@ def train(images: ArrayLike | Sequence[ArrayLike], axes: str | None = None, **se
     DenoiserError
         `ImageError`, `SettingError`, `ModelFileError` before any work, `TrainingError` during it.
     """
-    try:
-        chosen = TrainSettings(**settings)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise SettingError(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}, found {problem['input']!r}"
-        ) from error
+    chosen = train_settings(**settings)
     denoiser = Denoiser.for_images(images, chosen, axes)
     for _ in denoiser.train_steps():
         pass

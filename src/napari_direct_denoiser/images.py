@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,14 @@ def guess_axes(ndim: int) -> str:
     if ndim not in _GUESSED_AXES:
         raise ImageError(f"Expected an image with 2 to 5 axes, found {ndim}: name the axes, for example TZYX")
     return _GUESSED_AXES[ndim]
+
+
+def sampled_planes(stacks: Sequence[NDArray[Any]], most: int) -> Iterator[NDArray[np.float32]]:
+    """Give at most ``most`` planes (H, W) of stacks (planes, Y, X), evenly spread over all of them."""
+    planes = [(stack, index) for stack in stacks for index in range(len(stack))]
+    for number in np.unique(np.linspace(0, len(planes) - 1, min(len(planes), most)).astype(int)):
+        stack, index = planes[number]
+        yield np.ascontiguousarray(stack[index], dtype=np.float32)
 
 
 def as_planes(image: ArrayLike, axes: str | None = None, *, name: str = "image") -> Planes:

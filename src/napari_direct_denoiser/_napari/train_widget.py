@@ -6,12 +6,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.theme import get_theme
-from pydantic import ValidationError
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 from superqt import QCollapsible
 
-from ..config import TrainSettings
-from ..errors import DenoiserError, SettingError
+from ..config import TrainSettings, train_settings
+from ..errors import DenoiserError
 from . import workers
 from .dock import RunDock, main_button, stacked
 from .forms import Form, TrainForm, control, duration
@@ -78,11 +77,7 @@ class TrainWidget(RunDock):
         SettingError
             If they do not make sense.
         """
-        try:
-            return TrainSettings(**self.form.values(), **self.advanced.values())
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise SettingError(f"{first['loc'][0]}: {first['msg']}, found {first['input']!r}: change it") from error
+        return train_settings(**self.form.values(), **self.advanced.values())
 
     def train(self) -> None:
         """Start training on the chosen layer."""

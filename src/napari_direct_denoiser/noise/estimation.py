@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import convolve1d, maximum_filter, uniform_filter
 
+from ..images import sampled_planes
 from .models import GaussianNoise, NoiseModel, PoissonGaussianNoise
 
 _BINS = 40
@@ -60,10 +61,7 @@ def _windows(stacks: Sequence[Stack]) -> Iterator[tuple[Pixels, Pixels, Pixels]]
     the local mean. The ring is the mean of the pixels around these: it sorts the windows by
     brightness without looking at their noise.
     """
-    planes = [(stack, i) for stack in stacks for i in range(len(stack))]
-    chosen = np.unique(np.linspace(0, len(planes) - 1, min(len(planes), _MAX_PLANES)).astype(int))
-    for stack, index in (planes[i] for i in chosen):
-        plane = np.asarray(stack[index], dtype=np.float32)
+    for plane in sampled_planes(stacks, _MAX_PLANES):
         ring = (_AROUND**2 * uniform_filter(plane, _AROUND) - 9 * uniform_filter(plane, 3)) / (_AROUND**2 - 9)
         mean = convolve1d(convolve1d(plane, [1 / 6, 4 / 6, 1 / 6], axis=0), [1 / 6, 4 / 6, 1 / 6], axis=1)
         highpass = convolve1d(convolve1d(plane, [1, -2, 1], axis=0), [1, -2, 1], axis=1) / 6
