@@ -52,7 +52,7 @@ def main(seconds: float) -> None:
     _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Train")
     QTest.qWait(2000)
     records: list[object] = []
-    dock.job.updated.connect(lambda update: records.append(update.record))
+    dock.job.updated.connect(lambda update: records.append(getattr(update, "record", None)))
     ticks, report = Ticks(), {}
 
     def measure(what: str, until: Callable[[float], bool]) -> None:
@@ -65,7 +65,7 @@ def main(seconds: float) -> None:
     dock.train_button.click()
     measure("loading", lambda _: not dock.job.running or any(records))
     measure("training", lambda elapsed: not dock.job.running or elapsed > seconds)
-    report["steps"] = records[-1].step if any(records) else 0
+    report["steps"] = max((record.step for record in records if record), default=0)
     dock.job.shutdown()
     viewer.close()
     print(json.dumps(report))

@@ -25,8 +25,11 @@ from napari_direct_denoiser.synthetic import SyntheticStack, simulate
 from napari_direct_denoiser.training import TrainingProgress
 
 OPTIONS = {
-    "train": "--model --preset --noise --loss --structured --axes --max-minutes --max-steps --seed --device --json",
+    "train": "--model --preset --noise --refine-noise --loss --structured --axes --max-minutes --max-steps --seed "
+    "--device --json",
+    "fit-noise": "--calibration --signal --output --json",
     "denoise": "--model --output --method --samples --seed --json",
+    "compare": "--model --truth --samples --output --json",
     "evaluate": "--truth --json",
     "info": "--json",
     "demo": "--headless --output",
@@ -250,6 +253,42 @@ def test_a_second_interrupt_stops_at_once_and_writes_nothing(training: list[Any]
     assert not (folder / "m.safetensors").exists()
 
 
+def test_fit_noise_from_the_images_alone_and_train_with_its_file() -> None:
+    noisy = simulate(planes=8, size=160, seed=1, photons=30.0, gain=2.0).noisy
+    tifffile.imwrite("camera.tif", noisy, imagej=True, metadata={"axes": "TYX"})
+    result = call("fit-noise", "camera.tif", "--output", "noise.npz", "--json")
+    found = last_line(result)
+    assert set(found) == {"kind", "gain", "offset", "read_noise", "signal_range", "warnings"}
+    assert found["kind"] == "poisson"
+    assert found["gain"] == pytest.approx(2, rel=0.15)
+    assert found["warnings"] == []
+    train = call("train", "camera.tif", "--model", "m.safetensors", "--noise", "noise.npz", "--max-steps", "1")
+    assert train.exit_code == 0, train.stderr
+    assert "Noise: mixture of 3 Gaussians" in train.stderr
+
+
+def test_fit_noise_from_calibrations() -> None:
+    ramp = np.tile(np.linspace(120, 600, 160, dtype=np.float32), (160, 1))
+    frames = 100 + 2 * np.random.default_rng(0).poisson((ramp - 100) / 2, (6, 160, 160))
+    np.save("frames.npy", frames)
+    np.save("ramp.npy", ramp)
+    for arguments in (["--calibration"], ["--signal", "ramp.npy"]):
+        found = last_line(call("fit-noise", "frames.npy", *arguments, "--output", "noise.npz", "--json"))
+        assert found["kind"] == "mixture"
+        assert found["gain"] == pytest.approx(2, rel=0.1)
+        assert found["offset"] == pytest.approx(100, abs=15)
+        assert found["signal_range"] == pytest.approx([120, 600], abs=45)
+
+
+def test_training_says_what_is_unusual_about_the_noise(training: list[Any]) -> None:
+    training += [record(1, "finished")]
+    lines = np.random.default_rng(0).normal(0, 8, (4, 128, 1)) * np.ones((4, 128, 128))
+    np.save("lines.npy", simulate(planes=4, size=128, seed=1).noisy + lines)
+    result = call("train", "lines.npy", "--model", "m.safetensors")
+    assert result.exit_code == 0, result.stderr
+    assert re.search(r"Note: The noise is correlated .* along x \(0\.\d+\): turn on Structured", result.stderr)
+
+
 def test_a_training_that_fails_leaves_the_old_model(training: list[Any], untrained: Path) -> None:
     training += [record(1), TrainingError("The loss was nan\nat step 2")]
     result = call("train", "noisy.tif", "--model", "model.safetensors")
@@ -274,6 +313,11 @@ BAD = {
     "axes that do not match": ("train noisy.tif --model m.safetensors --axes YX", "YX"),
     "noise that is none": ("train noisy.tif --model m.safetensors --noise salt:1", "salt"),
     "noise file missing": ("train noisy.tif --model m.safetensors --noise none.npz", "none.npz"),
+    "noise file pickled": ("train noisy.tif --model m.safetensors --noise pickled.npz", "not a readable noise model"),
+    "noise file with other keys": ("train noisy.tif --model m.safetensors --noise other.npz", "lacks trained_weight"),
+    "calibration with structure": ("fit-noise structure.npy --calibration --output n.npz", "structure in plane 1"),
+    "signal of another shape": ("fit-noise noisy.tif --signal small.npy --output n.npz", "pair with the signal"),
+    "noise model of unknown suffix": ("fit-noise noisy.tif --output n.txt", r"\.npz"),
     "missing model": ("denoise noisy.tif --model none.safetensors --output o.tif", "none.safetensors"),
     "model that is none": ("denoise noisy.tif --model words.txt --output o.tif", "words.txt"),
     "model cut short": ("info cut.safetensors", "truncated"),
@@ -304,6 +348,9 @@ def test_bad_input_is_one_clear_line_before_any_work(case: str, folder: Path, st
     np.save("bool.npy", noisy > 100)
     np.save("complex.npy", noisy + 1j)
     np.save("small.npy", noisy[0, :40, :40])
+    np.save("structure.npy", simulate(planes=1, size=128, photons=300.0).noisy)
+    np.savez("pickled.npz", trained_weight=np.array([{}], dtype=object), min_signal=0, max_signal=1, min_sigma=1)
+    np.savez("other.npz", weights=np.zeros((9, 2)))
     files = sorted(os.listdir(folder))
     command, words = BAD[case]
     assert re.search(words, error_line(call(*command.split())))

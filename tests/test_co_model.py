@@ -15,7 +15,7 @@ from napari_direct_denoiser.noise import GaussianNoise, PoissonGaussianNoise
 
 def scaling(config: ModelConfig) -> Scaling:
     views = config.inputs
-    return Scaling(means=(200.0,) * views, deviations=(50.0,) * views)
+    return Scaling(means=(200.0,) * views, deviations=(50.0,) * views, variance_line=(0.0, 400.0))
 
 
 def small(loss: str = "l2", stabilised: bool = False) -> CoModel:

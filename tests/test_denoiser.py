@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 import napari_direct_denoiser as direct_denoiser
@@ -49,7 +50,8 @@ def test_the_direct_pass_in_tiles_equals_that_of_the_whole_plane(
     whole = longer_trained.denoise(stack.noisy[0])
     monkeypatch.setattr(prediction, "DIRECT_TILE", 32)
     tiled = longer_trained.denoise(stack.noisy[0])
-    assert np.abs(tiled - whole).max() < 1e-3 * np.ptp(whole)
+    rounding = 1e-3 if longer_trained.model.compute.dtype == torch.float32 else 5e-3  # bfloat16 has 8 bits
+    assert np.abs(tiled - whole).max() < rounding * np.ptp(whole)
     assert not np.array_equal(tiled, whole)  # or it was not cut at all
 
 

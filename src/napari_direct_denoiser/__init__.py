@@ -14,13 +14,33 @@ if TYPE_CHECKING:
     from .config import DenoiseSettings, TrainSettings
     from .denoiser import Denoiser, load, train
     from .errors import DenoiserError, ImageError, ModelFileError, SettingError, TrainingError
-    from .noise import GaussianNoise, MixtureNoise, NoiseModel, PoissonGaussianNoise, estimate_noise
+    from .noise import (
+        GaussianNoise,
+        HistogramNoise,
+        MixtureNoise,
+        NoiseFit,
+        NoiseModel,
+        PoissonGaussianNoise,
+        estimate_noise,
+        fit_calibration,
+        read_noise,
+    )
 
 _HOMES = {
     "config": ("DenoiseSettings", "TrainSettings"),
     "denoiser": ("Denoiser", "load", "train"),
     "errors": ("DenoiserError", "ImageError", "ModelFileError", "SettingError", "TrainingError"),
-    "noise": ("GaussianNoise", "MixtureNoise", "NoiseModel", "PoissonGaussianNoise", "estimate_noise"),
+    "noise": (
+        "GaussianNoise",
+        "HistogramNoise",
+        "MixtureNoise",
+        "NoiseFit",
+        "NoiseModel",
+        "PoissonGaussianNoise",
+        "estimate_noise",
+        "fit_calibration",
+        "read_noise",
+    ),
 }
 
 __all__ = [
@@ -28,16 +48,20 @@ __all__ = [
     "Denoiser",
     "DenoiserError",
     "GaussianNoise",
+    "HistogramNoise",
     "ImageError",
     "MixtureNoise",
     "ModelFileError",
+    "NoiseFit",
     "NoiseModel",
     "PoissonGaussianNoise",
     "SettingError",
     "TrainSettings",
     "TrainingError",
     "estimate_noise",
+    "fit_calibration",
     "load",
+    "read_noise",
     "train",
 ]
 

@@ -6,14 +6,12 @@ so that help is there at once.
 
 from __future__ import annotations
 
-import json
-import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,13 +19,13 @@ import typer
 from pydantic import BaseModel, ValidationError
 from typer.core import TyperGroup
 
-from .config import DenoiseSettings, Device, Loss, Method, PresetChoice, TrainSettings
+from ._console import print_json, print_table, progress_bars, say
+from .config import CompareSettings, DenoiseSettings, Device, Loss, Method, PresetChoice, TrainSettings
 from .errors import DenoiserError, TrainingError
 
 if TYPE_CHECKING:
     from .denoiser import Denoiser
     from .io import ImageFile
-    from .prediction import PredictionProgress
     from .training import TrainingProgress
 
 
@@ -43,7 +41,7 @@ class _Commands(TyperGroup):
             message = f"{option}: {first['msg']}, found {first['input']}"
         except (DenoiserError, OSError, MemoryError) as error:
             message = str(error) or type(error).__name__
-        _say(f"Error: {' '.join(message.split())}")
+        say(f"Error: {' '.join(message.split())}")
         raise typer.Exit(1)
 
 
@@ -56,7 +54,7 @@ app = typer.Typer(
     help="Denoise microscopy images without clean ones: train HDN and a Direct Denoiser on noisy images alone.",
 )
 
-_TRAIN, _DENOISE = TrainSettings(), DenoiseSettings()
+_TRAIN, _DENOISE, _COMPARE = TrainSettings(), DenoiseSettings(), CompareSettings()
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 _Model = Annotated[Path, typer.Option("--model", metavar="M.safetensors", help="Model file made by train.")]
 
@@ -72,6 +70,7 @@ def train(
     model: Annotated[Path, typer.Option(metavar="M.safetensors", help="Model file to write.")],
     preset: Annotated[PresetChoice, _setting(_TRAIN, "preset")] = _TRAIN.preset,
     noise: Annotated[str, _setting(_TRAIN, "noise")] = _TRAIN.noise,
+    refine_noise: Annotated[bool, _setting(_TRAIN, "refine_noise", "--refine-noise")] = _TRAIN.refine_noise,
     loss: Annotated[Loss, _setting(_TRAIN, "loss")] = _TRAIN.loss,
     structured: Annotated[bool, _setting(_TRAIN, "structured", "--structured")] = _TRAIN.structured,
     axes: Annotated[
@@ -87,6 +86,7 @@ def train(
     settings = TrainSettings(
         preset=preset,
         noise=noise,
+        refine_noise=refine_noise,
         loss=loss,
         structured=structured,
         max_minutes=max_minutes,
@@ -101,11 +101,60 @@ def train(
     check_model_output(model)
     data, axes = _training_images([read_image(path) for path in images], axes)
     denoiser = Denoiser.for_images(data, settings, axes=axes)
+    say(f"Noise: {denoiser.model.noise.describe()}")
+    for finding in denoiser.findings:
+        say(f"Note: {finding.words}")
     last, stopped = _train(denoiser)
     denoiser.save(model)
-    _say(f"{model}: {last.step} steps in {last.elapsed_seconds:.0f} s ({stopped})")
+    say(f"{model}: {last.step} steps in {last.elapsed_seconds:.0f} s ({stopped})")
     if as_json:
-        _print_json(steps=last.step, seconds=last.elapsed_seconds, stopped=stopped, model=str(model))
+        print_json(steps=last.step, seconds=last.elapsed_seconds, stopped=stopped, model=str(model))
+
+
+@app.command("fit-noise")
+def fit_noise(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Noisy images or a calibration: TIFF or npy.")],
+    output: Annotated[Path, typer.Option(metavar="NOISE.npz", help="Noise model to write, for train --noise.")],
+    calibration: Annotated[
+        bool,
+        typer.Option("--calibration", help="The images are frames of one static scene, or of smooth scenes."),
+    ] = False,
+    signal: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Clean image or images that the noisy ones belong to.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Fit a noise model to noisy images alone, or to a calibration, and write it as the published code does."""
+    from .files import check_target
+    from .images import as_planes
+    from .io import read_image
+    from .noise import NPZ, calibrate, diagnose, fit_images, mixture_of, write_npz
+
+    check_target(output, [NPZ], what="noise model")
+    files = [read_image(path) for path in images]
+    stacks = [as_planes(file.data, file.axes, name=str(path)) for path, file in zip(images, files, strict=True)]
+    frames = [planes.frames for planes in stacks]
+    if calibration or signal is not None:
+        clean = None if signal is None else read_image(signal)
+        signals = None if clean is None else as_planes(clean.data, clean.axes, name=str(signal)).data
+        fit = calibrate([planes.data for planes in stacks], signals)
+    else:
+        fit = fit_images(frames)
+    write_npz(output, mixture_of(fit))
+    words = [finding.words for finding in diagnose(frames, fit)]
+    for warning in words:
+        say(f"Note: {warning}")
+    say(f"{output}: {fit.model.describe()}, from {fit.source}")
+    if as_json:
+        gain, offset, read_noise = fit.camera()
+        print_json(
+            kind=fit.model.kind,
+            gain=gain,
+            offset=offset,
+            read_noise=read_noise,
+            signal_range=list(fit.signal_range),
+            warnings=words,
+        )
 
 
 @app.command()
@@ -130,14 +179,14 @@ def denoise(
     planes = len(denoiser.planes(file.data, file.axes).data)
     steps = denoiser.denoise_steps(file.data, [method], samples=samples, seed=seed, axes=file.axes)
     began = time.perf_counter()
-    with _progress_bars() as report:
+    with progress_bars() as report:
         result = run(steps, lambda progress: report(method, progress))[method]
     seconds = time.perf_counter() - began
     write_image(output, result, like=file)
-    _say(f"{output}: {planes} planes in {seconds:.2f} s")
+    say(f"{output}: {planes} planes in {seconds:.2f} s")
     if as_json:
         drawn = 0 if method == "direct" else samples
-        _print_json(seconds=seconds, method=method, samples=drawn, planes=planes, output=str(output))
+        print_json(seconds=seconds, method=method, samples=drawn, planes=planes, output=str(output))
 
 
 @app.command()
@@ -161,7 +210,7 @@ def evaluate(
         check_planes(seen, min_side=1, name=str(path), require_contrast=False)
     result = compare(*(each.data for each in planes))
     if as_json:
-        _print_json(
+        print_json(
             psnr=result.psnr,
             ssim=result.ssim,
             psnr_per_plane=list(result.psnr_per_plane),
@@ -170,7 +219,7 @@ def evaluate(
         return
     pairs = zip(result.psnr_per_plane, result.ssim_per_plane, strict=True)
     rows = [(str(number), f"{psnr:.2f}", f"{ssim:.4f}") for number, (psnr, ssim) in enumerate(pairs)]
-    _print_table(("plane", "PSNR (dB)", "SSIM"), [*rows, ("mean", f"{result.psnr:.2f}", f"{result.ssim:.4f}")])
+    print_table(("plane", "PSNR (dB)", "SSIM"), [*rows, ("mean", f"{result.psnr:.2f}", f"{result.ssim:.4f}")])
 
 
 @app.command()
@@ -182,11 +231,40 @@ def info(
 
     summary = load(model, device="cpu").summary()
     if as_json:
-        _print_json(**summary)
+        print_json(**summary)
     else:
         parts = ", ".join(f"{network} {count:,}" for network, count in summary["parameters"].items())
         shown = {**summary, "parameters": parts}
-        _print_table(("", str(model)), [(name, str(value)) for name, value in shown.items()])
+        print_table(("", str(model)), [(name, str(value)) for name, value in shown.items()])
+
+
+@app.command()
+def compare(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Noisy image: a TIFF or npy file.")],
+    model: _Model,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the table (CSV) and the images (TIFF).")],
+    truth: Annotated[
+        Path | None, typer.Option(help="The same without noise: of the image's shape, or one plane for all.")
+    ] = None,
+    samples: Annotated[str, _setting(_COMPARE, "samples")] = ",".join(map(str, _COMPARE.samples)),
+    as_json: _Json = False,
+) -> None:
+    """Compare the direct pass with means of HDN: Table 1 and Figure 1 of the paper on your own data.
+
+    DIR/compare.csv is the table and the curve (PSNR over seconds); no figure is drawn.
+    """
+    counts = CompareSettings.model_validate({"samples": samples}).samples
+    from .compare_files import compare_files
+
+    with progress_bars() as report:
+        rows = compare_files(image, model, truth, counts, output, lambda progress: report("comparing", progress))
+    say(f"Table and images are in {output}")
+    if as_json:
+        print_json(rows=[asdict(row) for row in rows])
+        return
+    figure, name = ("PSNR (dB)", "psnr") if truth else ("RMS from the last mean", "rms_from_final_mean")
+    lines = [(row.name, f"{row.seconds:.3f}", f"{getattr(row, name):.2f}") for row in rows]
+    print_table(("method", "seconds", figure), lines)
 
 
 @app.command()
@@ -199,22 +277,22 @@ def demo(
     """Train on a simulated stack (at most 4 minutes), denoise it both ways, and show all side by side in napari."""
     from .demo import PICTURE, has_screen, run_demo, take_picture
 
-    with _progress_bars() as report:
+    with progress_bars() as report:
         result = run_demo(output, report)
     seconds = ["" if row.seconds is None else f"{row.seconds:.2f}" for row in result.rows]
     rows = [(row.method, f"{row.psnr:.2f}", time) for row, time in zip(result.rows, seconds, strict=True)]
-    _print_table(("method", "PSNR (dB)", "seconds"), rows)
-    _say(f"Model, images and table are in {output}")
+    print_table(("method", "PSNR (dB)", "seconds"), rows)
+    say(f"Model, images and table are in {output}")
     if headless or not has_screen():
         reason = take_picture(output)
-        _say(f"No picture: {reason}" if reason else f"Picture: {output / PICTURE}")
+        say(f"No picture: {reason}" if reason else f"Picture: {output / PICTURE}")
         return
     try:
         from ._napari.demo_view import show
 
         show(result.images)
     except ImportError as error:
-        _say(f"No window: {error}; pip install 'napari-direct-denoiser[all]' brings napari")
+        say(f"No window: {error}; pip install 'napari-direct-denoiser[all]' brings napari")
 
 
 def main() -> None:
@@ -236,7 +314,7 @@ def _train(denoiser: Denoiser) -> tuple[TrainingProgress, str]:
     """Train to the end or until Ctrl-C; give the last record, and why training ended."""
     last: TrainingProgress | None = None
     steps = denoiser.train_steps()
-    with _stop_requests() as stop, _progress_bars() as report:
+    with _stop_requests() as stop, progress_bars() as report:
         for last in steps:
             report("training", last)
             if stop.is_set():
@@ -261,69 +339,3 @@ def _stop_requests() -> Iterator[threading.Event]:
         yield requested
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _progress_bars() -> Iterator[Callable[[str, TrainingProgress | PredictionProgress], None]]:
-    """Draw bars on standard error, one for each kind of work that is reported."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[words]}"),
-    )
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-
-        def report(work: str, progress: TrainingProgress | PredictionProgress) -> None:
-            if work not in tasks:
-                tasks[work] = bars.add_task(work, total=1.0, words="")
-            fraction, words = _describe(progress)
-            bars.update(tasks[work], completed=fraction, words=words)
-
-        yield report
-
-
-def _describe(progress: TrainingProgress | PredictionProgress) -> tuple[float, str]:
-    """Give the part of the work that is done, 0 to 1, and words for beside the bar."""
-    from .prediction import PredictionProgress
-
-    words = []
-    if progress.remaining_seconds:
-        minutes, seconds = divmod(math.ceil(progress.remaining_seconds), 60)
-        words.append(f"{minutes}:{seconds:02d} left")
-    if not isinstance(progress, PredictionProgress):
-        words += [f"step {progress.step}", f"ELBO {progress.elbo:.3f}", f"direct loss {progress.direct_loss:.4f}"]
-        return progress.fraction, "  ".join(words)
-    return progress.done / progress.total, "  ".join(words)
-
-
-def _say(words: str) -> None:
-    typer.echo(words, err=True)
-
-
-def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*head, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table, highlight=False)
-
-
-def _print_json(**values: Any) -> None:
-    """One line of strict JSON, which has no word for infinity (PSNR of an image with itself) or NaN."""
-
-    def strict(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: strict(part) for key, part in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [strict(part) for part in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    typer.echo(json.dumps(strict(values), allow_nan=False))

@@ -31,14 +31,19 @@ class Scaling(Config):
 
     means: tuple[float, ...]
     deviations: tuple[float, ...]
+    variance_line: tuple[float, float]
+    """Slope and intercept of the noise variance by which the image is stabilised, whatever the likelihood becomes."""
 
     @classmethod
     def of(cls, stacks: Sequence[NDArray[np.generic]], config: ModelConfig, noise: NoiseModel) -> Scaling:
         """Measure (planes, Y, X) stacks; at most 64 planes of them are looked at."""
+        line = noise.linear_variance()
         planes = (torch.from_numpy(plane)[None, None] for plane in sampled_planes(stacks, _SCALING_PLANES))
-        pixels = torch.cat([_views(plane, config, noise).flatten(2) for plane in planes], dim=2)
+        pixels = torch.cat([_views(plane, config, line).flatten(2) for plane in planes], dim=2)
         deviations, means = torch.std_mean(pixels[0], dim=1)
-        return cls(means=tuple(means.tolist()), deviations=tuple(deviations.clamp_min(1e-6).tolist()))
+        return cls(
+            means=tuple(means.tolist()), deviations=tuple(deviations.clamp_min(1e-6).tolist()), variance_line=line
+        )
 
     @property
     def mean(self) -> float:
@@ -148,20 +153,31 @@ class CoModel(nn.Module):
             torch.tensor(values, device=noisy.device).view(1, -1, 1, 1)
             for values in (self.scaling.means, self.scaling.deviations)
         )
-        views = (_views(noisy, self.config, self.noise) - means) / deviations
+        views = (_views(noisy, self.config, self.scaling.variance_line) - means) / deviations
         return views.contiguous(memory_format=self.compute.memory_format)
 
     def _counts(self, normalised: Tensor) -> Tensor:
         return normalised * self.scaling.deviation + self.scaling.mean
 
 
-def _views(noisy: Tensor, config: ModelConfig, noise: NoiseModel) -> Tensor:
+def _views(noisy: Tensor, config: ModelConfig, variance_line: tuple[float, float]) -> Tensor:
     """The image, and the copies of it that ``config`` asks for: (B, config.inputs, H, W)."""
     views = [noisy]
     if config.stabilised_input:
-        views.append(noise.stabilise(noisy))
+        views.append(stabilise(noisy, *variance_line))
     views += [gaussian_blur(noisy, sigma) for sigma in config.blurs]
     return torch.cat(views, dim=1)
+
+
+def stabilise(noisy: Tensor, slope: float, intercept: float) -> Tensor:
+    """Transform ``noisy`` so that noise of variance ``slope * signal + intercept`` has a deviation of about 1.
+
+    The generalised Anscombe transform (Starck et al. 1998), or a mere division by sigma where the
+    variance does not depend on the signal.
+    """
+    if slope <= 1e-6 * math.sqrt(max(intercept, 0.0)):
+        return noisy / math.sqrt(intercept)
+    return 2 / slope * (slope * noisy + 0.375 * slope**2 + intercept).clamp_min(0).sqrt()
 
 
 def gaussian_blur(image: Tensor, sigma: float) -> Tensor:

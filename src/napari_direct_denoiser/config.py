@@ -5,9 +5,11 @@ The docstring under a field is also its tooltip in napari and its ``--help`` tex
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from .errors import SettingError
 
@@ -31,6 +33,8 @@ class TrainSettings(Config):
     """Networks and length of training: quick (minutes on a CPU), balanced (for a GPU), paper, or auto (by device)."""
     noise: str = "auto"
     """Noise model: auto, FILE.npz, gaussian:SIGMA or poisson:GAIN,OFFSET,READ (camera counts)."""
+    refine_noise: bool = False
+    """Fit the noise model anew while training, to what the network has learned to see of the images by then."""
     loss: Loss = "l2"
     """What the Direct Denoiser learns: l2 the mean, l1 the median of the denoising distribution."""
     structured: bool = False
@@ -64,6 +68,42 @@ class DenoiseSettings(Config):
     """Number of samples drawn from HDN for mean, median and sample."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the samples: the same seed draws the same samples."""
+
+
+class DenoiseChoices(Config):
+    """What a person chooses in the Denoise dock beside `DenoiseSettings`."""
+
+    planes: Literal["all", "in view"] = "all"
+    """All planes of the layer, or only the one that the sliders of the viewer point at."""
+    result: Literal["in memory", "as looked at", "zarr folder"] = "in memory"
+    """In memory; as looked at: each plane is computed when the viewer shows it (direct pass only);
+    zarr folder: on disk, plane by plane, for stacks that memory cannot hold."""
+    mean: bool = True
+    """Mean of the samples (MMSE): the best PSNR that samples can give."""
+    median: bool = False
+    """Median of the samples, pixel by pixel (MMAE): sharper edges than the mean."""
+    deviation: bool = True
+    """Standard deviation of the samples, pixel by pixel: a map of where the result is uncertain."""
+    single_samples: int = Field(default=0, ge=0)
+    """How many of the samples to keep as a stack to flick through; 0 for none."""
+
+
+class CompareSettings(Config):
+    """What a person chooses before comparing HDN with the direct pass."""
+
+    samples: tuple[int, ...] = (1, 10, 100)
+    """Numbers of samples of HDN whose means are compared with the direct pass, such as 1,10,100."""
+
+    @field_validator("samples", mode="before")
+    @classmethod
+    def _rising(cls, value: str | Sequence[int]) -> tuple[int, ...]:
+        try:
+            counts = tuple(sorted({int(part) for part in (value.split(",") if isinstance(value, str) else value)}))
+        except ValueError:
+            counts = ()
+        if not counts or counts[0] < 1:
+            raise PydanticCustomError("samples", "Expected whole numbers of at least 1, such as 1,10,100")
+        return counts
 
 
 class HDNConfig(Config):

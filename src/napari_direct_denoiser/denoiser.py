@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+import copy
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -16,12 +18,14 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .co_model import CoModel, Scaling
 from .config import PRESETS, Config, Device, ModelConfig, Preset, PresetName, TrainSettings, train_settings
 from .device import resolve
-from .errors import ImageError, ModelFileError, SettingError
-from .images import Planes, as_planes, check_planes
-from .noise import from_document, noise_from_text
+from .errors import ImageError, ModelFileError, SettingError, TrainingError
+from .images import Planes, as_planes, check_planes, named_axes
+from .noise import Finding, NoiseFit, NoiseModel, diagnose, fit_noise, from_document
 from .prediction import Output, PredictionProgress, predict_steps, run
 from .training import TrainingProgress, train_steps
 
+MIN_SIDE = 8
+"""Smallest width and height of a plane, pixels: the networks see little but the reflection of smaller ones."""
 _HISTORY = 500  # records kept in the file, thinned evenly
 
 
@@ -58,6 +62,11 @@ class Denoiser:
     Make one with `train`, `load`, or `Denoiser.for_images` followed by `train_steps`.
     """
 
+    noise_fit: NoiseFit | None = None
+    """What the noise model was made from; None for a model from a file."""
+    findings: tuple[Finding, ...] = ()
+    """What is unusual about the training images, for a person to act on."""
+
     def __init__(self, model: CoModel, provenance: Provenance, stacks: Sequence[NDArray[np.generic]] = ()) -> None:
         self.model = model
         self.provenance = provenance
@@ -65,7 +74,11 @@ class Denoiser:
 
     @classmethod
     def for_images(
-        cls, images: ArrayLike | Sequence[ArrayLike], settings: TrainSettings, axes: str | None = None
+        cls,
+        images: ArrayLike | Sequence[ArrayLike],
+        settings: TrainSettings,
+        axes: str | None = None,
+        noise: NoiseModel | None = None,
     ) -> Denoiser:
         """Check everything, fit the noise model and build untrained networks.
 
@@ -77,6 +90,8 @@ class Denoiser:
             What to train.
         axes
             Letters of the axes, such as ``"TYX"``; guessed from the number of axes if not given.
+        noise
+            A noise model, such as that of a `fit_calibration`, to take instead of ``settings.noise``.
 
         Raises
         ------
@@ -89,14 +104,7 @@ class Denoiser:
             on_gpu = resolve(settings.device).device.type != "cpu"
             settings = settings.model_copy(update={"preset": "balanced" if on_gpu else "quick"})
         preset = _preset(settings)
-        many = images if isinstance(images, list | tuple) else [images]
-        if not many:
-            raise ImageError("Expected at least one image to train on, found none: give one")
-        planes = []
-        for number, image in enumerate(many):
-            name = "image" if len(many) == 1 else f"image {number + 1}"
-            planes.append(as_planes(image, axes, name=name))
-            check_planes(planes[-1], min_side=preset.schedule.patch, name=name)
+        planes = _training_planes(images, axes, preset.schedule.patch)
         stacks = [p.data for p in planes]
         config = preset.model.model_copy(
             update={
@@ -104,7 +112,9 @@ class Denoiser:
                 "hdn": preset.model.hdn.model_copy(update={"structured": settings.structured}),
             }
         )
-        noise = noise_from_text(settings.noise, stacks)
+        frames = [p.frames for p in planes]
+        fit = fit_noise(settings.noise if noise is None else noise, frames)
+        noise = fit.model
         torch.manual_seed(settings.seed)
         model = CoModel(config, noise, Scaling.of(stacks, config, noise)).on(settings.device).eval()
         provenance = Provenance(
@@ -113,24 +123,80 @@ class Denoiser:
             version=version("napari-direct-denoiser"),
             torch_version=torch.__version__,
         )
-        return cls(model, provenance, stacks)
+        denoiser = cls(model, provenance, stacks)
+        denoiser.noise_fit, denoiser.findings = fit, diagnose(frames, fit)
+        return denoiser
 
-    def train_steps(self) -> Iterator[TrainingProgress]:
-        """Train on the images of `for_images`, yielding progress; the model is usable at every yield.
+    def continued(
+        self,
+        images: ArrayLike | Sequence[ArrayLike],
+        axes: str | None = None,
+        *,
+        max_minutes: float | None = None,
+        max_steps: int | None = None,
+        device: Device = "auto",
+    ) -> Denoiser:
+        """Prepare to train a copy of this model further, which its `train_steps` then does.
 
-        Raises `TrainingError` where training cannot go on and nothing good was learned.
+        Weights, noise model and scaling are kept, the optimizers begin anew; steps, seconds and history go on.
+
+        Parameters
+        ----------
+        images, axes
+            What to train on, as in `for_images`: the same images or others.
+        max_minutes, max_steps
+            Limits of the training to come; those of the preset if neither is given.
+        device
+            Where to compute.
+
+        Raises
+        ------
+        ImageError
+            An image cannot be trained on.
+        SettingError
+            The noise model does not cover the brightness of the images, or the device is not there.
         """
         settings = self.provenance.settings
+        planes = _training_planes(images, axes, _preset(settings).schedule.patch)
+        frames = [p.frames for p in planes]
+        model = copy.deepcopy(self.model).on(device)
+        fit = fit_noise(model.noise, frames)
+        limits = {"max_minutes": max_minutes, "max_steps": max_steps, "device": device, "refine_noise": False}
+        provenance = self.provenance.model_copy(update={"settings": settings.model_copy(update=limits)})
+        denoiser = Denoiser(model, provenance, [p.data for p in planes])
+        denoiser.noise_fit, denoiser.findings = fit, diagnose(frames, fit)
+        return denoiser
+
+    def train_steps(self, cancelled: Callable[[], bool] = lambda: False) -> Iterator[TrainingProgress]:
+        """Train on the images of `for_images` or `continued`, yielding progress; the model is usable at every yield.
+
+        The images are let go at the end. Once ``cancelled`` says so, from any thread, training ends within a step.
+        Raises `TrainingError` where training cannot go on and nothing good was learned.
+        """
+        if not self._stacks:
+            raise TrainingError("Expected images to train on, found none: make the model with for_images or continued")
+        stacks, self._stacks = self._stacks, ()
+        before = self.provenance
+        settings = before.settings
         schedule = _preset(settings).schedule
-        history: list[Record] = []
+        history = list(before.history)
         for progress in train_steps(
             self.model,
-            self._stacks,
+            stacks,
             schedule,
             max_minutes=settings.max_minutes,
             max_steps=settings.max_steps,
-            seed=settings.seed,
+            seed=settings.seed + before.steps,
+            refine_noise=settings.refine_noise,
+            trained=before.steps > 0,
+            cancelled=cancelled,
         ):
+            progress = replace(
+                progress,
+                step=before.steps + progress.step,
+                total_steps=progress.total_steps and before.steps + progress.total_steps,
+                elapsed_seconds=before.seconds + progress.elapsed_seconds,
+            )
             history.append(
                 Record(
                     step=progress.step,
@@ -160,31 +226,44 @@ class Denoiser:
         samples: int = 50,
         seed: int = 0,
         axes: str | None = None,
+        first: int = 0,
     ) -> Generator[PredictionProgress, None, dict[str, NDArray[np.float32]]]:
         """Denoise, yielding progress; returns float32 arrays in the image's shape and units by output.
 
-        ``"sample"`` has the samples as an additional first axis. Raises `ImageError` before any work.
+        ``"sample"`` has the samples as an additional first axis. ``first`` is the number of the first plane, where the
+        image is part of a larger stack. Raises `ImageError` before any work.
         """
         planes = self.planes(image, axes)
-        check_planes(planes, min_side=2, name="image", require_contrast=False)
-        results = yield from predict_steps(self.model, planes.data, outputs, samples=samples, seed=seed)
+        check_planes(planes, min_side=MIN_SIDE, name="image", require_contrast=False)
+        results = yield from predict_steps(self.model, planes.data, outputs, samples=samples, seed=seed, first=first)
         return {output: planes.restore(result) for output, result in results.items()}
 
     def denoise(self, image: ArrayLike) -> NDArray[np.float32]:
-        """Denoise in one pass of the Direct Denoiser: float32 in the image's shape and units."""
-        return run(self.denoise_steps(image, ["direct"]))["direct"]
+        """Denoise in one pass of the Direct Denoiser: float32 in the image's shape and units.
+
+        A dask array gives a dask array, of which each plane is computed when it is needed.
+        """
+        return self._output(image, "direct")
 
     def sample(self, image: ArrayLike, n: int, seed: int = 0) -> NDArray[np.float32]:
-        """Draw ``n`` clean images from the denoising distribution of HDN: (n, *image.shape)."""
-        return run(self.denoise_steps(image, ["sample"], samples=n, seed=seed))["sample"]
+        """Draw ``n`` clean images from the denoising distribution of HDN: (n, *image.shape); dask as in `denoise`."""
+        return self._output(image, "sample", n, seed)
 
     def consensus(
         self, image: ArrayLike, n: int, how: Literal["mean", "median"] = "mean", seed: int = 0
     ) -> NDArray[np.float32]:
-        """Mean (MMSE) or pixel-wise median (MMAE) of ``n`` samples of HDN, in the image's shape and units."""
+        """Mean (MMSE) or pixel-wise median (MMAE) of ``n`` samples of HDN, as `denoise` gives the direct pass."""
         if how not in ("mean", "median"):
             raise SettingError(f"Expected mean or median, found {how!r}")
-        return run(self.denoise_steps(image, [how], samples=n, seed=seed))[how]
+        return self._output(image, how, n, seed)
+
+    def _output(self, image: ArrayLike, output: Output, samples: int = 1, seed: int = 0) -> NDArray[np.float32]:
+        if not hasattr(image, "__dask_graph__"):
+            return run(self.denoise_steps(image, [output], samples=samples, seed=seed))[output]
+        from .lazy import denoised  # late: dask takes time
+
+        lazy: NDArray[np.float32] = denoised(self, image, output, samples=samples, seed=seed)
+        return lazy
 
     def save(self, path: str | Path) -> None:
         """Write everything to one safetensors file, atomically; `DenoiserError` if that is not possible."""
@@ -215,15 +294,40 @@ class Denoiser:
     def planes(self, image: ArrayLike, axes: str | None = None) -> Planes:
         """See an image as the planes that are denoised: by these axes, those of the training, or a guess."""
         array = np.asanyarray(image)
+        return as_planes(array, self.axes_of(array.shape, axes))
+
+    def axes_of(self, shape: tuple[int, ...], axes: str | None = None) -> str:
+        """Name the axes of an image of this shape: the given ones, those of the training, or a guess.
+
+        Raises `ImageError` if the axes do not match the shape, or the image is in colour.
+        """
         trained = self.provenance.axes
-        return as_planes(array, axes or (trained if len(trained) == array.ndim else None))
+        return named_axes(shape, axes or (trained if len(trained) == len(shape) else None))
+
+
+def _training_planes(images: ArrayLike | Sequence[ArrayLike], axes: str | None, min_side: int) -> list[Planes]:
+    """See one image or several as planes that can be trained on; `ImageError` if they are none."""
+    many = images if isinstance(images, list | tuple) else [images]
+    if not many:
+        raise ImageError("Expected at least one image to train on, found none: give one")
+    found = []
+    for number, image in enumerate(many):
+        name = "image" if len(many) == 1 else f"image {number + 1}"
+        found.append(as_planes(image, axes, name=name))
+        check_planes(found[-1], min_side=min_side, name=name)
+    return found
 
 
 def _preset(settings: TrainSettings) -> Preset:
     return PRESETS[cast(PresetName, settings.preset)]
 
 
-def train(images: ArrayLike | Sequence[ArrayLike], axes: str | None = None, **settings: Any) -> Denoiser:
+def train(
+    images: ArrayLike | Sequence[ArrayLike],
+    axes: str | None = None,
+    noise: str | NoiseModel = "auto",
+    **settings: Any,
+) -> Denoiser:
     """Train on noisy images alone: ``train(stack, preset="quick", max_minutes=5)``.
 
     Parameters
@@ -232,16 +336,18 @@ def train(images: ArrayLike | Sequence[ArrayLike], axes: str | None = None, **se
         One array, or a list of arrays, of noisy counts: 2-D, or with any leading axes.
     axes
         Letters of the axes, such as ``"TYX"``; guessed from the number of axes if not given.
+    noise
+        A noise model, or what `TrainSettings.noise` says.
     **settings
-        Fields of `TrainSettings`.
+        The other fields of `TrainSettings`.
 
     Raises
     ------
     DenoiserError
         `ImageError`, `SettingError`, `ModelFileError` before any work, `TrainingError` during it.
     """
-    chosen = train_settings(**settings)
-    denoiser = Denoiser.for_images(images, chosen, axes)
+    text, model = (noise, None) if isinstance(noise, str) else (noise.describe(), noise)
+    denoiser = Denoiser.for_images(images, train_settings(noise=text, **settings), axes, model)
     for _ in denoiser.train_steps():
         pass
     return denoiser

@@ -15,6 +15,17 @@ from .errors import ImageError
 _GUESSED_AXES = {2: "YX", 3: "TYX", 4: "TZYX", 5: "PTZYX"}
 _COLOURS = {3: "RGB", 4: "RGBA"}
 
+Region = tuple[slice, ...]
+"""Part of an image: one slice for each of its axes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Planes (P, H, W) in which those ``step`` apart may be successive frames of the same field."""
+
+    planes: NDArray[Any]
+    step: int = 1
+
 
 @dataclass(frozen=True, eq=False)
 class Planes:
@@ -33,6 +44,12 @@ class Planes:
     data: NDArray[Any]
     leading: tuple[int, ...]
     axes: str
+
+    @property
+    def frames(self) -> Frames:
+        """The planes, and how far apart neighbours along T lie in them, or along the last axis if there is no T."""
+        others = "".join(axis for axis in self.axes if axis not in "YX")
+        return Frames(self.data, math.prod(self.leading[others.find("T") + 1 :]) if "T" in others else 1)
 
     def restore(self, planes: NDArray[Any]) -> NDArray[np.float32]:
         """Give planes the shape and the order of axes of the image.
@@ -67,6 +84,33 @@ def guess_axes(ndim: int) -> str:
     return _GUESSED_AXES[ndim]
 
 
+def named_axes(shape: tuple[int, ...], axes: str | None = None, *, name: str = "image") -> str:
+    """Check the axes of an image of this shape, or guess them if not given; one capital letter for each.
+
+    Raises
+    ------
+    ImageError
+        If the axes do not match the shape, or the image is in colour.
+    """
+    if axes is None:
+        if len(shape) > 2 and shape[-1] in _COLOURS:
+            raise _colour_error(shape, shape[-1], name)
+        axes = guess_axes(len(shape))
+    axes = axes.upper()
+    _check_axes(axes, shape, name)
+    return axes
+
+
+def plane_regions(shape: tuple[int, ...], axes: str) -> list[Region]:
+    """Where each plane lies in an image of this shape: all of Y and X, and one index of every other axis, kept."""
+    leading = [size for axis, size in zip(axes, shape, strict=True) if axis not in "YX"]
+    regions = []
+    for index in np.ndindex(*leading):
+        where = iter(index)
+        regions.append(tuple(slice(None) if axis in "YX" else slice(at := next(where), at + 1) for axis in axes))
+    return regions
+
+
 def sampled_planes(stacks: Sequence[NDArray[Any]], most: int) -> Iterator[NDArray[np.float32]]:
     """Give at most ``most`` planes (H, W) of stacks (planes, Y, X), evenly spread over all of them."""
     planes = [(stack, index) for stack in stacks for index in range(len(stack))]
@@ -95,12 +139,7 @@ def as_planes(image: ArrayLike, axes: str | None = None, *, name: str = "image")
     data = np.asarray(image)
     if not data.dtype.isnative:  # as TIFF files may be; torch takes native numbers only
         data = data.astype(data.dtype.newbyteorder("="))
-    if axes is None:
-        if data.ndim > 2 and data.shape[-1] in _COLOURS:
-            raise _colour_error(data.shape, data.shape[-1], name)
-        axes = guess_axes(data.ndim)
-    axes = axes.upper()
-    _check_axes(axes, data.shape, name)
+    axes = named_axes(data.shape, axes, name=name)
     moved = data.transpose([axes.index(axis) for axis in _planes_last(axes)])  # (..., H, W)
     leading, plane_shape = moved.shape[:-2], moved.shape[-2:]
     return Planes(moved.reshape((math.prod(leading), *plane_shape)), leading, axes)

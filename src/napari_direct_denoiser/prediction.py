@@ -7,6 +7,7 @@ that never holds torch's inference mode across a yield: the mode belongs to the 
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ MEDIAN_PIXELS = 256 * 1024 * 1024
 YIELD_SECONDS = 0.1
 """Progress is given at most once in this time, so that a viewer that draws it is not kept busy."""
 
+_ONE_AT_A_TIME = threading.Lock()  # lazy planes are asked for by several threads that share networks and memory
+
 
 @dataclass(frozen=True)
 class PredictionProgress:
@@ -52,7 +55,13 @@ Steps = Generator[PredictionProgress, None, dict[str, NDArray[np.float32]]]
 
 
 def predict_steps(
-    model: CoModel, planes: NDArray[Any], outputs: Sequence[Output], *, samples: int = 50, seed: int = 0
+    model: CoModel,
+    planes: NDArray[Any],
+    outputs: Sequence[Output],
+    *,
+    samples: int = 50,
+    seed: int = 0,
+    first: int = 0,
 ) -> Steps:
     """Denoise planes; a generator of progress that returns the results.
 
@@ -73,6 +82,8 @@ def predict_steps(
         N, the number of samples.
     seed : int
         Seed of the samples.
+    first : int
+        Number of the first plane, where these are part of a larger stack: their samples are those they have in it.
 
     Yields
     ------
@@ -97,7 +108,7 @@ def predict_steps(
     if unknown or not outputs:
         known = ", ".join(get_args(Output))
         raise SettingError(f"Expected outputs out of {known}, found {', '.join(unknown) or 'none'}: name at least one")
-    return _predict(model, planes, list(dict.fromkeys(outputs)), samples, seed)
+    return _predict(model, planes, list(dict.fromkeys(outputs)), samples, seed, first)
 
 
 def run(steps: Steps, callback: Callable[[PredictionProgress], None] | None = None) -> dict[str, NDArray[np.float32]]:
@@ -150,10 +161,10 @@ def plan(model: CoModel, shape: tuple[int, int], outputs: Sequence[Output], samp
     return passes
 
 
-def _predict(model: CoModel, planes: NDArray[Any], outputs: list[Output], samples: int, seed: int) -> Steps:
+def _predict(model: CoModel, planes: NDArray[Any], outputs: list[Output], samples: int, seed: int, first: int) -> Steps:
     count, height, width = planes.shape
     passes = plan(model, (height, width), outputs, samples)
-    clock = _Clock(count * sum(each.work for each in passes))
+    clock = Clock(count * sum(each.work for each in passes))
     with _guarded():
         # Blending adds up, so results start at zero.
         results: dict[str, NDArray[np.float32]] = {
@@ -166,7 +177,7 @@ def _predict(model: CoModel, planes: NDArray[Any], outputs: list[Output], sample
         for index, plane in enumerate(planes):
             views = {name: out[:, index] if name == "sample" else out[index] for name, out in results.items()}
             for each in passes:
-                key = seed, index
+                key = seed, first + index
                 steps = _sampled(model, plane, each, views, key) if each.samples else _direct(model, plane, each, views)
                 for work in steps:
                     if clock.tick(work):
@@ -274,9 +285,10 @@ def _generator(model: CoModel, key: tuple[int, ...]) -> torch.Generator:
 
 @contextmanager
 def _guarded() -> Iterator[None]:
-    """Turn what torch and numpy raise into an error that is shown to a person (see `errors`)."""
+    """Let one thread at a time compute, and turn what torch and numpy raise into an error for a person."""
     try:
-        yield
+        with _ONE_AT_A_TIME:
+            yield
     except (RuntimeError, MemoryError) as error:
         text = str(error).strip() or type(error).__name__
         line = text.splitlines()[0]
@@ -290,7 +302,7 @@ def _guarded() -> Iterator[None]:
 
 
 @dataclass
-class _Clock:
+class Clock:
     """Counts work and decides when to tell of it."""
 
     total: int
@@ -308,5 +320,6 @@ class _Clock:
         return due
 
     def progress(self) -> PredictionProgress:
+        """How far the work is now."""
         elapsed = time.monotonic() - self.began
         return PredictionProgress(self.done, self.total, elapsed, elapsed / self.done * (self.total - self.done))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,15 +17,18 @@ from torch import Tensor
 from torch.optim import Adam, Adamax, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from .bootstrap import refit_noise
 from .co_model import CoModel
 from .config import ScheduleConfig
 from .errors import TrainingError
+from .networks.blocks import GatedBlock, PlainBlock, SharedConvBlock
 from .patches import PatchSampler, split
 
 _VALIDATION_PATCHES = 32
 _YIELD_SECONDS = 0.1
 _WARM_UP_STEPS = 20
 _MAX_GRADIENT = 10.0
+_REFINE_AT = 0.25
 
 
 @dataclass(frozen=True)
@@ -58,28 +61,49 @@ def train_steps(
     max_minutes: float | None = None,
     max_steps: int | None = None,
     seed: int = 0,
+    refine_noise: bool = False,
+    trained: bool = False,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[TrainingProgress]:
     """Train ``model`` in place on noisy ``stacks`` (planes, Y, X), yielding at most ten times a second.
 
     At every yield ``model`` holds usable weights: the running average before the first validation,
     the best validated ones from then on. Time spent outside the generator does not count.
-    Limits not given are those of the schedule. Raises `TrainingError` if the loss is not a number
-    before there are good weights.
+    Limits not given are those of the schedule. With ``refine_noise`` the noise model is fitted anew
+    when a quarter of the budget is used up. The weights of a ``trained`` model are the best until
+    others are better. Once ``cancelled`` says so, from any thread, the step is left undone and there
+    are no more records. Raises `TrainingError` if the loss is not a number before there are good
+    weights.
     """
     if max_minutes is None and max_steps is None:
         max_minutes, max_steps = schedule.max_minutes, schedule.max_steps
     torch.manual_seed(seed)
     run = _Run(model, stacks, schedule, seed)
-    clock = _Clock(max_minutes, max_steps)
+    for network in (run.learner, run.average):
+        _ask_in_blocks(network, cancelled)
+    try:
+        if trained:
+            with _threads(run.cpu_threads):
+                run.validate(0)
+        yield from _records(run, _Clock(max_minutes, max_steps), seed if refine_noise else None)
+    except _CancelledError:
+        return
+
+
+def _records(run: _Run, clock: _Clock, refine_seed: int | None) -> Iterator[TrainingProgress]:
+    """Make steps until the budget is used up or there is another reason to stop."""
     recent: list[Tensor] = []
     stopped: str | None = None
     step = 0
     while stopped is None:
-        with _threads(schedule.cpu_threads if model.device.type == "cpu" else None):
+        with _threads(run.cpu_threads):
             recent.append(run.step(clock.fraction(step)))
             step += 1
             fraction = clock.fraction(step)
-            validate = fraction >= 1 or step % schedule.validate_every == 0
+            if refine_seed is not None and fraction >= _REFINE_AT:
+                run.refine(refine_seed)
+                refine_seed = None
+            validate = fraction >= 1 or step % run.schedule.validate_every == 0
             if not validate and clock.since_yield() < _YIELD_SECONDS:
                 continue
             means = torch.stack(recent).mean(0).tolist()
@@ -90,8 +114,29 @@ def train_steps(
                 stopped = run.validate(step) or ("finished" if fraction >= 1 else None)
             run.publish_unvalidated()
         clock.pause()
-        yield _progress(step, max_steps, fraction, clock, means, run, stopped)
+        yield _progress(step, clock.max_steps, fraction, clock, means, run, stopped)
         clock.resume()
+
+
+class _CancelledError(Exception):
+    """The caller wants no more steps."""
+
+
+def _ask_in_blocks(network: torch.nn.Module, cancelled: Callable[[], bool]) -> None:
+    """Raise in the next block, forwards or backwards: one step of large networks takes a CPU many seconds."""
+
+    def ask(gradient: Tensor | None = None) -> None:
+        if cancelled():
+            raise _CancelledError
+
+    def ask_both_ways(block: torch.nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ask()
+        if output.requires_grad:
+            output.register_hook(ask)  # type: ignore[no-untyped-call]
+
+    for module in network.modules():
+        if isinstance(module, GatedBlock | PlainBlock | SharedConvBlock):
+            module.register_forward_hook(ask_both_ways)
 
 
 @contextmanager
@@ -185,6 +230,7 @@ class _Run:
             ReduceLROnPlateau(optimizer, factor=0.5, patience=schedule.patience)
             for optimizer in (self.hdn_optimizer, self.direct_optimizer)
         ]
+        self.cpu_threads = schedule.cpu_threads if model.device.type == "cpu" else None
         self.beside = ThreadPoolExecutor(1, thread_name_prefix="direct-denoiser")
         self.steps = 0
         self.hdn_rests = False
@@ -236,6 +282,8 @@ class _Run:
         if fraction >= together and not self.hdn_rests:
             self.hdn_rests = True
             # the best HDN is the teacher; its loss will not change any more, so that the direct loss decides
+            if self.best is not None:
+                self.validate(self.steps)  # it has learned since the last time
             teacher = self.average if self.best is None else self.model
             self.average.hdn.load_state_dict(teacher.hdn.state_dict())
             self.learner.hdn.load_state_dict(teacher.hdn.state_dict())
@@ -280,6 +328,13 @@ class _Run:
         if self.validations_since_best >= self.schedule.stop_after:
             return f"no better validation since step {self.best_step}"
         return None
+
+    def refine(self, seed: int) -> None:
+        """Fit the noise model to what the average makes of the images; losses before and after do not compare."""
+        noise = refit_noise(self.average, self.patches, seed).to(self.model.device)
+        for model in (self.model, self.learner, self.average):
+            model.noise = noise
+        self.best = None
 
     def publish_unvalidated(self) -> None:
         """Before the first validation the average is the best there is."""

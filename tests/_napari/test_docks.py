@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 
-import dask.array as da
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
@@ -22,10 +21,6 @@ PLUGIN = "napari-direct-denoiser"
 
 def noisy_image(rng, shape=(2, 64, 64)):
     return rng.poisson(20, shape).astype(np.float32)
-
-
-def add_model(denoiser):
-    return MODELS.add("a model", denoiser)
 
 
 def errors_shown():
@@ -133,14 +128,12 @@ def test_bad_image_is_refused_with_words_before_training(  # napari itself takes
     assert train_dock.train_button.isEnabled()
 
 
-def test_rgb_layer_is_refused_at_once(viewer, train_dock, denoise_dock, engine):
-    add_model(engine())
+def test_rgb_layer_is_refused_at_once(viewer, train_dock):
     viewer.add_image(np.zeros((64, 64, 3), np.uint8), rgb=True)
-    for dock, button in ((train_dock, train_dock.train_button), (denoise_dock, denoise_dock.direct_button)):
-        button.click()
-        assert not dock.job.running
-        assert "split the channels" in dock.status.text()
-    assert len(errors_shown()) == 2
+    train_dock.train_button.click()
+    assert not train_dock.job.running
+    assert "split the channels" in train_dock.status.text()
+    assert len(errors_shown()) == 1
 
 
 # Stop, close, fail.
@@ -171,16 +164,6 @@ def test_stopping_the_real_engine_leaves_a_model_that_denoises(viewer, train_doc
     assert np.isfinite(viewer.layers["cells direct"].data).all()
 
 
-def test_stopped_prediction_adds_no_layer(viewer, denoise_dock, engine, finish, qtbot, rng):
-    add_model(engine(steps=10_000))
-    viewer.add_image(noisy_image(rng))
-    denoise_dock.sample_button.click()
-    qtbot.waitUntil(lambda: denoise_dock.progress.value() > 0)
-    denoise_dock.stop_button.click()
-    assert finish(denoise_dock, 2000) == "Stopped."
-    assert len(viewer.layers) == 1
-
-
 @pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), ValueError("no"), TrainingError("Loss is NaN")])
 def test_error_in_training_is_shown_and_the_next_run_works(viewer, train_dock, engine, finish, rng, error):
     engine(error=error)
@@ -201,28 +184,6 @@ def test_error_after_some_steps_keeps_the_last_good_model(viewer, train_dock, en
     train_dock.train_button.click()
     assert "Loss is NaN" in finish(train_dock)
     assert MODELS.all[0].denoiser is stand_in
-
-
-def test_error_in_prediction_is_shown_and_the_next_run_works(viewer, denoise_dock, engine, finish, rng):
-    stand_in = engine(steps=3, error=RuntimeError("not enough memory"))
-    add_model(stand_in)
-    viewer.add_image(noisy_image(rng), name="cells")
-    denoise_dock.direct_button.click()
-    assert "not enough memory" in finish(denoise_dock)
-    assert errors_shown() == [denoise_dock.status.text()]
-    stand_in.error = None
-    denoise_dock.direct_button.click()
-    finish(denoise_dock)
-    assert "cells direct" in viewer.layers
-
-
-def test_a_file_that_is_no_model_is_refused(denoise_dock, finish, tmp_path):
-    path = tmp_path / "model.safetensors"
-    path.write_text("no model")
-    denoise_dock.load_file(path)
-    assert "model.safetensors" in finish(denoise_dock)
-    assert errors_shown() == [denoise_dock.status.text()]
-    assert not MODELS.all
 
 
 @pytest.mark.parametrize("close", ["dock", "viewer", "napari"])
@@ -277,46 +238,13 @@ def test_active_layer_is_preselected(viewer, rng):
     assert dock.layer_choice.currentText() == "first"
 
 
-def test_results_are_not_taken_for_the_next_input(viewer, denoise_dock, engine, finish, rng):
-    add_model(engine(steps=2))
-    viewer.add_image(noisy_image(rng), name="cells")
-    denoise_dock.direct_button.click()
-    finish(denoise_dock)
-    denoise_dock.form["method"].value = "median"
-    denoise_dock.sample_button.click()
-    finish(denoise_dock)
-    assert [layer.name for layer in viewer.layers] == ["cells", "cells direct", "cells HDN median (N=50)"]
-
-
-def test_layer_deleted_and_renamed_while_denoising(viewer, denoise_dock, engine, finish, qtbot, rng):
-    add_model(engine(steps=20))
-    viewer.add_image(noisy_image(rng), name="cells", scale=(1, 2, 2))
-    denoise_dock.direct_button.click()
-    viewer.layers.clear()
-    finish(denoise_dock)
-    np.testing.assert_array_equal(viewer.layers["cells direct"].scale, (1, 2, 2))
-
-
-def test_lazy_and_multiscale_layers(viewer, denoise_dock, engine, finish, rng):
-    add_model(engine(steps=1))
-    pixels = noisy_image(rng)
-    viewer.add_image(da.from_array(pixels, chunks=32), name="lazy")
-    viewer.add_image([pixels, pixels[:, ::2, ::2]], name="pyramid", multiscale=True)
-    for name in ("lazy", "pyramid"):
-        denoise_dock.layer_choice.setCurrentText(name)
-        denoise_dock.direct_button.click()
-        finish(denoise_dock)
-        np.testing.assert_array_equal(viewer.layers[f"{name} direct"].data, pixels + 1)
-
-
-def test_every_control_is_explained(train_dock, denoise_dock):
+def test_every_control_is_explained(train_dock):
     controls = (QAbstractButton, QComboBox, QAbstractSpinBox, QLineEdit)
-    for dock in (train_dock, denoise_dock):
-        found = [child for kind in controls for child in dock.findChildren(kind)]
-        inner = [child for child in found if isinstance(child.parent(), QAbstractSpinBox | QComboBox)]
-        silent = [child for child in found if child not in inner and not child.toolTip()]
-        assert len(found) > len(inner)
-        assert not silent
+    found = [child for kind in controls for child in train_dock.findChildren(kind)]
+    inner = [child for child in found if isinstance(child.parent(), QAbstractSpinBox | QComboBox)]
+    silent = [child for child in found if child not in inner and not child.toolTip()]
+    assert len(found) > len(inner)
+    assert not silent
 
 
 def test_docks_and_sample_open_without_torch():

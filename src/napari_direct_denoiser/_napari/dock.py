@@ -133,6 +133,7 @@ class RunDock(QWidget):
         self.stop_button = QPushButton("Stop")
         self.status = QLabel()
         self.status.setWordWrap(True)
+        self.status.hide()
         self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.status.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
         self.job = Job(self)
@@ -192,6 +193,7 @@ class RunDock(QWidget):
         """Show one line of text."""
         self.status.setStyleSheet(f"color: {_ERROR_COLOUR}" if error else "")
         self.status.setText(words)
+        self.status.setVisible(bool(words))
 
     def show_update(self, update: Update) -> None:
         """Show how far the run is."""

@@ -6,13 +6,12 @@ import types
 from collections.abc import Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
-from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSpinBox, LineEdit, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, LineEdit, SpinBox
 from magicgui.widgets.bases import ValueWidget
 from pydantic.fields import FieldInfo
 from qtpy.QtWidgets import QFormLayout
 
-from ..config import Config, TrainSettings
-from ..errors import SettingError
+from ..config import Config
 
 _LABELS = {"loss": "Direct loss", "structured": "Structured noise", "max_minutes": "Minutes", "max_steps": "Steps"}
 _CHOICES = {
@@ -24,13 +23,6 @@ _CHOICES = {
     "paper": "Paper: a day on a GPU",
 }
 _NO_LIMIT = "as the preset"
-_NOISE_KINDS = [
-    ("Estimate from the image", "auto"),
-    ("Poisson-Gaussian (camera)", "poisson"),
-    ("Gaussian", "gaussian"),
-    ("Calibration file (.npz)", "file"),
-]
-_NOISE_FIELDS = {"poisson": ("gain", "offset", "read_noise"), "gaussian": ("sigma",), "file": ("noise_file",)}
 
 
 def control(settings: type[Config], name: str, choices: list[str] | None = None) -> ValueWidget:
@@ -88,47 +80,6 @@ class Form(QFormLayout):
             control.enabled = enabled
 
 
-class TrainForm(Form):
-    """What a person chooses before training."""
-
-    def __init__(self) -> None:
-        preset, loss, structured, minutes = (
-            control(TrainSettings, name) for name in ("preset", "loss", "structured", "max_minutes")
-        )
-        super().__init__([preset, *_noise_controls(), loss, structured, minutes])
-        self["noise"].changed.connect(self._show_noise_rows)
-        self._show_noise_rows()
-
-    def values(self) -> dict[str, Any]:
-        """Read all controls as keywords of `TrainSettings`."""
-        found = super().values()
-        numbers = {name: found.pop(name) for names in _NOISE_FIELDS.values() for name in names}
-        return {**found, "noise": noise_text(found["noise"], **numbers)}
-
-    def _show_noise_rows(self) -> None:
-        for kind, names in _NOISE_FIELDS.items():
-            for name in names:
-                self.setRowVisible(self[name].native, kind == self["noise"].value)
-
-
-def noise_text(kind: str, *, gain: float, offset: float, read_noise: float, sigma: float, noise_file: Any) -> str:
-    """Write the noise model as `TrainSettings.noise` and the command line take it.
-
-    Raises
-    ------
-    SettingError
-        If the noise model is to come from a file and none is chosen.
-    """
-    if kind == "file" and noise_file is None:
-        raise SettingError("Expected a noise model file, found none: choose one, or estimate the noise from the image")
-    return {
-        "auto": "auto",
-        "poisson": f"poisson:{gain:g},{offset:g},{read_noise:g}",
-        "gaussian": f"gaussian:{sigma:g}",
-        "file": str(noise_file),
-    }[kind]
-
-
 def duration(seconds: float) -> str:
     """Say a duration as a person does: ``8 s``, ``2 min 10 s``, ``1 h 05 min``."""
     whole = max(round(seconds), 0)
@@ -136,38 +87,6 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes % 60:02d} min"
     return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
-
-
-def _noise_controls() -> list[ValueWidget]:
-    number = {"min": 0.0, "max": 1e6, "step": 1.0}
-    file = FileEdit(
-        name="noise_file",
-        label="Noise model file",
-        filter="*.npz",
-        nullable=True,
-        tooltip="A noise model fitted to calibration images, as the published code writes it (.npz).",
-    )
-    for part in file:
-        part.tooltip = file.tooltip
-    return [
-        ComboBox(
-            name="noise",
-            label="Noise model",
-            choices=_NOISE_KINDS,
-            tooltip=TrainSettings.model_fields["noise"].description,
-        ),
-        FloatSpinBox(name="gain", label="Gain", value=1.0, tooltip="Camera counts for one photo-electron.", **number),
-        FloatSpinBox(
-            name="offset", label="Offset", value=100.0, tooltip="Camera counts in the dark.", **{**number, "min": -1e6}
-        ),
-        FloatSpinBox(
-            name="read_noise", label="Read noise", value=3.0, tooltip="Deviation in the dark, in counts.", **number
-        ),
-        FloatSpinBox(
-            name="sigma", label="Sigma", value=10.0, tooltip="Deviation of the noise, in camera counts.", **number
-        ),
-        file,
-    ]
 
 
 def _plain_type(annotation: Any) -> tuple[Any, bool]:

@@ -14,19 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from napari.qt.threading import thread_worker
 from qtpy.QtCore import QCoreApplication, QObject, Signal
 
 from ..errors import DenoiserError
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from ..config import TrainSettings
     from ..denoiser import Denoiser
-    from ..prediction import Output
-    from ..training import TrainingProgress
+    from ..noise import NoiseModel
 
 _SECONDS_BETWEEN_UPDATES = 0.1
 _SECONDS_TO_CLOSE = 2.0
@@ -34,25 +32,27 @@ _SECONDS_TO_CLOSE = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """What a run says about itself while it goes on."""
+    """What a run says about itself while it goes on; subclasses have news for the dock that started it.
+
+    One without a fraction always arrives, of others the newest ten times a second.
+    """
 
     words: str
     fraction: float | None = None
     remaining_seconds: float | None = None
-    denoiser: Denoiser | None = None
-    """The model in training. It is usable whenever the run has stopped."""
-    record: TrainingProgress | None = None
 
 
 Steps = Generator[Update, None, Any]
 
 
 # The two seams through which the docks reach the engine. They import late: torch takes seconds.
-def make_denoiser(images: Sequence[ArrayLike], settings: TrainSettings, axes: str | None) -> Denoiser:
+def make_denoiser(
+    images: Sequence[ArrayLike], settings: TrainSettings, axes: str | None, noise: NoiseModel | None
+) -> Denoiser:
     """Check the images and build an untrained model for them."""
     from ..denoiser import Denoiser
 
-    return Denoiser.for_images(images, settings, axes)
+    return Denoiser.for_images(images, settings, axes, noise)
 
 
 def load_denoiser(path: Path) -> Denoiser:
@@ -60,39 +60,6 @@ def load_denoiser(path: Path) -> Denoiser:
     from ..denoiser import load
 
     return load(path)
-
-
-def training(data: ArrayLike, settings: TrainSettings, axes: str | None) -> Generator[Update, None, Denoiser]:
-    """Train a model on one image."""
-    yield Update("Loading PyTorch, checking the image, preparing the noise model …")
-    denoiser = make_denoiser([np.asarray(data)], settings, axes)
-    yield Update("First step …", denoiser=denoiser)
-    for record in denoiser.train_steps():
-        steps = f"Step {record.step}" + (f" of {record.total_steps}" if record.total_steps else "")
-        yield Update(steps, record.fraction, record.remaining_seconds, denoiser, record)
-    return denoiser
-
-
-def loading(path: Path) -> Generator[Update, None, Denoiser]:
-    """Load a model file."""
-    yield Update(f"Loading {path.name} …")
-    return load_denoiser(path)
-
-
-def denoising(
-    denoiser: Denoiser, data: ArrayLike, output: Output, *, samples: int, seed: int, axes: str | None
-) -> Generator[Update, None, tuple[NDArray[np.float32], float]]:
-    """Denoise an image; gives it back with the seconds that it took."""
-    yield Update("Checking the image …")
-    image, start = np.asarray(data), time.perf_counter()
-    steps = denoiser.denoise_steps(image, [output], samples=samples, seed=seed, axes=axes)
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            return end.value[output], time.perf_counter() - start
-        fraction = progress.done / max(progress.total, 1)
-        yield Update("Denoising …", fraction, progress.remaining_seconds)
 
 
 class Job(QObject):

@@ -1,44 +1,89 @@
-"""Noise models p(noisy | signal): given by numbers, read from a file, or estimated from the images."""
+"""Noise models p(noisy | signal): given by numbers, read from a file, estimated from the images, or calibrated."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..errors import SettingError
-from .estimation import estimate_noise
-from .files import read_npz
-from .models import GaussianNoise, MixtureNoise, NoiseModel, PoissonGaussianNoise, from_document
+from ..errors import ImageError, ModelFileError, SettingError
+from ..images import Frames
+from .calibration import calibrate, fit_calibration, fit_mixture, mixture_of
+from .diagnosis import Finding, diagnose
+from .estimation import estimate_noise, fit_images
+from .files import NPZ, is_noise_file, read_noise, write_npz
+from .fit import NoiseFit
+from .histogram import HistogramNoise
+from .mixture import MixtureNoise
+from .models import GaussianNoise, NoiseModel, PoissonGaussianNoise
 
 __all__ = [
+    "NPZ",
+    "Finding",
     "GaussianNoise",
+    "HistogramNoise",
     "MixtureNoise",
+    "NoiseFit",
     "NoiseModel",
     "PoissonGaussianNoise",
+    "calibrate",
+    "diagnose",
     "estimate_noise",
+    "fit_calibration",
+    "fit_images",
+    "fit_mixture",
+    "fit_noise",
     "from_document",
-    "noise_from_text",
-    "read_npz",
+    "mixture_of",
+    "read_noise",
+    "write_npz",
 ]
 
 _FORMS: dict[str, tuple[Callable[..., NoiseModel], str]] = {
     "gaussian": (GaussianNoise, "SIGMA"),
     "poisson": (PoissonGaussianNoise, "GAIN,OFFSET,READ"),
 }
+_KINDS: dict[str, type[NoiseModel]] = {
+    kind.kind: kind for kind in (GaussianNoise, PoissonGaussianNoise, MixtureNoise, HistogramNoise)
+}
 
 
-def noise_from_text(text: str, stacks: Sequence[NDArray[np.generic]]) -> NoiseModel:
-    """Make the noise model that a setting names; ``auto`` estimates it from ``stacks`` (planes, Y, X).
+def fit_noise(noise: str | NoiseModel, stacks: Sequence[Frames]) -> NoiseFit:
+    """Make the noise model that a setting names, with what the images themselves tell of their noise.
 
-    Raises `SettingError` if the text has none of the forms, `ModelFileError` if the file is none.
+    Parameters
+    ----------
+    noise
+        ``auto`` (estimate it from the images), a file, or ``gaussian:`` or ``poisson:`` with numbers; or a model.
+    stacks
+        The noisy images.
+
+    Raises
+    ------
+    SettingError
+        If the text has none of the forms, or the model does not cover the brightness of the images.
+    ModelFileError
+        If the file holds no noise model.
+    ImageError
+        If the noise is to be estimated and there is nothing to estimate it from.
     """
-    text = text.strip()
-    if text == "auto":
-        return estimate_noise(stacks)
-    if text.lower().endswith(".npz"):
-        return read_npz(text)
+    given = noise if isinstance(noise, NoiseModel) else None if noise.strip() == "auto" else _given(noise.strip())
+    try:
+        fit = fit_images(stacks)
+    except ImageError:
+        if given is None:
+            raise
+        return NoiseFit.without_evidence(given)
+    if given is None:
+        return fit
+    fit = replace(fit, model=given)
+    fit.check_range()
+    return fit
+
+
+def _given(text: str) -> NoiseModel:
+    if is_noise_file(text):
+        return read_noise(text)
     name, _, numbers = text.partition(":")
     if name in _FORMS:
         model, form = _FORMS[name]
@@ -49,5 +94,18 @@ def noise_from_text(text: str, stacks: Sequence[NDArray[np.generic]]) -> NoiseMo
         if len(values) == form.count(",") + 1:
             return model(*values)
     raise SettingError(
-        f"Expected a noise model as auto, FILE.npz, gaussian:SIGMA or poisson:GAIN,OFFSET,READ, found {text!r}"
+        "Expected a noise model as auto, FILE.npz, FILE.npy, gaussian:SIGMA or poisson:GAIN,OFFSET,READ, "
+        f"found {text!r}: change it"
     )
+
+
+def from_document(document: dict[str, Any]) -> NoiseModel:
+    """Rebuild a noise model from `NoiseModel.document`; `ModelFileError` if it is none."""
+    parameters = dict(document)
+    kind = parameters.pop("kind", None)
+    if kind not in _KINDS:
+        raise ModelFileError(f"Expected a noise model of kind {', '.join(_KINDS)}, found {kind!r}")
+    try:
+        return _KINDS[kind](**parameters)
+    except TypeError as error:
+        raise ModelFileError(f"The {kind} noise model has other parameters than expected: {error}") from error

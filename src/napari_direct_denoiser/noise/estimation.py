@@ -2,107 +2,188 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import convolve1d, maximum_filter, uniform_filter
+from numpy.typing import ArrayLike, NDArray
 
-from ..images import sampled_planes
+from ..errors import ImageError
+from ..images import Frames, as_planes
+from .fit import Correlation, NoiseFit, robust_line
 from .models import GaussianNoise, NoiseModel, PoissonGaussianNoise
+from .windows import Windows, hot_pixels, measure
 
 _BINS = 40
-_AROUND = 7  # side of the window of the local mean, pixels
-_MAX_PLANES = 40  # more planes of a stack add time, not accuracy
-_TRIM = 40.0  # squared high-pass values beyond this multiple of their bin's mean are structure or hot pixels
+_TRIM = 100.0  # squared high-pass values beyond this multiple of their bin's mean are structure or hot pixels
+_FLAT = 1.15  # windows whose ring varies by less than this multiple of the noise have no structure
+_ROUNDS = 4
+_FEWEST = 25  # windows of a bin
+_FEWEST_IN_ALL = 200
+_CLIPPED = 0.01  # a bin with a larger part of its pixels at the lowest value tells too small a variance
+_HONEST = 0.9  # unless the variance is at least this part of what the others make expected
+_SPOILED = 0.05  # so does one where this part more than elsewhere has saturated pixels near it
+_CORRELATED = 0.02  # correlations below this are taken as none
+_PAIRS = 200_000  # kept for a histogram
 
-
-Stack = NDArray[np.generic]  # (planes, Y, X)
-Pixels = NDArray[np.float32]  # (windows,)
 Bins = NDArray[np.float64]  # (bins,)
 
 
-def estimate_noise(stacks: Sequence[Stack]) -> NoiseModel:
+def estimate_noise(images: ArrayLike | Sequence[ArrayLike], axes: str | None = None) -> NoiseModel:
     """Estimate gain, offset and read noise of a camera from its noisy images.
 
-    The second difference along both axes has the variance of the noise where the image is smooth
+    Where frames of a static scene follow each other along T, their differences are used; elsewhere a
+    second difference along both axes, which has the variance of the noise where the image is smooth
     (Immerkaer 1996). Its mean square in bins of like brightness gives a straight line; the bins that
     lie above it, where structure leaked in, lose their weight.
 
     Parameters
     ----------
-    stacks
-        Arrays (planes, Y, X) of one camera, in counts.
+    images
+        One array or a list of arrays of one camera, in counts: 2-D, or with any leading axes.
+    axes
+        Letters of the axes, such as ``"TYX"``; guessed from the number of axes if not given.
 
     Returns
     -------
     NoiseModel
         Poisson-Gaussian, or Gaussian where the variance does not rise with the signal.
         A line alone cannot part offset from read noise: the offset is where the line meets zero.
+
+    Raises
+    ------
+    ImageError
+        If the axes do not match an image, or it is in colour.
     """
-    ring, mean, square = (np.concatenate(parts) for parts in zip(*_windows(stacks), strict=True))
-    signals, variances, counts = _binned(ring, mean, square)
-    slope, intercept = _robust_line(signals, variances, counts)
-    floor = float(np.average(variances, weights=counts)) * 1e-6 + 1 / 12  # whole counts: 1/12
-    span = float(signals[-1] - signals[0])
-    if slope * span < 0.1 * (slope * signals[-1] + intercept):
-        return GaussianNoise(float(np.sqrt(max(np.average(variances, weights=counts), floor))))
-    offset = min(-intercept / slope, float(signals[0]))
-    lowest = min(float(ring.min()), 0.0)
-    offset = max(offset, lowest)  # no camera has an offset below its darkest pixel
-    read_variance = max(intercept + slope * offset, (0.1 * slope) ** 2, floor)
-    return PoissonGaussianNoise(slope, offset, float(np.sqrt(read_variance)))
+    many: Sequence[Any] = images if isinstance(images, list | tuple) else [images]
+    return fit_images([as_planes(image, axes).frames for image in many]).model
 
 
-def _windows(stacks: Sequence[Stack]) -> Iterator[tuple[Pixels, Pixels, Pixels]]:
-    """For each sampled plane, at every second pixel: ring, local mean and squared high-pass.
+def fit_images(stacks: Sequence[Frames]) -> NoiseFit:
+    """Estimate the noise of planes, with the evidence: see `estimate_noise`."""
+    stacks = [stack for stack in stacks if len(stack.planes)]
+    hot = [hot_pixels(stack.planes) for stack in stacks]
+    windows = measure(stacks, hot) if stacks else None
+    usable = 0 if windows is None else int(np.count_nonzero(~windows.spoiled & (windows.square > 0)))
+    if windows is None or usable < _FEWEST_IN_ALL:
+        raise ImageError(
+            f"Expected an image with at least {_FEWEST_IN_ALL} places to estimate the noise from, found {usable} that "
+            "are neither saturated nor constant: give a noise model by numbers or from a calibration"
+        )
+    order = np.argsort(windows.ring, kind="stable")
+    bins = _binned(windows, order, flat=~windows.spoiled)
+    slope, intercept = _line(bins)
+    if not windows.temporal:
+        for _ in range(_ROUNDS):  # the better the line, the better it tells where there is no structure
+            flat = ~windows.spoiled & (windows.roughness < _FLAT * (slope * windows.ring + intercept))
+            bins = _binned(windows, order, flat)
+            slope, intercept = _line(bins)
+    correlation = _correlation(windows, bins)
+    if not windows.temporal:  # a second difference has less of the noise that neighbours share
+        share = float(np.prod([_second_difference(rho) for rho in correlation]))
+        bins.variances, slope, intercept = bins.variances / share, slope / share, intercept / share
+    pick = np.random.default_rng(0).permutation(np.concatenate(bins.members))[:_PAIRS]
+    return NoiseFit(
+        model=_model(windows, bins, slope, intercept),
+        signals=bins.signals,
+        variances=bins.variances,
+        signal_range=(float(np.quantile(windows.ring, 0.001)), float(np.quantile(windows.ring, 0.999))),
+        pairs=(windows.ring[pick], windows.centre[pick]),
+        correlation=correlation,
+        hot_pixels=int(sum(map(np.count_nonzero, hot))),
+        source="differences of frames of a static scene" if windows.temporal else "smooth parts of the images",
+    )
 
-    The high-pass weighs the variances of its 3x3 pixels by its squared coefficients, and so does
-    the local mean. The ring is the mean of the pixels around these: it sorts the windows by
-    brightness without looking at their noise.
+
+@dataclass
+class _Bins:
+    """Windows of like brightness; each array (bins,)."""
+
+    signals: Bins
+    variances: Bins
+    counts: Bins
+    members: list[NDArray[np.int64]]
+    """Indices of the windows that are used."""
+    biased: NDArray[np.bool_]
+    """Whether many pixels of this brightness are clipped or saturated, and the others no fair sample."""
+
+
+def _binned(windows: Windows, order: NDArray[np.int64], flat: NDArray[np.bool_]) -> _Bins:
+    """Mean signal and trimmed mean square of bins of like rings, in which ``order`` goes up.
+
+    Bins without ``flat`` windows take their flattest.
     """
-    for plane in sampled_planes(stacks, _MAX_PLANES):
-        ring = (_AROUND**2 * uniform_filter(plane, _AROUND) - 9 * uniform_filter(plane, 3)) / (_AROUND**2 - 9)
-        mean = convolve1d(convolve1d(plane, [1 / 6, 4 / 6, 1 / 6], axis=0), [1 / 6, 4 / 6, 1 / 6], axis=1)
-        highpass = convolve1d(convolve1d(plane, [1, -2, 1], axis=0), [1, -2, 1], axis=1) / 6
-        extreme = plane >= _extreme(plane)
-        use = ~maximum_filter(extreme, _AROUND)[1:-1:2, 1:-1:2]
-        inner = slice(1, -1, 2), slice(1, -1, 2)
-        yield ring[inner][use], mean[inner][use], highpass[inner][use] ** 2
-
-
-def _extreme(plane: Pixels) -> float:
-    """The level from which pixels are saturated (many at exactly the highest value) or far too hot."""
-    top, middle, high = (float(level) for level in np.quantile(plane, (1.0, 0.5, 0.995)))
-    saturated = np.count_nonzero(plane == top) > max(20, plane.size * 1e-4)
-    return min(top if saturated else np.inf, middle + 5 * (high - middle) + 1e-6)
-
-
-def _binned(ring: Pixels, mean: Pixels, square: Pixels) -> tuple[Bins, Bins, Bins]:
-    """Mean signal, trimmed mean square and number of windows, in bins of equally many of like rings."""
-    order = np.argsort(ring, kind="stable")
-    signals, variances, counts = [], [], []
-    for part in np.array_split(order, min(_BINS, max(len(order) // 50, 2))):
-        values = square[part].astype(np.float64)
+    lowest = windows.centre.min()
+    usual = np.mean(windows.spoiled)
+    signals, variances, biased, members = [], [], [], []
+    for part in np.array_split(order, min(_BINS, max(len(order) // 100, 2))):
+        chosen = part[flat[part]]
+        if len(chosen) < _FEWEST:
+            chosen = part[~windows.spoiled[part]]
+            chosen = chosen[np.argsort(windows.roughness[chosen], kind="stable")][:_FEWEST]
+        if not len(chosen):
+            continue
         for _ in range(2):
-            values = values[values <= _TRIM * values.mean()]
-        signals.append(float(mean[part].mean(dtype=np.float64)))
-        variances.append(float(values.mean()))
-        counts.append(len(values))
-    return np.array(signals), np.array(variances), np.array(counts, dtype=np.float64)
+            chosen = chosen[windows.square[chosen] <= _TRIM * windows.square[chosen].mean(dtype=np.float64)]
+        signals.append(windows.mean[chosen].mean(dtype=np.float64))
+        variances.append(windows.square[chosen].mean(dtype=np.float64))
+        clipped = np.mean(windows.centre[chosen] <= lowest) > _CLIPPED
+        biased.append(bool(clipped or np.mean(windows.spoiled[part]) > usual + _SPOILED))
+        members.append(chosen)
+    counts = np.array([len(part) for part in members], dtype=np.float64)
+    return _Bins(np.array(signals), np.array(variances), counts, members, np.array(biased))
 
 
-def _robust_line(signals: Bins, variances: Bins, counts: Bins) -> tuple[float, float]:
-    """Slope and intercept by iterated weighted least squares; bins above the line are doubted."""
-    design = np.stack([signals, np.ones_like(signals)], 1)
-    weight = counts / np.maximum(variances, variances.max() * 1e-6) ** 2  # a mean square varies with its square
-    slope = intercept = 0.0
-    doubt = np.ones_like(weight)
-    for _ in range(10):
-        root = np.sqrt(weight * doubt)
-        slope, intercept = np.linalg.lstsq(design * root[:, None], variances * root, rcond=None)[0]
-        fitted = np.maximum(slope * signals + intercept, variances.max() * 1e-6)
-        excess = variances / fitted - 1
-        scale = 1.4826 * np.median(np.abs(excess)) + 1e-3
-        doubt = 1 / (1 + (np.maximum(excess, 0) / (2 * scale)) ** 2)
-    return float(slope), float(intercept)
+def _line(bins: _Bins) -> tuple[float, float]:
+    """Slope and intercept of the variance; without the biased bins, if enough others are there."""
+    use = ~bins.biased
+    if np.count_nonzero(use) < len(use) / 3:
+        use = np.ones_like(use)
+    slope, intercept = robust_line(bins.signals[use], bins.variances[use], bins.counts[use])
+    # dark pixels of a camera without read noise all have one value too, but the right variance
+    use = use | (bins.variances > _HONEST * (slope * bins.signals + intercept))
+    return robust_line(bins.signals[use], bins.variances[use], bins.counts[use])
+
+
+def _model(windows: Windows, bins: _Bins, slope: float, intercept: float) -> NoiseModel:
+    mean_variance = float(np.average(bins.variances, weights=bins.counts))
+    floor = mean_variance * 1e-6 + 1 / 12  # whole counts: 1/12
+    top = float(bins.signals[-1])
+    if slope * (top - float(bins.signals[0])) < 0.1 * (slope * top + intercept):
+        return GaussianNoise(float(np.sqrt(max(mean_variance, floor))))
+    # no camera has an offset below its darkest pixel, nor above its dimmest parts
+    offset = max(min(-intercept / slope, float(bins.signals[0])), min(float(windows.ring.min()), 0.0))
+    read_variance = max(intercept + slope * offset, (0.1 * slope) ** 2, floor)
+    return PoissonGaussianNoise(slope, offset, float(np.sqrt(read_variance)), _skew(windows, bins, slope, offset))
+
+
+def _skew(windows: Windows, bins: _Bins, gain: float, offset: float) -> float:
+    """Third central moment relative to Poisson's; 1 as far as the data leave it open."""
+    poisson = gain**2 * np.maximum(bins.signals - offset, 0)
+    third = np.array([windows.cube[part].mean(dtype=np.float64) for part in bins.members])
+    error = np.array([windows.cube[part].std(dtype=np.float64) for part in bins.members]) / np.sqrt(bins.counts)
+    if not third.any():
+        return 1.0
+    weight = 1 / np.maximum(error, 1e-9 * np.abs(third).max()) ** 2
+    precision = float(np.sum(weight * poisson**2))
+    measured = float(np.sum(weight * poisson * third)) / precision
+    trust = 1 / (1 + 1 / (0.2**2 * precision))  # before looking: 1, give or take 0.2
+    return float(np.clip(1 + trust * (measured - 1), 0.7, 1.7))
+
+
+def _correlation(windows: Windows, bins: _Bins) -> Correlation:
+    """Correlation of the noise with that 1 and 2 pixels further along x, and along y."""
+    members = np.concatenate(bins.members)
+    found = []
+    for products in (windows.along_x, windows.along_y):
+        own, one, two = products[members].sum(0, dtype=np.float64)
+        sure = own > 0 and abs(one / own) > _CORRELATED
+        found.append((float(one / own), float(two / own)) if sure else (0.0, 0.0))
+    return found[0], found[1]
+
+
+def _second_difference(correlation: tuple[float, float]) -> float:
+    """Part of the variance that a second difference along an axis of such noise keeps."""
+    one, two = correlation
+    return max((6 - 8 * one + 2 * two) / 6, 0.1)

@@ -1,0 +1,58 @@
+"""Plots one below the other in the colours of napari's theme, as narrow as a dock."""
+
+from __future__ import annotations
+
+import pyqtgraph as pg
+from qtpy.QtCore import QSize
+
+TRAIN_COLOUR, VALIDATION_COLOUR = "#4c9be8", "#f0883e"  # told apart by the colour-blind, on dark and light
+
+
+class Panels(pg.GraphicsLayoutWidget):
+    """Plots that show and do not let themselves be dragged about."""
+
+    def __init__(self, tooltip: str, height: int) -> None:
+        super().__init__()
+        self.setBackground(None)
+        self.setToolTip(tooltip)
+        self._height = height
+        self._text = "#999999"
+        self._titles: dict[pg.PlotItem, str] = {}
+
+    def sizeHint(self) -> QSize:
+        """As narrow as the rest of the dock."""
+        return QSize(300, self._height)
+
+    def minimumSizeHint(self) -> QSize:
+        """Small enough for a screen of 1280 x 800."""
+        return QSize(200, round(0.6 * self._height))
+
+    def panel(self, row: int, title: str) -> pg.PlotItem:
+        """Add an empty plot."""
+        item = self.addPlot(row, 0)
+        item.setMouseEnabled(x=False, y=False)
+        item.setMenuEnabled(False)
+        item.hideButtons()
+        item.showGrid(y=True, alpha=0.2)
+        item.getAxis("left").setWidth(48)
+        self.entitle(item, title)
+        return item
+
+    def entitle(self, item: pg.PlotItem, title: str) -> None:
+        """Write a title, in HTML, over a plot."""
+        self._titles[item] = title
+        item.setTitle(title, color=self._text, size="9pt")
+
+    def recolour(self, text: str) -> None:
+        """Draw axes and titles in the colour of the text of napari's theme."""
+        self._text = text
+        for item, title in self._titles.items():
+            self.entitle(item, title)
+            for side in ("left", "bottom"):
+                item.getAxis(side).setPen(text)
+                item.getAxis(side).setTextPen(text)
+
+
+def in_colour(words: str, colour: str) -> str:
+    """Write words of a title in the colour of what they name."""
+    return f'<span style="color: {colour}">{words}</span>'

@@ -1,0 +1,201 @@
+"""Noise model from a calibration: known signals and the noisy values that the camera made of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from ..errors import ImageError, TrainingError
+from ..images import as_planes
+from .fit import NoiseFit
+from .mixture import MixtureNoise
+from .windows import is_static
+
+_GAUSSIANS = 3
+_COEFFICIENTS = 2
+_PAIRS = 200_000  # (signal, noisy); more do not change the fit
+_BINS = 40
+_SMOOTH_SIGMA = 6.0  # pixels; a smooth scene does not change over less
+_EDGE = 12  # pixels
+_OUTLIER = 10.0  # deviations beyond which a pixel is defective or was hit by a cosmic ray
+_ITERATIONS = 200
+
+Values = NDArray[np.float32]  # (pairs,)
+
+
+def fit_calibration(
+    images: ArrayLike | Sequence[ArrayLike], signal: ArrayLike | None = None, axes: str | None = None
+) -> NoiseFit:
+    """Fit a Gaussian mixture to a calibration (Prakash et al. 2020, PPN2V).
+
+    Parameters
+    ----------
+    images
+        One array or a list of arrays, in counts. Without ``signal``, each is a stack of frames of one
+        static scene, whose signal is their mean, or planes of smooth scenes, such as a field
+        diaphragm out of focus, whose signal is the plane after a Gaussian blur of 6 pixels.
+    signal
+        Clean image (Y, X) or images, in counts: one for each plane of ``images``, in their order, or
+        one for each run of equally many.
+    axes
+        Letters of the axes of the images, such as ``"TYX"``; guessed if not given.
+
+    Returns
+    -------
+    NoiseFit
+        A `MixtureNoise` of 3 Gaussians, and the pairs that it was fitted to.
+
+    Raises
+    ------
+    ImageError
+        If the scene is neither static nor smooth, or the shapes do not pair.
+    """
+    many: Sequence[Any] = images if isinstance(images, list | tuple) else [images]
+    stacks = [as_planes(image, axes, name=f"calibration image {k + 1}").data for k, image in enumerate(many)]
+    return calibrate(stacks, None if signal is None else as_planes(signal, name="signal").data)
+
+
+def calibrate(stacks: Sequence[NDArray[np.generic]], signal: NDArray[np.generic] | None = None) -> NoiseFit:
+    """Fit planes (P, Y, X) as `fit_calibration` does, with a signal (P, Y, X) or without."""
+    if signal is not None:
+        parts = [_given(stack, signal) for stack in stacks]
+        source = "given signals"
+    else:
+        parts = [_static(stack) if _shows_one_scene(stack) else _smooth(stack) for stack in stacks]
+        source = "calibration"
+    signals, noisy = (np.concatenate(values) for values in zip(*parts, strict=True))
+    return _fit(signals, noisy, source)
+
+
+def mixture_of(fit: NoiseFit) -> MixtureNoise:
+    """Write any noise model as a Gaussian mixture over the signals that it was fitted to, for files."""
+    if isinstance(fit.model, MixtureNoise):
+        return fit.model
+    evenly = torch.linspace(*fit.signal_range, _PAIRS // 8)  # so that no brightness is left out
+    signals = torch.cat([torch.from_numpy(fit.pairs[0][: _PAIRS // 2]).clamp(*fit.signal_range), evenly])
+    return fit_mixture(signals, fit.model.sample(signals, torch.Generator().manual_seed(0)))
+
+
+def fit_mixture(signals: Tensor, noisy: Tensor) -> MixtureNoise:
+    """Maximise the likelihood of (pairs,) signals and noisy values, counts, by L-BFGS."""
+    low, high = signals.min().item(), signals.max().item()
+    if not low < high:
+        low, high = low - 0.5, high + 0.5
+    t, residual = (signals - low) / (high - low), noisy - signals
+    power = float(residual.square().mean())
+    line = torch.stack([torch.ones_like(t), t], 1)
+    start, rise = torch.linalg.lstsq(line, residual.square()[:, None]).solution[:, 0].clamp_min(1e-3 * power).tolist()
+    n = _GAUSSIANS
+    weight = torch.zeros(3 * n, _COEFFICIENTS)
+    apart = torch.linspace(-0.5, 0.5, n)
+    weight[:n, 0], weight[:n, 1] = apart * start**0.5, apart * ((start + rise) ** 0.5 - start**0.5)
+    weight[n : 2 * n, 0], weight[n : 2 * n, 1] = math.log(start), math.log(rise)
+    scale = torch.ones_like(weight)
+    scale[:n] = power**0.5  # so that all parameters are of order 1
+    free = (weight / scale).requires_grad_()
+    floor = max(1e-3 * min(start, start + rise), 1e-12)
+    optimizer = torch.optim.LBFGS([free], max_iter=_ITERATIONS, history_size=20, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = -MixtureNoise.density(free * scale, t, residual, floor).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    found = (free * scale).detach()
+    if not found.isfinite().all():
+        raise TrainingError("The fit of the noise model did not settle: check the calibration for extreme values")
+    return MixtureNoise(found, low, high, floor)
+
+
+def _fit(signals: Values, noisy: Values, source: str) -> NoiseFit:
+    """Leave out defects, fit, and measure the variance in bins of like signals."""
+    pick = np.random.default_rng(0).permutation(len(signals))[:_PAIRS]
+    signals, noisy = signals[pick], noisy[pick]
+    order = np.argsort(signals, kind="stable")
+    kept, centres, variances = [], [], []
+    for part in np.array_split(order, _BINS):
+        residual = noisy[part] - signals[part]
+        spread = 1.4826 * float(np.median(np.abs(residual))) + 1e-6
+        part = part[np.abs(residual) < _OUTLIER * max(spread, 0.5)]
+        if len(part):
+            kept.append(part)
+            centres.append(float(signals[part].mean(dtype=np.float64)))
+            variances.append(float(np.square(noisy[part] - signals[part]).mean(dtype=np.float64)))
+    use = np.random.default_rng(1).permutation(np.concatenate(kept))
+    signals, noisy = signals[use], noisy[use]
+    model = fit_mixture(torch.from_numpy(signals), torch.from_numpy(noisy))
+    return NoiseFit(
+        model=model,
+        signals=np.array(centres),
+        variances=np.array(variances),
+        signal_range=(model.min_signal, model.max_signal),
+        pairs=(signals, noisy),
+        source=source,
+    )
+
+
+def _shows_one_scene(stack: NDArray[np.generic]) -> bool:
+    if len(stack) == 1:
+        return False
+    mean = stack.mean(axis=0, dtype=np.float32)
+    tried = np.unique(np.linspace(0, len(stack) - 1, 9).astype(int))
+    return all(is_static(stack[index].astype(np.float32), mean) for index in tried)
+
+
+def _static(stack: NDArray[np.generic]) -> tuple[Values, Values]:
+    """Signal: the mean over frames. Each frame is part of it, which makes its residual too small by a known factor."""
+    frames = len(stack)
+    mean = stack.mean(axis=0, dtype=np.float64)
+    rng = np.random.default_rng(0)
+    frame, row, column = (rng.integers(0, side, _PAIRS) for side in stack.shape)
+    signal = mean[row, column]
+    residual = (stack[frame, row, column] - signal) * math.sqrt(frames / (frames - 1))
+    return signal.astype(np.float32), (signal + residual).astype(np.float32)
+
+
+def _smooth(stack: NDArray[np.generic]) -> tuple[Values, Values]:
+    signals, noisy = [], []
+    for number, plane in enumerate(stack):
+        if min(plane.shape) < 4 * _EDGE:
+            raise ImageError(
+                f"Expected a calibration of at least {4 * _EDGE} x {4 * _EDGE} pixels, found {_size(stack)}: "
+                "give larger planes, or several frames of one static scene"
+            )
+        plane = plane.astype(np.float32)
+        signal = gaussian_filter(plane, _SMOOTH_SIGMA)
+        if not is_static(plane, signal):
+            found = f"structure in plane {number + 1} of {len(stack)}"
+            raise ImageError(
+                f"Expected a calibration of one static scene or of smooth scenes, found {found} finer than "
+                f"{_SMOOTH_SIGMA:g} pixels: give frames of one scene, or an image of the field diaphragm out of focus"
+            )
+        inside = slice(_EDGE, -_EDGE), slice(_EDGE, -_EDGE)  # at the edge the blur has too few pixels
+        signals.append(signal[inside].ravel())
+        noisy.append(plane[inside].ravel())
+    return np.concatenate(signals), np.concatenate(noisy)
+
+
+def _given(stack: NDArray[np.generic], signal: NDArray[np.generic]) -> tuple[Values, Values]:
+    if stack.shape[1:] != signal.shape[1:] or len(stack) % len(signal):
+        raise ImageError(
+            f"Expected noisy planes that pair with the signal, found {len(stack)} planes of {_size(stack)} and "
+            f"{len(signal)} of {_size(signal)}: give one signal for all planes, or one for each"
+        )
+    runs = len(stack) // len(signal)
+    rng = np.random.default_rng(0)
+    plane, row, column = (rng.integers(0, side, _PAIRS) for side in stack.shape)
+    clean, noisy = signal[plane // runs, row, column], stack[plane, row, column]
+    return clean.astype(np.float32), noisy.astype(np.float32)
+
+
+def _size(stack: NDArray[np.generic]) -> str:
+    return " x ".join(map(str, stack.shape[1:]))

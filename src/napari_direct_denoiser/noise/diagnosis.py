@@ -1,0 +1,165 @@
+"""What is unusual about the noise of an image, in words that a person can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..images import Frames
+from .fit import NoiseFit
+from .windows import crop
+
+_PLANES = 9
+_CORRELATED = 0.1
+_SATURATED = 1e-4  # part of the pixels at exactly the highest value
+_CLIPPED = 0.01  # the same at the lowest
+_PILED_UP = 3.0  # times as many pixels as at the value next to it
+_GAPS = 0.2  # part of the levels that never occur
+_WEAK = 0.01  # noise as part of the range of brightness
+_HOT = 5  # fewer may be chance
+_STRIPES = 4.0  # rows or columns that differ this much more than noise makes them
+
+Kind = Literal["correlated", "saturated", "clipped", "quantised", "weak", "hot pixels", "fixed pattern", "range"]
+Plane = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know before training."""
+
+    kind: Kind
+    words: str
+    """A sentence with the number, and what to do."""
+    value: float
+    """The number: a correlation, a part of 1, a count, or counts of the camera, by kind."""
+    suggests_structured: bool = False
+    """Whether the setting `structured` answers it."""
+
+
+def diagnose(stacks: Sequence[Frames], fit: NoiseFit) -> tuple[Finding, ...]:
+    """Look at a few planes, and at what the fit found. Gives nothing where all is as it should be."""
+    stacks = [stack for stack in stacks if len(stack.planes)]
+    planes = list(_planes(stacks))
+    found = [_correlation(fit), *_limits(planes), _quantised(planes, fit), _weak(fit)]
+    found += [_hot_pixels(fit), *_fixed_pattern(stacks), _range(fit)]
+    return tuple(finding for finding in found if finding is not None)
+
+
+def _planes(stacks: Sequence[Frames]) -> list[Plane]:
+    places = [(stack, index) for stack in stacks for index in range(len(stack.planes))]
+    chosen = np.unique(np.linspace(0, len(places) - 1, _PLANES).astype(int))
+    planes = []
+    for place in chosen:
+        stack, index = places[place]
+        planes.append(np.asarray(stack.planes[(index, *crop(stack.planes.shape, index))], dtype=np.float32))
+    return planes
+
+
+def _correlation(fit: NoiseFit) -> Finding | None:
+    along = {axis: lags[0] for axis, lags in zip("xy", fit.correlation, strict=True) if lags[0] >= _CORRELATED}
+    if not along:
+        return None
+    values = " and ".join(f"along {axis} ({value:.2f})" for axis, value in along.items())
+    words = f"The noise is correlated between neighbouring pixels {values}"
+    if len(along) == 2:
+        words += ", as in interpolated, smoothed or compressed images: use the raw data, or turn on Structured noise"
+    else:
+        words += ": turn on Structured noise, or it will be taken for structure"
+    return Finding("correlated", words, max(along.values()), suggests_structured=True)
+
+
+def _limits(planes: Sequence[Plane]) -> list[Finding | None]:
+    """Values at which pixels pile up: the highest of all, and the lowest."""
+    pixels = np.concatenate([plane.ravel() for plane in planes])
+    values, counts = np.unique(pixels, return_counts=True)
+    if len(values) < 4:
+        return []
+    found: list[Finding | None] = []
+    top, bottom = counts[-1] / pixels.size, counts[0] / pixels.size
+    if top > _SATURATED and counts[-1] > _PILED_UP * counts[-2] and counts[-1] > 20:
+        words = f"{top:.2%} of the pixels are saturated at {values[-1]:g}: what is brighter there is lost"
+        found.append(Finding("saturated", words, float(top)))
+    if bottom > _CLIPPED and counts[0] > _PILED_UP * counts[1]:
+        words = f"{bottom:.1%} of the pixels have the lowest value, {values[0]:g}: clipped there, "
+        words += "the dark parts will come out a little too bright; record with a higher offset if you can"
+        found.append(Finding("clipped", words, float(bottom)))
+    return found
+
+
+def _quantised(planes: Sequence[Plane], fit: NoiseFit) -> Finding | None:
+    """Gaps in the histogram, as rescaled or 8-bit data have, if they are not small beside the noise."""
+    steps, gaps = [], []
+    for plane in planes:
+        values, counts = np.unique(plane, return_counts=True)
+        low, high = np.searchsorted(np.cumsum(counts), [0.05 * plane.size, 0.95 * plane.size])
+        apart = np.diff(values[low : high + 1])
+        crowded = plane.size > 20 * (values[min(high, len(values) - 1)] - values[low] + 1)
+        whole = bool(np.all(values == np.round(values)))
+        if len(apart) and whole and crowded:
+            steps.append(float(np.median(apart)))
+            gaps.append(1 - len(apart) / float(apart.sum()))
+        elif len(apart) and not whole and len(values) < plane.size / 100:
+            steps.append(float(np.median(apart)))
+            gaps.append(1.0)
+    if not steps or np.median(gaps) < _GAPS:
+        return None
+    step, noise = float(np.median(steps)), _noise(fit)
+    words = (
+        f"The values come in steps of about {step:.3g} counts (the noise is {noise:.3g}): the image was rescaled or "
+        "saved with fewer bits; the raw data would be better"
+    )
+    return Finding("quantised", words, step)
+
+
+def _noise(fit: NoiseFit) -> float:
+    """Deviation of the noise at the middle of the signals, counts."""
+    return float(np.sqrt(np.median(fit.variances))) if len(fit.variances) else 0.0
+
+
+def _weak(fit: NoiseFit) -> Finding | None:
+    span, noise = fit.signal_range[1] - fit.signal_range[0], _noise(fit)
+    if not len(fit.variances) or span <= 0 or noise / span > _WEAK:
+        return None
+    words = f"The noise is only {noise / span:.2%} of the range of brightness: there is little to gain by denoising"
+    return Finding("weak", words, noise / span)
+
+
+def _hot_pixels(fit: NoiseFit) -> Finding | None:
+    if fit.hot_pixels < _HOT:
+        return None
+    words = f"{fit.hot_pixels} hot or dead pixels: they are the same in all planes, and will stay in the result"
+    return Finding("hot pixels", words, fit.hot_pixels)
+
+
+def _fixed_pattern(stacks: Sequence[Frames]) -> list[Finding | None]:
+    """Rows or columns that are brighter than both neighbours in the mean of all planes, beyond noise."""
+    found: list[Finding | None] = []
+    stack = max(stacks, key=lambda one: len(one.planes))
+    chosen = np.unique(np.linspace(0, len(stack.planes) - 1, _PLANES).astype(int))
+    plane = np.mean([stack.planes[(index, *crop(stack.planes.shape, 0))] for index in chosen], axis=0)
+    for axis, name in ((0, "rows"), (1, "columns")):
+        bend = np.diff(plane, 2, axis=axis) / 6**0.5
+        lines = np.median(bend, axis=1 - axis)  # structure leaves the median of a line alone
+        expected = 1.2533 * 1.4826 * np.median(np.abs(bend)) / np.sqrt(plane.shape[1 - axis])
+        size = float(1.4826 * np.median(np.abs(lines)))
+        if size > _STRIPES * max(float(expected), 1e-6):
+            words = f"The {name} differ by about {size:.3g} counts in all planes: a fixed pattern of the camera, "
+            words += "which will stay in the result; subtract a dark image if you have one"
+            found.append(Finding("fixed pattern", words, size))
+    return found
+
+
+def _range(fit: NoiseFit) -> Finding | None:
+    outside = sum(fit.outside())
+    if outside <= 0.01 or fit.model.signal_range is None:
+        return None
+    low, high = fit.model.signal_range
+    words = (
+        f"The noise model was fitted to signals of {low:.4g} to {high:.4g} counts; {fit.missing()} is missing, "
+        "and extrapolated: calibrate with such brightness to be sure"
+    )
+    return Finding("range", words, outside)
