@@ -4,8 +4,8 @@
 
 Filament images (8 planes of 256 x 256, each another field) of cameras on a grid of gain, offset, read noise and mean
 signal. The variance is compared at the 5th, 50th and 95th percentile of the clean image: that is what training uses.
-Gain and offset are those of the line of the variance; where the brightness hardly varies beside the noise no line can be
-told, and the gain is far off while the variance is right.
+Gain and offset are those of the line of the variance; where the brightness hardly varies beside the noise no line can
+be told, and the gain is far off while the variance is right.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ def _worst(errors: tuple[float | None, ...]) -> str:
 
 def main() -> None:
     print("# Automatic noise estimate of simulated cameras\n")
-    print(
-        "Made by `python benchmarks/noise.py`: relative errors of the gain and of the variance (largest of three signals)."
-    )
+    print("Made by `python benchmarks/noise.py`: relative errors of gain and variance (the largest at three signals).")
     print("Offsets 100 and 1000 counts (the worse of both), and 0, at which read noise is clipped and lost for good.")
     print("G: found not to rise with the signal, so a Gaussian.\n")
     print("| gain | read noise | mean electrons | gain | variance | gain at offset 0 | variance at offset 0 |")

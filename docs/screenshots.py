@@ -1,6 +1,6 @@
-"""Drive napari as a person would, and photograph both docks: writes docs/images/train.png and denoise.png.
+"""Drive napari as a person would, and photograph each dock in each state: writes docs/images/*.png.
 
-xvfb-run -a -s "-screen 0 1280x800x24" python docs/screenshots.py [MINUTES]
+xvfb-run -a -s "-screen 0 1280x800x24" python docs/screenshots.py [MINUTES] [--theme light]
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp()) / "settings.yaml")  # leave the person's settings alone
 
 import napari
+import numpy as np
+from PIL import Image
 from qtpy.QtCore import QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 PLUGIN = "napari-direct-denoiser"
 IMAGES = Path(__file__).parent / "images"
+SAMPLE = "Simulated filaments"
 
 
 def wait(until: Callable[[], bool], seconds: float) -> None:
@@ -31,45 +35,111 @@ def wait(until: Callable[[], bool], seconds: float) -> None:
     raise SystemExit(f"nothing happened in {seconds} s")
 
 
-def photograph(viewer: napari.Viewer, name: str) -> None:
-    """Save the whole window."""
-    QTest.qWait(1000)
-    IMAGES.mkdir(exist_ok=True)
-    viewer.window.screenshot(str(IMAGES / name), canvas_only=False, flash=False)
+class Studio:
+    """A viewer with one dock at a time, and a camera."""
+
+    def __init__(self, theme: str) -> None:
+        self.viewer = napari.Viewer(show=False)
+        self.viewer.theme = theme
+        self.viewer.show()
+        self.viewer.window.set_geometry(0, 0, 1280, 800)
+        self.suffix = "" if theme == "dark" else f"-{theme}"
+        self.dock: Any = None
+
+    def open(self, name: str) -> Any:
+        """Open a dock, and hide the one before."""
+        if self.dock is not None:
+            self.dock.setVisible(False)
+        self.dock, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, name)
+        return widget
+
+    def photograph(self, name: str) -> None:
+        """Save the whole window, in few colours, for a picture of a window needs no more."""
+        QTest.qWait(800)
+        IMAGES.mkdir(exist_ok=True)
+        pixels = self.viewer.window.screenshot(canvas_only=False, flash=False)
+        Image.fromarray(pixels[..., :3]).quantize(96).save(IMAGES / f"{name}{self.suffix}.png", optimize=True)
 
 
-def main(minutes: float) -> None:
-    """Open the sample, train, denoise both ways."""
-    viewer = napari.Viewer(show=False)
-    viewer.show()
-    viewer.window.set_geometry(0, 0, 1280, 800)
-    viewer.open_sample(PLUGIN, "simulated-filaments")
-    train_dock_widget, train = viewer.window.add_plugin_dock_widget(PLUGIN, "Train")
-    viewer.reset_view()
-    train.form["max_minutes"].value = minutes
-    train.train_button.click()
-    wait(lambda: train.progress.maximum() > 0 and train.progress.value() > 600, 60 * minutes + 60)
-    photograph(viewer, "train.png")
-    wait(lambda: not train.job.running, 60 * minutes + 60)
-    photograph(viewer, "train-done.png")
+def train(studio: Studio, minutes: float) -> None:
+    """Idle without an image, refusing a colour image, the noise looked at, running, done."""
+    dock = studio.open("Train")
+    studio.photograph("train-idle")
+    colour = studio.viewer.add_image(np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8), name="photo")
+    studio.photograph("train-refusing")
+    studio.viewer.layers.remove(colour)
+    studio.viewer.open_sample(PLUGIN, "simulated-filaments")
+    studio.viewer.layers.selection.active = studio.viewer.layers[SAMPLE]
+    studio.viewer.reset_view()
+    dock.noise_title.expand(animate=False)
+    dock.noise.look_button.click()
+    wait(lambda: not dock.job.running, 120)
+    studio.photograph("train-noise")
+    dock.noise_title.collapse(animate=False)
+    dock.form["max_minutes"].value = minutes
+    dock.train_button.click()
+    wait(lambda: dock.progress.maximum() > 0 and dock.progress.value() > 600, 60 * minutes + 120)
+    studio.photograph("train-running")
+    wait(lambda: not dock.job.running, 60 * minutes + 120)
+    studio.photograph("train-done")
 
-    train_dock_widget.setVisible(False)
-    _, denoise = viewer.window.add_plugin_dock_widget(PLUGIN, "Denoise")
-    denoise.direct_button.click()
-    wait(lambda: not denoise.job.running, 60)
-    viewer.layers.selection.active = viewer.layers["Simulated filaments"]
-    denoise.sample_button.click()
-    wait(lambda: denoise.progress.value() > 300, 60)
-    photograph(viewer, "denoise-running.png")
-    wait(lambda: not denoise.job.running, 300)
-    viewer.layers["Simulated filaments truth"].visible = False
-    viewer.canvas.grid.shape = (1, 3)
-    viewer.canvas.grid.enabled = True
-    viewer.reset_view()
-    photograph(viewer, "denoise.png")
-    QTimer.singleShot(0, viewer.close)
+
+def denoise(studio: Studio) -> None:
+    """Idle, running, done with several outputs of one run, and refusing."""
+    dock = studio.open("Denoise")
+    studio.photograph("denoise-idle")
+    dock.direct_button.click()
+    wait(lambda: not dock.job.running, 120)
+    studio.viewer.layers.selection.active = studio.viewer.layers[SAMPLE]
+    dock.form["deviation"].value = True
+    dock.sample_button.click()
+    wait(lambda: dock.progress.maximum() > 0 and dock.progress.value() > 300, 120)
+    studio.photograph("denoise-running")
+    wait(lambda: not dock.job.running, 300)
+    studio.photograph("denoise-done")
+    flat = studio.viewer.add_image(np.full((64, 64), np.nan, np.float32), name="nothing")
+    dock.direct_button.click()
+    wait(lambda: not dock.job.running, 60)
+    studio.photograph("denoise-refusing")
+    studio.viewer.layers.remove(flat)
+
+
+def compare(studio: Studio) -> None:
+    """Side by side, a wipe, the table, and HDN against direct."""
+    dock = studio.open("Compare")
+    layers = studio.viewer.layers
+    dock.layer_choice.setCurrentText(SAMPLE)
+    dock.truth_choice.setCurrentText(f"{SAMPLE} truth")
+    studio.photograph("compare-idle")
+    for name in ("side", "wipe"):
+        dock.look.buttons[name].click()
+        QTest.qWait(500)
+        studio.photograph(f"compare-{name}")
+        dock.look.buttons[name].click()
+    dock.tabs.setCurrentWidget(dock.measure)
+    dock.measure.measure_button.click()
+    wait(lambda: not dock.job.running, 120)
+    studio.photograph("compare-table")
+    dock.tabs.setCurrentWidget(dock.against)
+    dock.against.run_button.click()
+    wait(lambda: dock.progress.maximum() > 0 and dock.progress.value() > 300, 120)
+    studio.photograph("compare-running")
+    wait(lambda: not dock.job.running, 600)
+    studio.photograph("compare-against")
+    layers.selection.clear()
+
+
+def main(minutes: float, theme: str) -> None:
+    """Open the docks one after the other, with one model from the first to the last."""
+    studio = Studio(theme)
+    train(studio, minutes)
+    denoise(studio)
+    compare(studio)
+    QTimer.singleShot(0, studio.viewer.close)
     QApplication.processEvents()
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 1.0)
+    words = [word for word in sys.argv[1:] if word != "--theme"]
+    theme = words.pop() if "--theme" in sys.argv else "dark"
+    main(float(words[0]) if words else 1.0, theme)

@@ -3,53 +3,26 @@ from __future__ import annotations
 import pytest
 from qtpy.QtWidgets import QWidget
 
-from napari_direct_denoiser._napari.forms import Form, TrainForm, control, duration
+from napari_direct_denoiser._napari.forms import Form, control, duration
+from napari_direct_denoiser._napari.noise_section import NoiseForm
+from napari_direct_denoiser._napari.train_parts import NotReadyError
 from napari_direct_denoiser.config import DenoiseSettings, TrainSettings
-from napari_direct_denoiser.errors import SettingError
 
 
 @pytest.fixture
 def form(qtbot):
-    form = TrainForm()
+    form = NoiseForm()
     form.owner = QWidget()  # a layout shows and hides its rows in a widget only
     form.owner.setLayout(form)
     qtbot.addWidget(form.owner)
     return form
 
 
-def test_untouched_form_is_the_defaults(form):
-    assert TrainSettings(**form.values()) == TrainSettings()
-
-
-def test_each_control_is_labelled_and_explained_by_the_settings(form):
-    for name in ("preset", "noise", "loss", "structured", "max_minutes"):
-        assert form[name].tooltip == TrainSettings.model_fields[name].description
-
-
-def test_choices_become_settings(form):
-    form["preset"].value = "paper"
-    form["loss"].value = "l1"
-    form["structured"].value = True
-    form["max_minutes"].value = 2.5
-    form["noise"].value = "poisson"
-    form["gain"].value, form["offset"].value, form["read_noise"].value = 2.5, 100, 3
-    assert TrainSettings(**form.values()) == TrainSettings(
-        preset="paper", loss="l1", structured=True, max_minutes=2.5, noise="poisson:2.5,100,3"
-    )
-
-
-def test_only_the_numbers_of_the_chosen_noise_model_are_shown(form):
-    shown = {kind: [] for kind in ("auto", "poisson", "gaussian", "file")}
-    for kind, names in shown.items():
-        form["noise"].value = kind
-        fields = ("gain", "offset", "read_noise", "sigma", "noise_file")
-        names += [name for name in fields if form.isRowVisible(form[name].native)]
-    assert shown == {
-        "auto": [],
-        "poisson": ["gain", "offset", "read_noise"],
-        "gaussian": ["sigma"],
-        "file": ["noise_file"],
-    }
+@pytest.mark.parametrize("name", TrainSettings.model_fields)
+def test_untouched_control_is_the_default_and_explained_by_the_settings(qtbot, name):
+    made = control(TrainSettings, name)
+    assert made.tooltip == TrainSettings.model_fields[name].description
+    assert Form([made]).values() == {name: getattr(TrainSettings(), name)}
 
 
 def test_limits_of_the_settings_are_limits_of_the_control(qtbot):
@@ -63,12 +36,31 @@ def test_limits_of_the_settings_are_limits_of_the_control(qtbot):
     assert Form([samples, steps]).values() == {"samples": 50, "max_steps": None}
 
 
-def test_noise_model_file_must_be_chosen(form):
+def test_only_what_the_chosen_noise_model_needs_is_shown(form):
+    needed = {kind: [] for kind in ("auto", "poisson", "gaussian", "file", "calibration")}
+    for kind, names in needed.items():
+        form["noise"].value = kind
+        fields = ("gain", "offset", "read_noise", "sigma", "noise_file")
+        names += [name for name in fields if form.isRowVisible(form[name].native)]
+        names += [name for name in ("calibration", "signal") if form.isRowVisible(getattr(form, name))]
+    assert needed == {
+        "auto": [],
+        "poisson": ["gain", "offset", "read_noise"],
+        "gaussian": ["sigma"],
+        "file": ["noise_file"],
+        "calibration": ["calibration", "signal"],
+    }
+
+
+def test_noise_model_file_must_be_there(form, tmp_path):
     form["noise"].value = "file"
-    with pytest.raises(SettingError, match="found none"):
-        form.values()
-    form["noise_file"].value = "noise.npz"
-    assert form.values()["noise"].endswith("noise.npz")
+    with pytest.raises(NotReadyError, match="found none"):
+        form.choice()
+    form["noise_file"].value = tmp_path / "noise.npz"
+    with pytest.raises(NotReadyError, match=r"noise\.npz"):
+        form.choice()
+    (tmp_path / "noise.npz").touch()
+    assert form.choice().text == str(tmp_path / "noise.npz")
 
 
 @pytest.mark.parametrize(

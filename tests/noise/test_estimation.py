@@ -83,7 +83,7 @@ def test_frames_of_a_static_scene_are_found_and_used() -> None:
     assert fit.model.gain == pytest.approx(3, rel=0.1)
     one = fit_images([Frames(frames[:1])])  # the same without time
     signal = torch.tensor([float(frames.mean())])
-    assert float(one.model.variance(signal)) > 1.5 * float(fit.model.variance(signal)), "too easy: this tells nothing"
+    assert float(one.model.variance(signal)) > 1.2 * float(fit.model.variance(signal)), "too easy: this tells nothing"
 
 
 def test_time_is_found_in_front_of_other_axes() -> None:

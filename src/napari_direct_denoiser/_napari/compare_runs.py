@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..compare import Judged, LazyPlanes, PlaneStack, Row, noise_variance, table_steps
 from ..metrics import ssim
-from .workers import Update
+from .workers import Update, following
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,9 +22,6 @@ _PERCENT_SHOWN = 99.5
 _PLANES_SEEN = 8  # of a difference, to find its limits
 _SEGMENT = 512  # points of a line that are read at a time
 
-_Step = TypeVar("_Step")
-_Result = TypeVar("_Result")
-
 
 def measuring(
     noisy: PlaneStack, results: Sequence[Judged], truth: PlaneStack | None, denoiser: Denoiser | None
@@ -33,7 +30,7 @@ def measuring(
     yield Update("Measuring all planes …")
     variance = None if denoiser is None else noise_variance(denoiser)
     steps = table_steps(noisy, results, truth=truth, variance=variance)
-    return (yield from _following(steps, lambda fraction: Update("Measuring all planes …", fraction)))
+    return (yield from following(steps, lambda fraction: Update("Measuring all planes …", fraction)))
 
 
 def against_direct(
@@ -47,11 +44,11 @@ def against_direct(
     true_plane = None if truth is None else truth[number if len(truth) > 1 else 0][None]
     if true_plane is not None:
         ssim(true_plane[0], true_plane[0])  # refuses now what would fail after the work
-    result = yield from _following(
+    result = yield from following(
         running_means_steps(denoiser, plane, samples),
         lambda each: Update("Drawing samples …", each.done / each.total, each.remaining_seconds),
     )
-    rows = yield from _following(
+    rows = yield from following(
         table_steps(plane, result.judged(), truth=true_plane, final_mean=result.means[-1]),
         lambda fraction: Update("Measuring …", fraction),
     )
@@ -100,15 +97,3 @@ def _lazy(image: Any) -> Any:
         chunks = (1,) * (len(image.shape) - 2) + tuple(image.shape[-2:])
         image = da.from_array(image, chunks=chunks, name=False)  # a name of its own: to hash the pixels takes long
     return image.astype(np.float32)
-
-
-def _following(
-    steps: Generator[_Step, None, _Result], update: Callable[[_Step], Update]
-) -> Generator[Update, None, _Result]:
-    """Turn what a generator of the engine yields into updates, and give what it returns."""
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            return end.value
-        yield update(step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import DenoiserError
@@ -25,7 +25,7 @@ class CurrentRun:
 
     name: str
     """Of the model to be."""
-    requests: Requests = field(default_factory=Requests)
+    requests: Requests
     denoiser: Denoiser | None = None
     first: TrainingProgress | None = None
     last: TrainingProgress | None = None
@@ -33,15 +33,15 @@ class CurrentRun:
     """What happened meanwhile."""
 
     @classmethod
-    def on(cls, parts: Sequence[Part]) -> CurrentRun:
+    def on(cls, parts: Sequence[Part], requests: Requests) -> CurrentRun:
         """Name the training of a new model after what it is trained on."""
         others = len({part.source.name for part in parts}) - 1
-        return cls(parts[0].source.name + (f" and {others} more" if others else ""))
+        return cls(parts[0].source.name + (f" and {others} more" if others else ""), requests)
 
     @classmethod
-    def of(cls, model: NamedModel) -> CurrentRun:
+    def of(cls, model: NamedModel, requests: Requests) -> CurrentRun:
         """Name the training that continues another."""
-        return cls(model.name.removesuffix(_CONTINUED) + _CONTINUED)
+        return cls(model.name.removesuffix(_CONTINUED) + _CONTINUED, requests)
 
     def begin(self, begun: Begun) -> NamedModel:
         """Take the model that is being trained, under its full name."""

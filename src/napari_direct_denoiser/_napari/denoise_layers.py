@@ -70,8 +70,9 @@ def into_zarr(request: Request, parent: QWidget, layer: Layer) -> Request | None
 def add_results(viewer: napari.viewer.Viewer, request: Request, results: Sequence[Result], seconds: float) -> list[str]:
     """Add results as layers over their source; gives their names. The first one lies on top."""
     names = []
+    measured = None if request.as_looked_at else seconds  # nothing is computed yet
     for result in reversed(results):
-        facts, path = request.facts(result.output, seconds), request.path(result.output)
+        facts, path = request.facts(result.output, measured), request.path(result.output)
         if path is not None:
             facts["path"] = str(path)
             _remove_replaced(viewer, str(path))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from ..errors import DenoiserError
 from ..images import Region
 from .layers import METADATA_KEY, Source, result_name
 from .session import NamedModel
-from .workers import Update, load_denoiser
+from .workers import Update, following, load_denoiser
 
 if TYPE_CHECKING:
     from ..config import DenoiseSettings
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 99.9  # per cent of the pixels of a deviation that its contrast covers
 _PLANES_SEEN = 8  # of a deviation, to find its contrast
-
-_Step = TypeVar("_Step")
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +111,7 @@ def denoising(request: Request) -> Generator[Update, None, tuple[list[Result], f
     image: Any = request.source.data
     image = image if request.region is None else image[request.region]
     looking = survey(denoiser, image, request.axes)
-    differences = yield from _following(looking, lambda part: Update("Looking at the image …", part))
+    differences = yield from following(looking, lambda part: Update("Looking at the image …", part))
     if differences:
         yield Warned("Looking at the image …", differences=tuple(differences))
     began = time.perf_counter()
@@ -153,7 +150,7 @@ def _computing(request: Request, image: Any) -> Generator[Update, None, list[Res
             plane = min(int(fraction * planes) + 1, planes)
             return Update(f"Plane {plane} of {planes} …", fraction, progress.remaining_seconds)
 
-        yield from _following(steps, update)
+        yield from following(steps, update)
         limits = {"deviation": _limits(targets["deviation"])} if "deviation" in targets else {}
     return [
         Result(output, target if (path := request.path(output)) is None else open_zarr(path), limits.get(output))
@@ -191,15 +188,3 @@ def _limits(deviation: Any) -> tuple[float, float]:
 
 def _spread(count: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, min(count, _PLANES_SEEN)).astype(int)).tolist()
-
-
-def _following(
-    steps: Generator[_Step, None, _Result], update: Callable[[_Step], Update]
-) -> Generator[Update, None, _Result]:
-    """Turn what a generator of the engine yields into updates, and give what it returns."""
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            return end.value
-        yield update(step)

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QCollapsible
 
 from .forms import duration
 from .layers import is_result
@@ -273,6 +274,16 @@ def main_button(text: str) -> QPushButton:
     font.setBold(True)
     button.setFont(font)
     return button
+
+
+def collapsed(title: str, tooltip: str, content: QWidget) -> QCollapsible:
+    """Hide a section behind its title."""
+    section = QCollapsible(title)
+    section.layout().setContentsMargins(0, 0, 0, 0)
+    section.layout().setSpacing(0)
+    section.toggleButton().setToolTip(tooltip)
+    section.addWidget(content)
+    return section
 
 
 def stacked(*parts: QWidget | QLayout) -> QVBoxLayout:

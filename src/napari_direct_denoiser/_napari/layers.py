@@ -122,7 +122,7 @@ def result_name(source: str, output: str, samples: int | None = None) -> str:
 def with_samples_axis(appearance: Mapping[str, Any]) -> dict[str, Any]:
     """Geometry of a layer with one more axis in front, along which samples of the same place lie."""
     labels = appearance["axis_labels"]
-    named = any(not label.startswith("-") for label in labels)
+    named = not all(map(_is_nameless, labels))
     return {
         **appearance,
         "scale": [1.0, *appearance["scale"]],
@@ -169,7 +169,7 @@ def _shear_matrix(shear: Any, ndim: int) -> Any:
 def _axes_from_labels(layer: Layer) -> str | None:
     """One letter for each axis by its label; None where no axis has a name."""
     labels = layer.axis_labels
-    if all(label.startswith("-") or not label for label in labels):  # as napari names them: -3, -2, -1
+    if all(map(_is_nameless, labels)):
         return None
     free = iter(_FREE)
     words = [label.strip().upper() for label in labels]
@@ -180,3 +180,8 @@ def _axes_from_labels(layer: Layer) -> str | None:
             "name its axes, for example layer.axis_labels = ('t', 'y', 'x')"
         )
     return "".join(axes)
+
+
+def _is_nameless(label: str) -> bool:
+    """Whether an axis has no name, or one that napari gave it: ``-3``, before 0.9 ``axis -3``."""
+    return not label or label.removeprefix("axis ").removeprefix("-").isdecimal()

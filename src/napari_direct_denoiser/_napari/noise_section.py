@@ -107,11 +107,16 @@ class NoiseForm(Form):
 
 
 class NoiseSection(QWidget):
-    """The form, the fit in words and plots, and buttons to look at it and to save it."""
+    """The form, the fit in words and plots, and buttons to look at it and to save it.
+
+    Its findings stand elsewhere in the dock, where they are seen while the section is closed.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.form = NoiseForm()
+        self.form.changed.connect(self.forget)
+        self.findings = FindingsBox()
         self.look_button = QPushButton("Look at the noise")
         self.look_button.setToolTip("Measure the noise of the chosen image, and fit the model, without training.")
         self.save_button = QPushButton("Save …")
@@ -126,6 +131,7 @@ class NoiseSection(QWidget):
         self.slider.setToolTip("The signal of the histogram below: from the darkest to the brightest pixels.")
         self.slider.valueChanged.connect(self._show_signal)
         self.look: Look | None = None
+        self.looked_at: Image | None = None
         buttons = QHBoxLayout()
         buttons.addWidget(self.look_button, 1)
         buttons.addWidget(self.save_button)
@@ -137,21 +143,27 @@ class NoiseSection(QWidget):
             column.addWidget(part)
             part.hide()
 
-    def show_look(self, look: Look | None) -> None:
-        """Show a noise model beside the noise; nothing if there is none."""
-        self.look = look
-        measured = look is not None and bool(len(look.fit.signals))
-        self.words.setVisible(look is not None)
+    def show_look(self, look: Look, layer: Image | None) -> None:
+        """Show a noise model beside the noise of a layer."""
+        self.look, self.looked_at = look, layer
+        measured = bool(len(look.fit.signals))
+        self.words.show()
         self.plot.setVisible(measured)
         self.slider.setVisible(measured)
-        if look is None:
-            return
+        self.findings.show_findings(look.findings)
         described = look.fit.model.describe()
         described = described[0].upper() + described[1:]
         self.words.setText(f"{described}. The points are measured in {look.fit.source}." if measured else described)
         if measured:
             self.plot.show_fit(look.fit, look.calibration)
             self._show_signal()
+
+    def forget(self) -> None:
+        """Show nothing: what was seen is the noise of another layer, or another noise model."""
+        self.look = self.looked_at = None
+        self.findings.show_findings(())
+        for part in (self.words, self.plot, self.slider):
+            part.hide()
 
     def set_enabled(self, enabled: bool) -> None:
         """Let a person change the choice, or not."""
@@ -182,18 +194,19 @@ class FindingsBox(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.words)
         column.addWidget(self.button)
-        self._suggested = False
-        self.show_findings((), structured=False)
+        self._suggested = self._on = False
+        self.show_findings(())
 
-    def show_findings(self, findings: Sequence[Finding], *, structured: bool) -> None:
+    def show_findings(self, findings: Sequence[Finding]) -> None:
         """Show findings; nothing where all is as it should be."""
         self.words.setText("\n".join(f"• {finding.words}." for finding in findings))
         self._suggested = any(finding.suggests_structured for finding in findings)
         self.setVisible(bool(findings))
-        self.set_structured(structured)
+        self.set_structured(self._on)
 
     def set_structured(self, on: bool) -> None:
         """Offer the setting only while it is off."""
+        self._on = on
         self.button.setVisible(self._suggested and not on)
 
 

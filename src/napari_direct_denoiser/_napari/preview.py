@@ -68,10 +68,12 @@ class Preview(QObject):
         affine = self._affine(update.view)
         if self.shown is None:
             self._add(data, affine)
+            return
+        self.shown.data[...] = data  # assigning another array would hold up the viewer for longer
+        if np.array_equal(self.shown.affine.affine_matrix, affine):
+            self.shown.refresh(extent=False)
         else:
-            self.shown.data = data
-            if not np.array_equal(self.shown.affine.affine_matrix, affine):
-                self.shown.affine = affine
+            self.shown.affine = affine
 
     def close(self) -> None:
         """Let go of the viewer."""
@@ -126,7 +128,7 @@ class Preview(QObject):
             self._viewer.layers.remove(layer)
 
     def _on_removed(self, event: Any) -> None:
-        if event.value is not None and event.value is self.shown:
+        if self.shown is not None and event.value == self.shown:  # napari gives plugins a proxy of the layer
             self.shown = None
             if self._requests is not None:
                 self.deleted.emit()

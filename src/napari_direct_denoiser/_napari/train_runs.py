@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..training import TrainingProgress
 
 _SECONDS_BETWEEN_PREVIEWS = 2.0  # of the same plane
-_SECONDS_BETWEEN_PLANES = 1.0
+_SECONDS_BETWEEN_PLANES = 1.5
 _PREVIEW_SHARE = 0.1  # of the time, at most
 _SECONDS_BETWEEN_LOOKS = 0.05  # while paused
 
@@ -45,9 +45,9 @@ class View:
 class Requests:
     """What a dock asks of its run, which looks at it between two steps."""
 
-    def __init__(self) -> None:
+    def __init__(self, cancelled: Callable[[], bool]) -> None:
+        self.cancelled = cancelled
         self.pause = threading.Event()
-        self.cancel = threading.Event()
         self.saves: queue.SimpleQueue[Path] = queue.SimpleQueue()
         self.view: View | None = None
         """What to preview; None for nothing."""
@@ -120,7 +120,7 @@ def _train(denoiser: Denoiser, part: Part, requests: Requests, calibration: Any)
     yield Begun("First step …", denoiser=denoiser, look=look)
     previewer = _Previewer(denoiser, part)
     first: TrainingProgress | None = None
-    for record in denoiser.train_steps(cancelled=requests.cancel.is_set):
+    for record in denoiser.train_steps(requests.cancelled):
         first = first or record
         steps = f"Step {record.step:,}" + (f" of {record.total_steps:,}." if record.total_steps else ".")
         yield Stepped(steps, record.fraction, _seconds_left(first, record), record=record)

@@ -11,30 +11,28 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QPushButton, QWidget
-from superqt import QCollapsible
 
 from ..config import TrainSettings, train_settings
 from ..errors import DenoiserError
 from .current_run import CurrentRun
 from .data_section import TrainingData
 from .denoise_runs import loading
-from .dock import RunDock, main_button, stacked
+from .dock import RunDock, collapsed, main_button, stacked
 from .estimate_words import estimate_words
 from .forms import Form, control
 from .loss_plot import LossPlot
 from .models_section import ModelsSection
 from .noise_runs import Look, looking, saving_noise
-from .noise_section import FindingsBox, NoiseSection
+from .noise_section import NoiseSection
 from .preview import Preview
 from .save_dialog import ask_for_file
 from .session import MODELS
 from .train_parts import NotReadyError, Part
-from .train_runs import Begun, Previewed, Saved, Stepped, continuing, training
+from .train_runs import Begun, Previewed, Requests, Saved, Stepped, continuing, training
 from .workers import Steps, Update
 
 if TYPE_CHECKING:
     import napari
-    from napari.layers import Image
 
     from ..denoiser import Denoiser
 
@@ -54,7 +52,6 @@ class TrainWidget(RunDock):
         self.advanced = Form(
             [control(TrainSettings, name) for name in ("loss", "structured", "max_steps", "seed", "device")]
         )
-        self.findings = FindingsBox()
         self.ready = QLabel()
         self.ready.setWordWrap(True)
         self.train_button = main_button("Train")
@@ -71,7 +68,6 @@ class TrainWidget(RunDock):
         self.preview = Preview(self.viewer)
         self._run: CurrentRun | None = None
         self._take: Callable[[Any], None] = lambda result: None
-        self._looked_at: Image | None = None
         self._drawn = 0.0
         self._lay_out()
         self._connect()
@@ -85,15 +81,15 @@ class TrainWidget(RunDock):
         advanced.setLayout(self.advanced)
         self.advanced.setContentsMargins(0, 0, 0, 0)
         more = ("Several layers, or a region", "Train on more than one layer, or on a part.", self.data.more)
-        self.noise_title = _collapsed("Noise model", "The noise model: choose it, look at it, save it.", self.noise)
+        self.noise_title = collapsed("Noise model", "The noise model: choose it, look at it, save it.", self.noise)
         row = self.progress_row()
         row.insertWidget(1, self.pause_button)
         column = stacked(
             self.form,
-            _collapsed(*more),
+            collapsed(*more),
             self.noise_title,
-            _collapsed("More settings", "Settings that are seldom needed.", advanced),
-            self.findings,
+            collapsed("More settings", "Settings that are seldom needed.", advanced),
+            self.noise.findings,
             self.ready,
             self.data.split_button,
             self.train_button,
@@ -111,13 +107,12 @@ class TrainWidget(RunDock):
     def _connect(self) -> None:
         self.data.changed.connect(self._list_layers)
         self.models.changed.connect(self.refresh_buttons)
-        self.noise.form.changed.connect(self._forget_look)
+        self.noise.form.changed.connect(self.refresh_buttons)
         for form in (self.form, self.advanced):
             for each in form.controls.values():
                 each.changed.connect(self.refresh_buttons)
         for button, does in (
             (self.train_button, self.train),
-            (self.stop_button, self._cancel),
             (self.pause_button, self._pause),
             (self.noise.look_button, self.look),
             (self.noise.save_button, self.save_noise),
@@ -126,7 +121,7 @@ class TrainWidget(RunDock):
             (self.models.load_button, self.load),
         ):
             button.clicked.connect(does)
-        self.findings.structured_wanted.connect(lambda: setattr(self.advanced["structured"], "value", True))
+        self.noise.findings.structured_wanted.connect(lambda: setattr(self.advanced["structured"], "value", True))
         self.preview_box.toggled.connect(self.preview.turn)
         self.preview.deleted.connect(lambda: self.preview_box.setChecked(False))
         self.viewer.events.theme.connect(self._recolour)
@@ -150,7 +145,7 @@ class TrainWidget(RunDock):
         """Start training on what is chosen."""
         with self._refusals():
             parts, noise, settings = self.data.parts(), self.noise.form.choice(), self.settings()
-            run = CurrentRun.on(parts)
+            run = CurrentRun.on(parts, Requests(self.job.stopping))
             self._begin_training(run, parts, training(parts, settings, noise, run.requests))
 
     def continue_training(self) -> None:
@@ -158,7 +153,8 @@ class TrainWidget(RunDock):
         model = self.models.model
         assert model is not None
         with self._refusals():
-            parts, settings, run = self.data.parts(), self.settings(), CurrentRun.of(model)
+            parts, settings = self.data.parts(), self.settings()
+            run = CurrentRun.of(model, Requests(self.job.stopping))
             self._begin_training(run, parts, continuing(model.denoiser, parts, settings, run.requests))
 
     def look(self) -> None:
@@ -210,10 +206,6 @@ class TrainWidget(RunDock):
             self.pause_button.setText("Resume" if paused else "Pause")
             (self._run.requests.pause.set if paused else self._run.requests.pause.clear)()
 
-    def _cancel(self) -> None:
-        if self._run is not None:
-            self._run.requests.cancel.set()
-
     # What becomes of a run.
     def show_update(self, update: Update) -> None:
         """Show how far a run is, what it learned, and what was asked of it meanwhile."""
@@ -242,10 +234,7 @@ class TrainWidget(RunDock):
 
     def on_success(self, result: Any) -> None:
         """Take the result of the run."""
-        if self._run is not None and self._run.requests.cancel.is_set():
-            self.on_stop()
-        else:
-            self._take(result)
+        self._take(result)
 
     def on_stop(self) -> None:
         """Take the model as it was when training was stopped."""
@@ -269,7 +258,7 @@ class TrainWidget(RunDock):
         for record in model.denoiser.provenance.history:
             self.plot.add(record)
         if begun.look is not None:
-            self._show_fit(begun.look)
+            self.noise.show_look(begun.look, self.layer_choice.layer)
 
     def _end_training(self, words: str, *, done: bool) -> None:
         assert self._run is not None
@@ -297,13 +286,8 @@ class TrainWidget(RunDock):
         self.end(f"Loaded “{model.name}”.", done=True)
 
     def _show_look(self, look: Look) -> None:
-        self._show_fit(look)
+        self.noise.show_look(look, self.layer_choice.layer)
         self.end("Measured the noise." + ("" if look.findings else " Nothing unusual."), done=True)
-
-    def _show_fit(self, look: Look) -> None:
-        self._looked_at = self.layer_choice.layer
-        self.noise.show_look(look)
-        self.findings.show_findings(look.findings, structured=self.advanced["structured"].value)
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -321,7 +305,7 @@ class TrainWidget(RunDock):
         self.noise_title.setText(f"Noise model: {self.noise.form.describe()}")
         self.train_button.setText(f"Train: {missing.short}" if missing else "Train")
         self.train_button.setToolTip(str(missing or _READY))
-        self.findings.set_structured(self.advanced["structured"].value)
+        self.noise.findings.set_structured(self.advanced["structured"].value)
         self.train_button.setEnabled(not missing and not running)
         self.stop_button.setEnabled(running)
         self.pause_button.setEnabled(running and self.models.training is not None)
@@ -345,14 +329,8 @@ class TrainWidget(RunDock):
 
     def _list_layers(self) -> None:
         self.noise.form.offer(self.data.others())
-        if self.layer_choice.layer is not self._looked_at and not self.job.running:
-            self._forget_look()
-        self.refresh_buttons()
-
-    def _forget_look(self) -> None:
-        """What was seen of the noise is that of another layer or noise model."""
-        self.noise.show_look(None)
-        self.findings.show_findings((), structured=False)
+        if self.layer_choice.layer is not self.noise.looked_at and not self.job.running:
+            self.noise.forget()
         self.refresh_buttons()
 
     def _recolour(self, event: Any = None) -> None:
@@ -362,7 +340,6 @@ class TrainWidget(RunDock):
 
     def close_down(self) -> None:
         """Stop training, keep its model in this session, and let go of the viewer."""
-        self._cancel()
         super().close_down()
         self.preview.close()
         self.data.release()
@@ -372,13 +349,3 @@ class TrainWidget(RunDock):
         if self._run is not None:
             self._run.end()
             self._run = None
-
-
-def _collapsed(title: str, tooltip: str, content: QWidget) -> QCollapsible:
-    """Hide a section behind its title."""
-    section = QCollapsible(title)
-    section.layout().setContentsMargins(0, 0, 0, 0)
-    section.layout().setSpacing(0)
-    section.toggleButton().setToolTip(tooltip)
-    section.addWidget(content)
-    return section

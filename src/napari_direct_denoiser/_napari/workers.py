@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari.qt.threading import thread_worker
 from qtpy.QtCore import QCoreApplication, QObject, Signal
@@ -43,6 +43,20 @@ class Update:
 
 
 Steps = Generator[Update, None, Any]
+_Step = TypeVar("_Step")
+_Result = TypeVar("_Result")
+
+
+def following(
+    steps: Generator[_Step, None, _Result], update: Callable[[_Step], Update]
+) -> Generator[Update, None, _Result]:
+    """Turn what a generator of the engine yields into updates, and give what it returns."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return end.value
+        yield update(step)
 
 
 # The two seams through which the docks reach the engine. They import late: torch takes seconds.
@@ -101,6 +115,10 @@ class Job(QObject):
         """Ask the run to stop after the step that it is at."""
         self._stop.set()
 
+    def stopping(self) -> bool:
+        """Whether the run was asked to stop; its steps may ask too, from their thread, and end sooner."""
+        return self._stop.is_set()
+
     def shutdown(self) -> None:
         """Stop the run, wait for its thread for a short while, and never be heard of again."""
         worker, self._worker = self._worker, None
@@ -136,14 +154,21 @@ def _in_thread(steps: Steps, stop: threading.Event) -> Generator[Update, None, t
     try:
         while not stop.is_set():
             try:
-                waiting = next(steps)
+                update = next(steps)
             except StopIteration as end:
                 if waiting is not None:
                     yield waiting
-                return "succeeded", end.value
-            if waiting.fraction is None or time.monotonic() - last >= _SECONDS_BETWEEN_UPDATES:
-                yield waiting
+                return ("stopped", None) if stop.is_set() else ("succeeded", end.value)
+            if update.fraction is None:
+                if waiting is not None:
+                    yield waiting
+                yield update
+                waiting = None
+            elif time.monotonic() - last >= _SECONDS_BETWEEN_UPDATES:
+                yield update
                 last, waiting = time.monotonic(), None
+            else:
+                waiting = update
         if waiting is not None:
             yield waiting
         return "stopped", None
