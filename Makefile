@@ -24,7 +24,7 @@ demo: install
 	$(SCREEN) $(BIN)/direct-denoiser demo $(HEADLESS) $(ARGS)
 
 test: lint
-	$(SCREEN) $(BIN)/python -m pytest $(ARGS)
+	$(SCREEN) $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: install
 	$(BIN)/ruff check

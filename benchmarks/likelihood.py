@@ -1,6 +1,6 @@
 """What the likelihood costs: seconds of log_prob and its gradient beside those of a co-training step, medians.
 
-    python benchmarks/likelihood.py
+python benchmarks/likelihood.py
 """
 
 from __future__ import annotations

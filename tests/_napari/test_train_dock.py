@@ -16,7 +16,7 @@ from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QFileDialog, QLineEdit
 
 from napari_direct_denoiser import load, train
-from napari_direct_denoiser._napari import workers
+from napari_direct_denoiser._napari import train_runs, workers
 from napari_direct_denoiser._napari.session import MODELS
 from napari_direct_denoiser._napari.train_runs import Stepped
 from napari_direct_denoiser._napari.train_widget import TrainWidget
@@ -121,8 +121,9 @@ def dock(train_dock):
 
 
 @pytest.fixture
-def running(dock, engine, viewer, qtbot, rng):
-    """A training of a stand-in, under way on the layer cells."""
+def running(dock, engine, viewer, qtbot, rng, monkeypatch):
+    """A training of a stand-in, under way on the layer cells, with frequent previews."""
+    monkeypatch.setattr(train_runs, "_SECONDS_BETWEEN_PREVIEWS", 0.1)
 
     def start(**keywords: Any) -> StandIn:
         stand_in = engine(steps=10_000, **keywords)
@@ -315,11 +316,11 @@ def test_region_of_a_layer_is_trained_on(viewer, dock, engine, finish, rng):
     dock.data.more.draw_button.click()
     shapes = viewer.layers["Region"]
     assert dock.train_button.text() == "Train: draw a rectangle"
-    shapes.add_rectangles([[20, 30], [52, 85]])  # world: rows 20 to 84 and columns 20 to 130 of the pixels
+    shapes.add_rectangles([[20, 30], [52, 85]])  # world: pixels 20 to 84 and 20 to 130
     assert dock.train_button.text() == "Train"
     dock.train_button.click()
     finish(dock)
-    np.testing.assert_array_equal(stand_in.given[0][0], cells.data[:, 20:84, 20:130])
+    np.testing.assert_array_equal(stand_in.given[0][0], cells.data[:, 20:85, 20:131])
     shapes.add_rectangles([[20, 30], [30, 85]])
     assert dock.train_button.text() == "Train: draw a larger rectangle"
     viewer.layers.remove(shapes)
@@ -390,19 +391,18 @@ def test_pause_and_resume(dock, running, finish, qtbot):
     assert not dock.pause_button.isEnabled()
 
 
-def test_live_preview_sharpens_and_lies_over_the_plane_in_view(viewer, dock, running, qtbot, monkeypatch):
-    monkeypatch.setattr("napari_direct_denoiser._napari.train_runs._SECONDS_BETWEEN_PREVIEWS", 0.1)
-    monkeypatch.setattr("napari_direct_denoiser._napari.train_runs._SECONDS_BETWEEN_PLANES", 0.0)
+def test_live_preview_sharpens_and_lies_over_the_plane_in_view(viewer, dock, running, qtbot):
     running()
     qtbot.waitUntil(lambda: "cells preview" in viewer.layers)
     cells, preview = viewer.layers["cells"], viewer.layers["cells preview"]
     assert viewer.layers.selection.active == cells
-    for plane in (1, 3):
+    for plane in (3, 0):
         viewer.dims.set_current_step(0, plane)
+        assert not preview.visible  # it shows another plane
         expected = cells.data_to_world([plane, 10, 20])
 
         def over_it(expected=expected) -> bool:
-            return np.allclose(preview.data_to_world([0, 10, 20]), expected)
+            return preview.visible and np.allclose(preview.data_to_world([0, 10, 20]), expected)
 
         qtbot.waitUntil(over_it)
         added = preview.data[0] - cells.data[plane]

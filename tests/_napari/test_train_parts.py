@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from napari.layers import Image, Shapes
 
-from napari_direct_denoiser._napari.layers import read_layer
+from napari_direct_denoiser._napari.layers import Source, read_layer
 from napari_direct_denoiser._napari.train_parts import NotReadyError, Part, parts_of, regions, together, with_axes
 from napari_direct_denoiser._napari.train_runs import _seconds_left
 from napari_direct_denoiser.errors import ImageError
@@ -22,7 +22,7 @@ def test_part_tells_its_shape_without_reading():
         raise AssertionError("read")
 
     lazy = da.zeros((2, 50, 3, 60)).map_blocks(fail, dtype=float, meta=np.empty((0, 0, 0, 0)))
-    found = Part(read_layer(Image(lazy, contrast_limits=(0, 1)), "TYZX"), "TYZX", slice(10, 30), slice(0, 25))
+    found = Part(Source("lazy", lazy, None, {}), "TYZX", slice(10, 30), slice(0, 25))
     assert found.planes_shape == (6, 20, 25)
 
 
@@ -46,13 +46,13 @@ def test_with_axes_leaves_an_image_that_has_them():
 def test_regions_follow_the_transforms_of_both_layers():
     image = Image(np.zeros((3, 100, 120)), scale=(1, 2, 2), translate=(0, 10, 20))
     shapes = Shapes([[[14, 30], [14, 60], [50, 60], [50, 30]]], shape_type="rectangle", scale=(1, 1), translate=(5, 0))
-    assert regions(image, "TYX", shapes) == [(slice(5, 23), slice(5, 20))]
+    assert regions(image, "TYX", shapes) == [(slice(5, 23), slice(5, 21))]
 
 
 def test_regions_are_cut_at_the_edge_and_refused_outside():
     image = Image(np.zeros((100, 120)))
     box = np.array([[-10, 50], [-10, 500], [20, 500], [20, 50]])
-    assert regions(image, "YX", Shapes([box])) == [(slice(0, 20), slice(50, 120))]
+    assert regions(image, "YX", Shapes([box])) == [(slice(0, 21), slice(50, 120))]
     with pytest.raises(ImageError, match="outside"):
         regions(image, "YX", Shapes([box - 1000]))
     with pytest.raises(ImageError, match="found none"):

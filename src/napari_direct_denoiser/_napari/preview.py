@@ -19,7 +19,11 @@ _MAX_SIDE = 768  # pixels; of a larger plane the middle of the canvas is shown
 
 
 class Preview(QObject):
-    """Asks a run for the plane in view, and shows what comes back. The layer of the newest run stays."""
+    """Asks a run for the plane in view, and shows what comes back. The layer of the newest run stays.
+
+    While another plane comes into view than the one that it has, the layer is hidden: to slice and draw it would
+    only hold up the slider.
+    """
 
     deleted = Signal()
     """A person deleted the layer while it was in use."""
@@ -33,6 +37,8 @@ class Preview(QObject):
         self._source: Source | None = None
         self._axes = ""
         self._on = False
+        self._plane = 0
+        self._hidden = False
         viewer.dims.events.current_step.connect(self._look)
         viewer.layers.events.removed.connect(self._on_removed)
 
@@ -55,15 +61,17 @@ class Preview(QObject):
     def end(self) -> None:
         """The run is over: the layer stays as it is."""
         self._requests = self._layer = None
+        self._hide(False)
 
     def show(self, update: Previewed) -> None:
         """Show a denoised plane."""
         if self._requests is None or not self._on:
             return
         self._look()  # of a large plane, the part that is seen may be another by now
-        if update.image is None or update.view is None:
+        wanted = self._requests.view
+        if update.image is None or update.view is None or wanted is None or wanted.number != update.view.number:
             return
-        assert self._source is not None
+        self._plane = update.view.number
         data = as_plane_of(update.image, self._axes)
         affine = self._affine(update.view)
         if self.shown is None:
@@ -74,6 +82,7 @@ class Preview(QObject):
             self.shown.refresh(extent=False)
         else:
             self.shown.affine = affine
+        self._hide(False)
 
     def close(self) -> None:
         """Let go of the viewer."""
@@ -113,6 +122,8 @@ class Preview(QObject):
         number = int(np.ravel_multi_index(leading, others)) if others else 0
         rows, columns = (_part(sizes[axis], self._middle(axis)) for axis in "YX")
         self._requests.view = View(number, leading, rows, columns)
+        if number != self._plane:
+            self._hide(True)
 
     def _middle(self, axis: str) -> float:
         """The pixel of the layer in the middle of what is seen of it, along one axis."""
@@ -122,8 +133,13 @@ class Preview(QObject):
             seen = seen * self._layer.downsample_factors[self._layer.data_level]
         return float(seen[self._axes.index(axis)])
 
+    def _hide(self, hidden: bool) -> None:
+        """Hide the layer, unless a person did, or show it again."""
+        if self.shown is not None and hidden is self.shown.visible and (hidden or self._hidden):
+            self.shown.visible, self._hidden = not hidden, hidden
+
     def _remove(self) -> None:
-        layer, self.shown = self.shown, None
+        layer, self.shown, self._hidden = self.shown, None, False
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
 

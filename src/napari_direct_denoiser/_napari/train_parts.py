@@ -133,7 +133,7 @@ def with_axes(image: NDArray[Any], axes: str, wanted: str) -> NDArray[Any]:
 
 
 def regions(layer: Image, axes: str, shapes: Shapes) -> list[tuple[slice, slice]]:
-    """Rows and columns of a layer that the rectangles of a Shapes layer enclose.
+    """Rows and columns of a layer that each rectangle of a Shapes layer touches.
 
     Raises
     ------
@@ -148,8 +148,8 @@ def regions(layer: Image, axes: str, shapes: Shapes) -> list[tuple[slice, slice]
         here = np.array([layer.world_to_data(shapes.data_to_world(corner)) for corner in corners])  # (4, axes)
         limits = []
         for axis in "YX":
-            values = np.round(here[:, axes.index(axis)] + 0.5)  # pixel 0 reaches from -0.5 to 0.5
-            low, high = np.clip([values.min(), values.max()], 0, size[axis]).astype(int)
+            places = np.round(here[:, axes.index(axis)] + 0.5, 6)  # pixel 0 reaches from -0.5 to 0.5
+            low, high = np.clip([np.floor(places.min()), np.ceil(places.max())], 0, size[axis])
             limits.append(slice(int(low), int(high)))
         rows, columns = limits
         if rows.start >= rows.stop or columns.start >= columns.stop:

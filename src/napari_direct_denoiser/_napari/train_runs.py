@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from ..denoiser import Denoiser
     from ..training import TrainingProgress
 
-_SECONDS_BETWEEN_PREVIEWS = 2.0  # of the same plane
-_SECONDS_BETWEEN_PLANES = 1.5
+_SECONDS_BETWEEN_PREVIEWS = 2.0  # more would hold up the viewer
 _PREVIEW_SHARE = 0.1  # of the time, at most
 _SECONDS_BETWEEN_LOOKS = 0.05  # while paused
 
@@ -126,8 +125,9 @@ def _train(denoiser: Denoiser, part: Part, requests: Requests, calibration: Any)
         yield Stepped(steps, record.fraction, _seconds_left(first, record), record=record)
         yield from _serve(denoiser, requests, previewer, steps, done=record.stopped is not None)
         while requests.pause.is_set():
-            yield Update(f"{steps} Paused: nothing is lost, Resume goes on.", record.fraction)
-            yield from _serve(denoiser, requests, previewer, steps)
+            paused = f"{steps} Paused: nothing is lost, Resume goes on."
+            yield Update(paused, record.fraction)
+            yield from _serve(denoiser, requests, previewer, paused)
             time.sleep(_SECONDS_BETWEEN_LOOKS)
     return denoiser
 
@@ -151,23 +151,21 @@ def _serve(
             yield Saved(words, error=error)
         else:
             yield Saved(words, path=path)
-    if (view := requests.view) is not None and previewer.due(view, done=done):
+    if (view := requests.view) is not None and previewer.due(done=done):
         yield Previewed(words, view=view, image=previewer.image(view))
 
 
 class _Previewer:
-    """Denoises the plane in view, when another one comes into view and every now and then."""
+    """Denoises the plane in view every now and then."""
 
     def __init__(self, denoiser: Denoiser, part: Part) -> None:
         self._denoiser = denoiser
         self._planes = LazyPlanes(part.source.data, part.axes)
-        self._shown: View | None = None
         self._ended = -float("inf")
         self._took = 0.0
 
-    def due(self, view: View, *, done: bool) -> bool:
-        rest = _SECONDS_BETWEEN_PREVIEWS if view == self._shown else _SECONDS_BETWEEN_PLANES
-        return done or time.monotonic() - self._ended > max(rest, self._took / _PREVIEW_SHARE)
+    def due(self, *, done: bool) -> bool:
+        return done or time.monotonic() - self._ended > max(_SECONDS_BETWEEN_PREVIEWS, self._took / _PREVIEW_SHARE)
 
     def image(self, view: View) -> NDArray[np.float32] | None:
         """Pass the plane through the Direct Denoiser; None if it cannot be denoised by itself."""
@@ -183,5 +181,5 @@ class _Previewer:
         except DenoiserError:  # a plane as empty as a mask, for example
             return None
         finally:
-            self._shown, self._ended = view, time.monotonic()
+            self._ended = time.monotonic()
             self._took = self._ended - began
