@@ -23,7 +23,7 @@ from .networks import LadderVAE, UNet
 from .networks.ladder_vae import free_bits
 from .noise import NoiseModel
 
-_SCALING_PLANES = 64  # planes sampled for mean and deviation
+_SCALING_PIXELS = 8_000_000  # sampled for mean and deviation
 
 
 class Scaling(Config):
@@ -36,9 +36,10 @@ class Scaling(Config):
 
     @classmethod
     def of(cls, stacks: Sequence[NDArray[np.generic]], config: ModelConfig, noise: NoiseModel) -> Scaling:
-        """Measure (planes, Y, X) stacks; at most 64 planes of them are looked at."""
+        """Measure (planes, Y, X) stacks; of large ones only some planes are looked at."""
         line = noise.linear_variance()
-        planes = (torch.from_numpy(plane)[None, None] for plane in sampled_planes(stacks, _SCALING_PLANES))
+        most = max(_SCALING_PIXELS // max(stack[0].size for stack in stacks), 4)
+        planes = (torch.from_numpy(plane)[None, None] for plane in sampled_planes(stacks, most))
         pixels = torch.cat([_views(plane, config, line).flatten(2) for plane in planes], dim=2)
         deviations, means = torch.std_mean(pixels[0], dim=1)
         return cls(

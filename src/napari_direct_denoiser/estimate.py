@@ -10,7 +10,7 @@ from .config import PRESETS, PresetName, TrainSettings
 
 _NETWORKS_BYTES: dict[PresetName, float] = {"quick": 0.4e9, "balanced": 0.7e9, "paper": 1.9e9}  # with PyTorch itself
 _BYTES_PER_PIXEL = 8  # float32, and again while planes are set aside for validation
-_SCALED_PLANES = 64  # these many are looked at together to scale the images ...
+_SCALED_PIXELS = 8_000_000  # these many are looked at together to scale the images ...
 _BYTES_PER_VIEW = 8  # ... in every view that the networks see
 _SECONDS_PER_STEP: dict[PresetName, float] = {"quick": 0.1, "balanced": 2.5, "paper": 25.0}  # two cores of 2024
 
@@ -56,8 +56,6 @@ def estimate(
     limits = [] if minutes is None else [minutes]
     if steps is not None and seconds_per_step is not None:
         limits.append(steps * seconds_per_step / 60)
-    largest = max((height * width for _, height, width in shapes), default=0)
-    planes = sum(count for count, *_ in shapes)
-    data = _BYTES_PER_PIXEL * sum(map(math.prod, shapes))
-    scaling = _BYTES_PER_VIEW * inputs * min(planes, _SCALED_PLANES) * largest
+    pixels = sum(map(math.prod, shapes))
+    data, scaling = _BYTES_PER_PIXEL * pixels, _BYTES_PER_VIEW * inputs * min(pixels, _SCALED_PIXELS)
     return Estimate(preset, min(limits, default=None), round(_NETWORKS_BYTES[preset] + max(data, scaling)))

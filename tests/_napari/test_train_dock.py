@@ -122,7 +122,8 @@ def dock(train_dock):
 
 @pytest.fixture
 def running(dock, engine, viewer, qtbot, rng, monkeypatch):
-    """A training of a stand-in, under way on the layer cells, with frequent previews."""
+    """A training of a stand-in, under way on the layer cells, with frequent previews and words."""
+    monkeypatch.setattr(train_runs, "_SECONDS_OF_PACE", 0.1)
     monkeypatch.setattr(train_runs, "_SECONDS_BETWEEN_PREVIEWS", 0.1)
 
     def start(**keywords: Any) -> StandIn:
@@ -354,9 +355,9 @@ def test_lazy_and_multiscale_layers_are_trained_on(viewer, dock, engine, finish,
 # While it trains.
 
 
-def test_progress_losses_and_time_left_are_shown(dock, running):
+def test_progress_losses_and_time_left_are_shown(dock, running, qtbot):
     running()
-    assert "left" in dock.progress.text()
+    qtbot.waitUntil(lambda: "left" in dock.progress.text())
     assert dock.plot.isVisibleTo(dock)
     assert "of 10,000" in dock.status.text()
     assert len(dock.plot.elbo.steps) > 0

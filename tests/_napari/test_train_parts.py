@@ -72,4 +72,5 @@ def test_time_left_does_not_count_the_slow_first_step():
 
     first = record(0.01, 10.0)
     assert _seconds_left(first, first) is None
-    assert _seconds_left(first, record(0.02, 11.0)) == pytest.approx(98)
+    assert _seconds_left(first, record(0.02, 11.0)) is None
+    assert _seconds_left(first, record(0.11, 20.0)) == pytest.approx(89)

@@ -68,6 +68,20 @@ def test_noise_that_does_not_rise_with_the_signal_is_gaussian() -> None:
     assert found.sigma == pytest.approx(25, rel=0.03)
 
 
+def test_an_evenly_lit_image_is_gaussian_whatever_its_noise() -> None:
+    for seed in range(3):
+        found = estimate_noise(np.random.default_rng(seed).poisson(20, (64, 64)))
+        assert isinstance(found, GaussianNoise)
+        assert found.sigma == pytest.approx(math.sqrt(20), rel=0.05)
+
+
+def test_read_noise_does_not_pass_for_a_lack_of_skew() -> None:
+    """Read noise moves the zero of the line of the variance below the offset, and that of the third moment not."""
+    found = estimate_noise(simulate(planes=8, size=256, seed=3, gain=2.0, photons=20.0, read_noise=4.0).noisy)
+    assert isinstance(found, PoissonGaussianNoise)
+    assert found.skew == pytest.approx(1, abs=0.15)
+
+
 def static_frames(frames: int = 6) -> NDArray[np.float64]:
     """One scene full of structure finer than any window: only time can tell its noise."""
     rng = np.random.default_rng(0)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_PREVIEWS = 2.0  # more would hold up the viewer
 _PREVIEW_SHARE = 0.1  # of the time, at most
 _SECONDS_BETWEEN_LOOKS = 0.05  # while paused
+_SECONDS_OF_PACE = 2.0  # before the time left is told
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,9 @@ def _train(denoiser: Denoiser, part: Part, requests: Requests, calibration: Any)
 
 
 def _seconds_left(first: TrainingProgress, record: TrainingProgress) -> float | None:
-    """Time left at the pace since the first step, which is slower than all others."""
-    if record is first or record.fraction <= first.fraction:
-        return None
-    pace = (record.elapsed_seconds - first.elapsed_seconds) / (record.fraction - first.fraction)
-    return pace * (1 - record.fraction)
+    """Time left at the pace since the first step, which is slower than all others; None while that is a guess."""
+    seconds, part = record.elapsed_seconds - first.elapsed_seconds, record.fraction - first.fraction
+    return seconds / part * (1 - record.fraction) if seconds > _SECONDS_OF_PACE and part > 0 else None
 
 
 def _serve(

@@ -150,24 +150,27 @@ def _model(windows: Windows, bins: _Bins, slope: float, intercept: float) -> Noi
     mean_variance = float(np.average(bins.variances, weights=bins.counts))
     floor = mean_variance * 1e-6 + 1 / 12  # whole counts: 1/12
     top = float(bins.signals[-1])
-    if slope * (top - float(bins.signals[0])) < 0.1 * (slope * top + intercept):
+    if slope <= 0 or slope * (top - float(bins.signals[0])) < 0.1 * (slope * top + intercept):
         return GaussianNoise(float(np.sqrt(max(mean_variance, floor))))
     # no camera has an offset below its darkest pixel, nor above its dimmest parts
     offset = max(min(-intercept / slope, float(bins.signals[0])), min(float(windows.ring.min()), 0.0))
     read_variance = max(intercept + slope * offset, (0.1 * slope) ** 2, floor)
-    return PoissonGaussianNoise(slope, offset, float(np.sqrt(read_variance)), _skew(windows, bins, slope, offset))
+    return PoissonGaussianNoise(slope, offset, float(np.sqrt(read_variance)), _skew(windows, bins, slope))
 
 
-def _skew(windows: Windows, bins: _Bins, gain: float, offset: float) -> float:
-    """Third central moment relative to Poisson's; 1 as far as the data leave it open."""
-    poisson = gain**2 * np.maximum(bins.signals - offset, 0)
+def _skew(windows: Windows, bins: _Bins, gain: float) -> float:
+    """How the third central moment rises with the signal, relative to Poisson noise; 1 as far as data leave it open.
+
+    The rise, and not the moment itself: this is the same wherever the offset is, which read noise hides.
+    """
     third = np.array([windows.cube[part].mean(dtype=np.float64) for part in bins.members])
     error = np.array([windows.cube[part].std(dtype=np.float64) for part in bins.members]) / np.sqrt(bins.counts)
     if not third.any():
         return 1.0
     weight = 1 / np.maximum(error, 1e-9 * np.abs(third).max()) ** 2
-    precision = float(np.sum(weight * poisson**2))
-    measured = float(np.sum(weight * poisson * third)) / precision
+    away = bins.signals - np.average(bins.signals, weights=weight)
+    precision = float(np.sum(weight * away**2)) * gain**4
+    measured = float(np.sum(weight * away * third)) * gain**2 / precision
     trust = 1 / (1 + 1 / (0.2**2 * precision))  # before looking: 1, give or take 0.2
     return float(np.clip(1 + trust * (measured - 1), 0.7, 1.7))
 
