@@ -85,7 +85,7 @@ def test_read_noise_does_not_pass_for_a_lack_of_skew() -> None:
 def static_frames(frames: int = 6) -> NDArray[np.float64]:
     """One scene full of structure finer than any window: only time can tell its noise."""
     rng = np.random.default_rng(0)
-    scene = 20 + 4000 * gaussian_filter(rng.random((128, 128)) ** 8, 1.5)
+    scene = 20 + 4000 * gaussian_filter(rng.random((128, 128)) ** 8, 1.2)
     return np.asarray(100 + 3.0 * rng.poisson(scene, (frames, 128, 128)))
 
 

@@ -178,10 +178,11 @@ def _skew(windows: Windows, bins: _Bins, gain: float) -> float:
 def _correlation(windows: Windows, bins: _Bins) -> Correlation:
     """Correlation of the noise with that 1 and 2 pixels further along x, and along y."""
     members = np.concatenate(bins.members)
+    least = max(_CORRELATED, 4 / len(members) ** 0.5)  # of few windows it is chance
     found = []
     for products in (windows.along_x, windows.along_y):
         own, one, two = products[members].sum(0, dtype=np.float64)
-        sure = own > 0 and abs(one / own) > _CORRELATED
+        sure = own > 0 and abs(one / own) > least
         found.append((float(one / own), float(two / own)) if sure else (0.0, 0.0))
     return found[0], found[1]
 
