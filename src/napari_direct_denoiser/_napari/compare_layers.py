@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari.layers import Image
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
@@ -13,7 +13,7 @@ from ..compare import Judged, LazyPlanes
 from ..errors import ImageError
 from .compare_views import full_shape, is_view
 from .dock import narrow
-from .layers import METADATA_KEY, read_layer
+from .layers import facts, read_layer
 
 if TYPE_CHECKING:
     import napari
@@ -28,12 +28,6 @@ def images_of(viewer: napari.Viewer) -> list[Image]:
     """Layers that can be compared: the images, without maps and those that are but part of a view."""
     images = [layer for layer in viewer.layers if isinstance(layer, Image) and not is_view(layer)]
     return [layer for layer in images if facts(layer).get("method") not in MAPS]
-
-
-def facts(layer: Image) -> dict[str, Any]:
-    """What a result of the Denoise dock knows of itself; nothing for other layers."""
-    found: dict[str, Any] = layer.metadata.get(METADATA_KEY, {})
-    return found
 
 
 def is_result_of(layer: Image, noisy: Image) -> bool:

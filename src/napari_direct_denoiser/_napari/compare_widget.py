@@ -13,11 +13,11 @@ from ..compare import Judged, LazyPlanes, Row
 from ..errors import DenoiserError, ImageError
 from ..images import named_axes
 from . import compare_runs
-from .compare_layers import LayerChecks, OneLayer, check_fit, facts, images_of, is_result_of, judged
+from .compare_layers import LayerChecks, OneLayer, check_fit, images_of, is_result_of, judged
 from .compare_panels import AgainstPanel, LookPanel, MeasurePanel
 from .compare_views import full_shape
 from .dock import RunDock, narrow, stacked
-from .layers import METADATA_KEY, Source, read_layer
+from .layers import METADATA_KEY, Source, facts, read_layer
 from .plane_layers import layers_of, plane_in_view, plane_number, plane_words, source_of_plane
 from .session import MODELS, NamedModel
 from .workers import Steps

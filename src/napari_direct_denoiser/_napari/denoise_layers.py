@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from qtpy.QtWidgets import QWidget
 
 from ..errors import SettingError
 from ..images import plane_regions
 from .denoise_runs import Request, Result
-from .layers import METADATA_KEY, result_layer
-from .plane_layers import plane_in_view, plane_words, source_of_plane
+from .layers import facts, result_layer
+from .plane_layers import plane_in_view, plane_number, plane_words, source_of_plane
 from .zarr_dialog import ask_for_folder, may_write
 
 if TYPE_CHECKING:
@@ -46,8 +45,7 @@ def only_plane_in_view(request: Request, viewer: napari.viewer.Viewer, layer: Im
     """Ask for the one plane of a layer that the sliders of the viewer point at."""
     source, axes = request.source, request.axes
     leading = plane_in_view(viewer, layer, axes)
-    sizes = [size for axis, size in zip(axes, source.shape, strict=True) if axis not in "YX"]
-    number = int(np.ravel_multi_index(leading, sizes)) if sizes else 0
+    number = plane_number(source.shape, axes, leading)
     return replace(
         request,
         source=replace(source_of_plane(source, layer, axes, leading), name=plane_words(source, axes, leading)),
@@ -63,7 +61,7 @@ def into_zarr(request: Request, parent: QWidget, layer: Layer) -> Request | None
         return None
     request = replace(request, folder=folder)
     sizes = {path: _FLOAT_BYTES * prod(request.shape(each)) for each in request.outputs if (path := request.path(each))}
-    place = _facts(layer).get("path") or layer.source.path
+    place = facts(layer).get("path") or layer.source.path
     return request if may_write(parent, sizes, None if place is None else Path(place)) else None
 
 
@@ -72,12 +70,12 @@ def add_results(viewer: napari.viewer.Viewer, request: Request, results: Sequenc
     names = []
     measured = None if request.as_looked_at else seconds  # nothing is computed yet
     for result in reversed(results):
-        facts, path = request.facts(result.output, measured), request.path(result.output)
+        known, path = request.facts(result.output, measured), request.path(result.output)
         if path is not None:
-            facts["path"] = str(path)
+            known["path"] = str(path)
             _remove_replaced(viewer, str(path))
         samples = request.samples(result.output)
-        data, keywords = result_layer(request.source, result.data, result.output, facts, samples, result.limits)
+        data, keywords = result_layer(request.source, result.data, result.output, known, samples, result.limits)
         names.append(viewer.add_image(data, **keywords).name)
     return names[::-1]
 
@@ -85,10 +83,5 @@ def add_results(viewer: napari.viewer.Viewer, request: Request, results: Sequenc
 def _remove_replaced(viewer: napari.viewer.Viewer, path: str) -> None:
     """Remove layers of a zarr folder that is no more what it was."""
     for layer in list(viewer.layers):
-        if _facts(layer).get("path") == path:
+        if facts(layer).get("path") == path:
             viewer.layers.remove(layer)
-
-
-def _facts(layer: Layer) -> dict[str, Any]:
-    found: dict[str, Any] = layer.metadata.get(METADATA_KEY, {})
-    return found

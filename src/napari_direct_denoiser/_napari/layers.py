@@ -145,6 +145,12 @@ def without_axis(place: Mapping[str, Any], axis: int) -> dict[str, Any]:
     }
 
 
+def facts(layer: Layer) -> dict[str, Any]:
+    """What a result of the Denoise dock knows of itself; nothing for other layers."""
+    found: dict[str, Any] = layer.metadata.get(METADATA_KEY, {})
+    return found
+
+
 def is_result(layer: Layer) -> bool:
     """Whether the layer was made by the Denoise dock."""
     return METADATA_KEY in layer.metadata

@@ -8,7 +8,7 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from .layers import METADATA_KEY, Source
-from .plane_layers import as_plane_of, plane_in_view
+from .plane_layers import as_plane_of, plane_in_view, plane_number
 from .train_runs import Previewed, Requests, View
 
 if TYPE_CHECKING:
@@ -118,8 +118,7 @@ class Preview(QObject):
             return
         sizes = dict(zip(self._axes, self._source.shape, strict=True))
         leading = plane_in_view(self._viewer, self._layer, self._axes)
-        others = [size for axis, size in sizes.items() if axis not in "YX"]
-        number = int(np.ravel_multi_index(leading, others)) if others else 0
+        number = plane_number(self._source.shape, self._axes, leading)
         rows, columns = (_part(sizes[axis], self._middle(axis)) for axis in "YX")
         self._requests.view = View(number, leading, rows, columns)
         if number != self._plane:

@@ -168,15 +168,12 @@ class _Previewer:
 
     def image(self, view: View) -> NDArray[np.float32] | None:
         """Pass the plane through the Direct Denoiser; None if it cannot be denoised by itself."""
+        from ..prediction import run  # late: it brings torch
+
         began = time.monotonic()
         plane = self._planes[view.number][slice(*view.rows), slice(*view.columns)]
         try:
-            steps = self._denoiser.denoise_steps(np.ascontiguousarray(plane), ["direct"], axes="YX")
-            while True:
-                next(steps)
-        except StopIteration as end:
-            image: NDArray[np.float32] = end.value["direct"]
-            return image
+            return run(self._denoiser.denoise_steps(np.ascontiguousarray(plane), ["direct"], axes="YX"))["direct"]
         except DenoiserError:  # a plane as empty as a mask, for example
             return None
         finally:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..images import Frames
 from .fit import NoiseFit
-from .windows import crop
+from .windows import crop, part_of
 
 _PLANES = 9
 _CORRELATED = 0.1
@@ -43,7 +43,7 @@ class Finding:
 def diagnose(stacks: Sequence[Frames], fit: NoiseFit) -> tuple[Finding, ...]:
     """Look at a few planes, and at what the fit found. Gives nothing where all is as it should be."""
     stacks = [stack for stack in stacks if len(stack.planes)]
-    planes = list(_planes(stacks))
+    planes = _planes(stacks)
     found = [_correlation(fit), *_limits(planes), _quantised(planes, fit), _weak(fit)]
     found += [_hot_pixels(fit), *_fixed_pattern(stacks), _range(fit)]
     return tuple(finding for finding in found if finding is not None)
@@ -52,11 +52,7 @@ def diagnose(stacks: Sequence[Frames], fit: NoiseFit) -> tuple[Finding, ...]:
 def _planes(stacks: Sequence[Frames]) -> list[Plane]:
     places = [(stack, index) for stack in stacks for index in range(len(stack.planes))]
     chosen = np.unique(np.linspace(0, len(places) - 1, _PLANES).astype(int))
-    planes = []
-    for place in chosen:
-        stack, index = places[place]
-        planes.append(np.asarray(stack.planes[(index, *crop(stack.planes.shape, index))], dtype=np.float32))
-    return planes
+    return [part_of(*places[place]) for place in chosen]
 
 
 def _correlation(fit: NoiseFit) -> Finding | None:

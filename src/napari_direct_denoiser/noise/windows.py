@@ -90,13 +90,14 @@ def crop(shape: tuple[int, ...], index: int) -> tuple[slice, slice]:
     return slice(starts[0], starts[0] + _MAX_SIDE), slice(starts[1], starts[1] + _MAX_SIDE)
 
 
-def _plane(stack: Frames, index: int) -> Plane:
+def part_of(stack: Frames, index: int) -> Plane:
+    """A plane, or of a huge one the part that is looked at."""
     return np.ascontiguousarray(stack.planes[(index, *crop(stack.planes.shape, index))], dtype=np.float32)
 
 
 def _same_scene(stack: Frames, index: int) -> list[Plane]:
     """The frames before and after a plane, as far as they are there and differ from it by noise only."""
-    here, part = _plane(stack, index), crop(stack.planes.shape, index)
+    here, part = part_of(stack, index), crop(stack.planes.shape, index)
     near = [at for at in (index - stack.step, index + stack.step) if 0 <= at < len(stack.planes)]
     frames = [np.ascontiguousarray(stack.planes[(at, *part)], dtype=np.float32) for at in near]
     return [frame for frame in frames if is_static(here, frame)]
@@ -104,7 +105,7 @@ def _same_scene(stack: Frames, index: int) -> list[Plane]:
 
 def _of_plane(stack: Frames, index: int, hot: NDArray[np.bool_], *, temporal: bool) -> Windows | None:
     """Windows around every second pixel of a plane; None if frames of its scene are wanted and there are none."""
-    here = _plane(stack, index)
+    here = part_of(stack, index)
     wrong = hot[crop(stack.planes.shape, index)] | _extreme(here)
     if not temporal:
         return _spatial(here, wrong)
