@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 import napari_direct_denoiser as direct_denoiser
 from napari_direct_denoiser import Denoiser, TrainSettings, load, prediction, train
 from napari_direct_denoiser.errors import ImageError, ModelFileError, SettingError
-from napari_direct_denoiser.metrics import evaluate
 from napari_direct_denoiser.synthetic import SyntheticStack, simulate
 
 
@@ -36,12 +35,6 @@ def stack() -> SyntheticStack:
 @pytest.fixture(scope="module")
 def longer_trained(stack: SyntheticStack) -> Denoiser:
     return train(stack.noisy, noise="poisson:2,100,3", max_steps=200, device="cpu")
-
-
-def test_quality_at_a_fixed_seed_and_number_of_steps(stack: SyntheticStack, longer_trained: Denoiser) -> None:
-    before = evaluate(stack.noisy, stack.truth).psnr
-    after = evaluate(longer_trained.denoise(stack.noisy), stack.truth).psnr
-    assert after > before + 6
 
 
 def test_the_direct_pass_in_tiles_equals_that_of_the_whole_plane(

@@ -30,7 +30,7 @@ class TrainSettings(Config):
     """What a person chooses before training."""
 
     preset: PresetChoice = "auto"
-    """Networks and length of training: quick (minutes on a CPU), balanced (for a GPU), paper, or auto (by device)."""
+    """Networks and length of training: quick (minutes), balanced (longer, for a GPU), paper, or auto (by device)."""
     noise: str = "auto"
     """Noise model: auto, FILE.npz, gaussian:SIGMA or poisson:GAIN,OFFSET,READ (camera counts)."""
     refine_noise: bool = False
@@ -147,15 +147,9 @@ class ModelConfig(Config):
     direct: UNetConfig
     loss: Loss = "l2"
     """What the Direct Denoiser learns: l2 the mean, l1 the median."""
-    stabilised_input: bool
-    """Show the networks a variance-stabilised copy of the image beside the image itself."""
-    blurs: tuple[float, ...] = ()
-    """Show the networks copies blurred by Gaussians of these sigmas, pixels: they learn sooner to average."""
-
-    @property
-    def inputs(self) -> int:
-        """Channels that the networks see."""
-        return 1 + self.stabilised_input + len(self.blurs)
+    units: Literal["noise", "image"]
+    """What the networks see: the image in units of its noise with blurred copies, or as the paper with mean 0 and
+    deviation 1."""
 
 
 class ScheduleConfig(Config):
@@ -179,6 +173,8 @@ class ScheduleConfig(Config):
     """budget: cosine over the time or steps given. plateau: halved after `patience` bad validations."""
     averaging: float
     """Decay a step of the running average of the weights that is kept as the model; 0 keeps the last."""
+    renoise: bool = False
+    """Let the Direct Denoiser learn from drawn clean images with noise drawn anew, not with the image they are of."""
     direct_only: float = 0.0
     """Last part of the budget in which only the Direct Denoiser learns."""
     max_minutes: float | None
@@ -198,13 +194,14 @@ class Preset(Config):
 
     model: ModelConfig
     schedule: ScheduleConfig
+    pretrained: bool = False
+    """Start from the weights that come with the package, learned on simulated images, and not from chance."""
 
 
-_QUICK_MODEL = ModelConfig(
+_FAST_MODEL = ModelConfig(
     hdn=HDNConfig(filters=(32, 64, 64, 64), latent_channels=16, blocks=1, space_to_depth=2, gated=False),
     direct=UNetConfig(filters=(32, 64, 64, 64), blocks=1, space_to_depth=2, published=False),
-    stabilised_input=True,
-    blurs=(1.0, 2.0, 4.0),
+    units="noise",
 )
 
 _QUICK_SCHEDULE = ScheduleConfig(
@@ -212,38 +209,23 @@ _QUICK_SCHEDULE = ScheduleConfig(
     virtual_batch=4,
     cpu_threads=1,
     optimizer="adam",
-    hdn_rate=2e-3,
-    direct_rate=2e-3,
+    hdn_rate=3e-4,
+    direct_rate=5e-4,
     anneal="budget",
-    averaging=0.99,
-    direct_only=0.08,
+    averaging=0.998,
+    renoise=True,
+    direct_only=0.35,
     max_minutes=5,
     max_steps=None,
     validate_every=100,
     patience=10,
     stop_after=30,
 )
+_BALANCED_SCHEDULE = _QUICK_SCHEDULE.model_copy(update={"batch": 16, "virtual_batch": 16, "max_minutes": 30})
 
 PRESETS: dict[PresetName, Preset] = {
-    "quick": Preset(model=_QUICK_MODEL, schedule=_QUICK_SCHEDULE),
-    "balanced": Preset(
-        model=ModelConfig(
-            hdn=HDNConfig(filters=(64, 64, 96, 96, 96), latent_channels=32, blocks=2, space_to_depth=2, gated=False),
-            direct=UNetConfig(filters=(64, 96, 128, 128), blocks=2, space_to_depth=2, published=False),
-            stabilised_input=True,
-            blurs=(1.0, 2.0, 4.0),
-        ),
-        schedule=_QUICK_SCHEDULE.model_copy(
-            update={
-                "batch": 16,
-                "virtual_batch": 16,
-                "hdn_rate": 1e-3,
-                "direct_rate": 1e-3,
-                "max_minutes": 30,
-                "cpu_threads": None,
-            }
-        ),
-    ),
+    "quick": Preset(model=_FAST_MODEL, schedule=_QUICK_SCHEDULE, pretrained=True),
+    "balanced": Preset(model=_FAST_MODEL, schedule=_BALANCED_SCHEDULE, pretrained=True),
     "paper": Preset(
         model=ModelConfig(
             hdn=HDNConfig(
@@ -256,7 +238,7 @@ PRESETS: dict[PresetName, Preset] = {
                 free_bits=1.0,
             ),
             direct=UNetConfig(filters=(32, 64, 128, 256, 512), blocks=1, space_to_depth=1, published=True),
-            stabilised_input=False,
+            units="image",
         ),
         schedule=ScheduleConfig(
             batch=64,

@@ -15,45 +15,21 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
 from .checkpoint import load_checkpoint, save_checkpoint
-from .co_model import CoModel, Scaling
-from .config import PRESETS, Config, Device, ModelConfig, Preset, PresetName, TrainSettings, train_settings
+from .co_model import CoModel
+from .config import PRESETS, Device, ModelConfig, Preset, PresetName, TrainSettings, train_settings
 from .device import resolve
 from .errors import ImageError, ModelFileError, SettingError, TrainingError
 from .images import Planes, as_planes, check_planes, named_axes
 from .noise import Finding, NoiseFit, NoiseModel, diagnose, fit_noise, from_document
 from .prediction import Output, PredictionProgress, predict_steps, run
+from .pretrained import start_from_pretrained
+from .provenance import Provenance, Record
+from .scaling import Scaling
 from .training import TrainingProgress, train_steps
 
 MIN_SIDE = 8
 """Smallest width and height of a plane, pixels: the networks see little but the reflection of smaller ones."""
 _HISTORY = 500  # records kept in the file, thinned evenly
-
-
-class Record(Config):
-    """One point of the training history."""
-
-    step: int
-    seconds: float
-    elbo: float
-    direct_loss: float
-    validation_elbo: float | None
-    validation_direct_loss: float | None
-
-
-class Provenance(Config):
-    """What a model was trained on and how, as stored in its file."""
-
-    settings: TrainSettings
-    axes: str
-    """Axes of the training images, such as TYX."""
-    version: str
-    """Of this package."""
-    torch_version: str
-    steps: int = 0
-    seconds: float = 0.0
-    stopped: str | None = None
-    """Why training ended; None if it was interrupted."""
-    history: tuple[Record, ...] = ()
 
 
 class Denoiser:
@@ -116,7 +92,10 @@ class Denoiser:
         fit = fit_noise(settings.noise if noise is None else noise, frames)
         noise = fit.model
         torch.manual_seed(settings.seed)
-        model = CoModel(config, noise, Scaling.of(stacks, config, noise)).on(settings.device).eval()
+        model = CoModel(config, noise, Scaling.of(stacks, config.units, noise))
+        if _is_pretrained(settings):
+            start_from_pretrained(model)
+        model.on(settings.device).eval()
         provenance = Provenance(
             settings=settings,
             axes=planes[0].axes,
@@ -188,7 +167,7 @@ class Denoiser:
             max_steps=settings.max_steps,
             seed=settings.seed + before.steps,
             refine_noise=settings.refine_noise,
-            trained=before.steps > 0,
+            trained=before.steps > 0 or _is_pretrained(settings),
             cancelled=cancelled,
         ):
             progress = replace(
@@ -320,6 +299,10 @@ def _training_planes(images: ArrayLike | Sequence[ArrayLike], axes: str | None, 
 
 def _preset(settings: TrainSettings) -> Preset:
     return PRESETS[cast(PresetName, settings.preset)]
+
+
+def _is_pretrained(settings: TrainSettings) -> bool:
+    return _preset(settings).pretrained and not settings.structured  # the weights have seen no structured noise
 
 
 def train(

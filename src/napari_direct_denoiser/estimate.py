@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from .config import PRESETS, PresetName, TrainSettings
 
-_NETWORKS_BYTES: dict[PresetName, float] = {"quick": 0.4e9, "balanced": 0.7e9, "paper": 1.9e9}  # with PyTorch itself
+_NETWORKS_BYTES: dict[PresetName, float] = {"quick": 0.4e9, "balanced": 0.6e9, "paper": 1.9e9}  # with PyTorch itself
 _BYTES_PER_PIXEL = 8  # float32, and again while planes are set aside for validation
 _SCALED_PIXELS = 8_000_000  # these many are looked at together to scale the images ...
-_BYTES_PER_VIEW = 8  # ... in every view that the networks see
-_SECONDS_PER_STEP: dict[PresetName, float] = {"quick": 0.1, "balanced": 2.5, "paper": 25.0}  # two cores of 2024
+_BYTES_PER_SCALED_PIXEL = 16  # ... and copied to be stabilised
+_SECONDS_PER_STEP: dict[PresetName, float] = {"quick": 0.06, "balanced": 0.2, "paper": 25.0}  # two cores of 2024
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def estimate(
         As measured in an earlier training with this preset, if there was one.
     """
     preset: PresetName = settings.preset if settings.preset != "auto" else "balanced" if on_gpu else "quick"
-    schedule, inputs = PRESETS[preset].schedule, PRESETS[preset].model.inputs
+    schedule = PRESETS[preset].schedule
     minutes, steps = settings.max_minutes, settings.max_steps
     if minutes is None and steps is None:
         minutes, steps = schedule.max_minutes, schedule.max_steps
@@ -57,5 +57,5 @@ def estimate(
     if steps is not None and seconds_per_step is not None:
         limits.append(steps * seconds_per_step / 60)
     pixels = sum(map(math.prod, shapes))
-    data, scaling = _BYTES_PER_PIXEL * pixels, _BYTES_PER_VIEW * inputs * min(pixels, _SCALED_PIXELS)
+    data, scaling = _BYTES_PER_PIXEL * pixels, _BYTES_PER_SCALED_PIXEL * min(pixels, _SCALED_PIXELS)
     return Estimate(preset, min(limits, default=None), round(_NETWORKS_BYTES[preset] + max(data, scaling)))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,20 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim import Adam, Adamax, Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from .bootstrap import refit_noise
 from .co_model import CoModel
 from .config import ScheduleConfig
-from .errors import TrainingError
+from .learning import Run
 from .networks.blocks import GatedBlock, PlainBlock, SharedConvBlock
-from .patches import PatchSampler, split
 
-_VALIDATION_PATCHES = 32
 _YIELD_SECONDS = 0.1
-_WARM_UP_STEPS = 20
-_MAX_GRADIENT = 10.0
 _REFINE_AT = 0.25
 
 
@@ -78,7 +69,7 @@ def train_steps(
     if max_minutes is None and max_steps is None:
         max_minutes, max_steps = schedule.max_minutes, schedule.max_steps
     torch.manual_seed(seed)
-    run = _Run(model, stacks, schedule, seed)
+    run = Run(model, stacks, schedule, seed)
     for network in (run.learner, run.average):
         _ask_in_blocks(network, cancelled)
     try:
@@ -90,7 +81,7 @@ def train_steps(
         return
 
 
-def _records(run: _Run, clock: _Clock, refine_seed: int | None) -> Iterator[TrainingProgress]:
+def _records(run: Run, clock: _Clock, refine_seed: int | None) -> Iterator[TrainingProgress]:
     """Make steps until the budget is used up or there is another reason to stop."""
     recent: list[Tensor] = []
     stopped: str | None = None
@@ -159,7 +150,7 @@ def _progress(
     fraction: float,
     clock: _Clock,
     means: list[float],
-    run: _Run,
+    run: Run,
     stopped: str | None,
 ) -> TrainingProgress:
     elapsed = clock.elapsed
@@ -208,152 +199,3 @@ class _Clock:
 
     def resume(self) -> None:
         self._since = self._last_yield = time.perf_counter()
-
-
-class _Run:
-    """State of one training: the learner, the average of its weights, and the best of those in ``model``."""
-
-    def __init__(
-        self, model: CoModel, stacks: Sequence[NDArray[np.generic]], schedule: ScheduleConfig, seed: int
-    ) -> None:
-        self.model, self.schedule = model, schedule
-        self.learner = copy.deepcopy(model).train()
-        self.average = copy.deepcopy(model).eval()
-        parts = split(stacks, schedule.patch, model.device)
-        rotate = not model.config.hdn.structured
-        self.patches = PatchSampler(parts.training, schedule.patch, seed, rotate=rotate)
-        held_out = PatchSampler(parts.validation, schedule.patch, seed, rotate=rotate)
-        self.validation = held_out.draw(_VALIDATION_PATCHES).split(schedule.virtual_batch)  # type: ignore[no-untyped-call]
-        self.hdn_optimizer = _optimizer(schedule, self.learner.hdn, schedule.hdn_rate)
-        self.direct_optimizer = _optimizer(schedule, self.learner.unet, schedule.direct_rate)
-        self.plateaus = [
-            ReduceLROnPlateau(optimizer, factor=0.5, patience=schedule.patience)
-            for optimizer in (self.hdn_optimizer, self.direct_optimizer)
-        ]
-        self.cpu_threads = schedule.cpu_threads if model.device.type == "cpu" else None
-        self.beside = ThreadPoolExecutor(1, thread_name_prefix="direct-denoiser")
-        self.steps = 0
-        self.hdn_rests = False
-        self.best: tuple[float, float] | None = None
-        self.last: tuple[float, float] | None = None
-        self.best_step = self.validations_since_best = 0
-
-    def step(self, fraction: float) -> Tensor:
-        """One step of both networks at this part of the budget: (reconstruction, kl, direct loss)."""
-        schedule = self.schedule
-        self._anneal(fraction)
-        self.hdn_optimizer.zero_grad()
-        self.direct_optimizer.zero_grad()
-        total = torch.zeros(3, device=self.model.device)
-        parts = schedule.batch // schedule.virtual_batch
-        for _ in range(parts):
-            noisy = self.patches.draw(schedule.virtual_batch)
-            with torch.set_grad_enabled(not self.hdn_rests):
-                hdn = self.learner.hdn_loss(noisy)
-            # from here on the networks have nothing to do with each other: on a CPU they learn side by side
-            learning = self.beside.submit(self._learn_direct, noisy, hdn.sample, parts)
-            if not self.hdn_rests:
-                (hdn.loss / parts).backward()  # type: ignore[no-untyped-call]
-            total += torch.stack([hdn.reconstruction, hdn.kl.sum(), learning.result()]) / parts
-        if not self.hdn_rests:
-            self._take(self.hdn_optimizer, self.learner.hdn)
-        self._take(self.direct_optimizer, self.learner.unet)
-        self.steps += 1
-        self._update_average()
-        return total
-
-    def _learn_direct(self, noisy: Tensor, sample: Tensor, parts: int) -> Tensor:
-        loss = self.learner.direct_loss(noisy, sample)
-        (loss / parts).backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
-
-    def _take(self, optimizer: Optimizer, network: torch.nn.Module) -> None:
-        if self.schedule.anneal == "budget":  # the published schedule does not clip
-            torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT)
-        optimizer.step()
-
-    def _anneal(self, fraction: float) -> None:
-        """Cosine over the budget; HDN's ends earlier, where the Direct Denoiser goes on alone."""
-        schedule = self.schedule
-        if schedule.anneal == "plateau":
-            return
-        warm = min(1.0, (self.steps + 1) / _WARM_UP_STEPS)
-        together = 1 - schedule.direct_only
-        if fraction >= together and not self.hdn_rests:
-            self.hdn_rests = True
-            # the best HDN is the teacher; its loss will not change any more, so that the direct loss decides
-            if self.best is not None:
-                self.validate(self.steps)  # it has learned since the last time
-            teacher = self.average if self.best is None else self.model
-            self.average.hdn.load_state_dict(teacher.hdn.state_dict())
-            self.learner.hdn.load_state_dict(teacher.hdn.state_dict())
-            self.learner.hdn.eval()
-        for optimizer, rate, end in (
-            (self.hdn_optimizer, schedule.hdn_rate, together),
-            (self.direct_optimizer, schedule.direct_rate, 1.0),
-        ):
-            cosine = 0.5 * (1 + math.cos(math.pi * min(fraction / end, 1.0)))
-            for group in optimizer.param_groups:
-                group["lr"] = rate * warm * cosine
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        decay = min(self.schedule.averaging, self.steps / (self.steps + 10))  # forget the first steps soon
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.learner.parameters()), 1 - decay)
-        for kept, current in zip(self.average.buffers(), self.learner.buffers(), strict=True):
-            kept.copy_(current)
-
-    @torch.no_grad()
-    def validate(self, step: int) -> str | None:
-        """Measure the averaged weights; keep them if they are the best. Returns why to stop, if so."""
-        with torch.random.fork_rng(devices=[self.model.device] if self.model.device.type == "cuda" else []):
-            torch.manual_seed(0)  # the same draws every time, so that figures can be compared
-            results = []
-            for noisy in self.validation:
-                hdn = self.average.hdn_loss(noisy)
-                direct = self.average.direct_loss(noisy, hdn.sample)
-                results.append(torch.stack([hdn.loss, direct]))
-        elbo, direct_loss = torch.stack(results).mean(0).tolist()
-        self.last = (elbo, direct_loss)
-        if not math.isfinite(elbo):
-            return self.broken(step)
-        if self.schedule.anneal == "plateau":
-            for plateau, value in zip(self.plateaus, self.last, strict=True):
-                plateau.step(value)
-        if self.best is None or self.last < self.best:
-            self.best, self.best_step, self.validations_since_best = self.last, step, 0
-            self.model.load_state_dict(self.average.state_dict())
-            return None
-        self.validations_since_best += 1
-        if self.validations_since_best >= self.schedule.stop_after:
-            return f"no better validation since step {self.best_step}"
-        return None
-
-    def refine(self, seed: int) -> None:
-        """Fit the noise model to what the average makes of the images; losses before and after do not compare."""
-        noise = refit_noise(self.average, self.patches, seed).to(self.model.device)
-        for model in (self.model, self.learner, self.average):
-            model.noise = noise
-        self.best = None
-
-    def publish_unvalidated(self) -> None:
-        """Before the first validation the average is the best there is."""
-        if self.best is None:
-            self.model.load_state_dict(self.average.state_dict())
-            self.model.eval()
-
-    def broken(self, step: int) -> str:
-        """Why training stops when the loss is no longer a number; an error if nothing good was kept."""
-        if self.best is None:
-            raise TrainingError(
-                f"The loss was not a number at step {step}, before there was a good model: "
-                "check the noise model and the image for extreme values"
-            )
-        return f"the loss was not a number at step {step}: kept the weights of step {self.best_step}"
-
-
-def _optimizer(schedule: ScheduleConfig, network: torch.nn.Module, rate: float) -> Optimizer:
-    if schedule.optimizer == "adamax":
-        return Adamax(network.parameters(), lr=rate, foreach=True)
-    fused = next(network.parameters()).device.type in ("cpu", "cuda")
-    return Adam(network.parameters(), lr=rate, betas=(0.9, 0.99), fused=fused)  # quick to heed a burst of gradients

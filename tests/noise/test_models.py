@@ -9,7 +9,6 @@ import pytest
 import torch
 from scipy import stats
 
-from napari_direct_denoiser.co_model import stabilise
 from napari_direct_denoiser.errors import ModelFileError, SettingError
 from napari_direct_denoiser.images import Frames
 from napari_direct_denoiser.noise import (
@@ -21,6 +20,7 @@ from napari_direct_denoiser.noise import (
     fit_noise,
     from_document,
 )
+from napari_direct_denoiser.scaling import stabilise
 from napari_direct_denoiser.synthetic import simulate
 
 GAIN, OFFSET = 2.0, 100.0

@@ -18,8 +18,8 @@ _CHOICES = {
     "l2": "L2: learn the mean",
     "l1": "L1: learn the median",
     "auto": "Automatic: by device",
-    "quick": "Quick: minutes on a CPU",
-    "balanced": "Balanced: for a GPU",
+    "quick": "Quick: minutes",
+    "balanced": "Balanced: longer, for a GPU",
     "paper": "Paper: a day on a GPU",
 }
 _NO_LIMIT = "as the preset"

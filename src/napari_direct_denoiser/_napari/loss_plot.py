@@ -10,7 +10,7 @@ import pyqtgraph as pg
 from .panels import TRAIN_COLOUR, VALIDATION_COLOUR, Panels, in_colour
 
 if TYPE_CHECKING:
-    from ..denoiser import Record
+    from ..provenance import Record
     from ..training import TrainingProgress
 
 

@@ -22,10 +22,12 @@ _MIN_DEVIATION = 0.02
 
 @dataclass(frozen=True)
 class Decoded:
-    """One draw of the top-down pass. ``signal``: (B, 1, H, W), normalised. ``kl``: (levels, B), nats a plane."""
+    """One draw of the top-down pass."""
 
     signal: Tensor
+    """(B, 1, H, W), normalised."""
     kl: Tensor
+    """(levels, B), nats a plane; zeros if it was not asked for."""
 
 
 class LadderVAE(nn.Module):
@@ -80,7 +82,14 @@ class LadderVAE(nn.Module):
             features.append(x)
         return features
 
-    def decode(self, features: Sequence[Tensor], copies: int = 1, generator: torch.Generator | None = None) -> Decoded:
+    def decode(
+        self,
+        features: Sequence[Tensor],
+        copies: int = 1,
+        generator: torch.Generator | None = None,
+        *,
+        with_kl: bool = True,
+    ) -> Decoded:
         """The top-down pass: draw latents and decode them; ``copies`` independent draws of a batch of one.
 
         In structured mode the two finest levels do not see the image, and when the network is
@@ -92,13 +101,17 @@ class LadderVAE(nn.Module):
             layer = self.top_down[level]
             bottom_up = features[level].expand(copies * len(features[level]), -1, -1, -1)
             prior_only = self.config.structured and level < 2
-            x, level_kl = layer(bottom_up, x, self.top_prior, generator, prior_only, prior_only and not self.training)
+            use_mean = prior_only and not self.training
+            x, level_kl = layer(bottom_up, x, self.top_prior if with_kl else None, generator, prior_only, use_mean)
             kl.append(level_kl)
         return Decoded(self.head(x), torch.stack(kl[::-1]))
 
 
 class _TopDown(nn.Module):
-    """One level: prior and posterior, a draw, its decoding, and upsampling to the next finer level."""
+    """One level: prior and posterior, a draw, its decoding, and upsampling to the next finer level.
+
+    Without ``top_prior`` the prior of no level is computed, and the KL is 0: drawing needs neither.
+    """
 
     def __init__(
         self, config: HDNConfig, level: int, channels: int, below: int, upsample: bool, blocks: list[nn.Module]
@@ -124,21 +137,22 @@ class _TopDown(nn.Module):
         self,
         bottom_up: Tensor,
         above: Tensor | None,
-        top_prior: Tensor,
+        top_prior: Tensor | None,
         generator: torch.Generator | None,
         prior_only: bool,
         use_mean: bool,
     ) -> tuple[Tensor, Tensor]:
-        if above is None or self.prior is None or self.merge is None:
-            prior, merged = top_prior, bottom_up
-        else:
-            prior = self.prior(above)
+        merged = bottom_up
+        if above is not None and self.merge is not None:
             merged = above if prior_only else self.merge(bottom_up, above)
         q_mean, q_log_variance = self._moments(self.posterior(merged))
-        p_mean, p_log_variance = self._moments(prior)
         noise = torch.randn(q_mean.shape, generator=generator, device=q_mean.device)
         z = q_mean if use_mean else q_mean + (0.5 * q_log_variance).exp() * noise
-        kl = normal_kl(q_mean, q_log_variance, p_mean, p_log_variance).sum((1, 2, 3))
+        if top_prior is None:
+            kl = q_mean.new_zeros(len(q_mean))
+        else:
+            prior = top_prior if above is None or self.prior is None else self.prior(above)
+            kl = normal_kl(q_mean, q_log_variance, *self._moments(prior)).sum((1, 2, 3))
         x = self.from_latent(z)
         if above is not None:
             x = self.skip(x, above) if self.skip is not None else x + above

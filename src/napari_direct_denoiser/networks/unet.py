@@ -17,11 +17,10 @@ class UNet(nn.Module):
 
     ``config.published`` gives the network of Salmon & Krull: shared convolutions with reflect
     padding, merging by concatenation. Otherwise plain residual blocks and skips that are added,
-    on an input whose pixels were folded into channels (space to depth). That one begins as the
-    channel ``start`` of its input.
+    on an input whose pixels were folded into channels (space to depth). That one begins as 0.
     """
 
-    def __init__(self, config: UNetConfig, in_channels: int, start: int = 0) -> None:
+    def __init__(self, config: UNetConfig, in_channels: int) -> None:
         super().__init__()
         self.config = config
         filters, factor = config.filters, config.space_to_depth
@@ -36,8 +35,7 @@ class UNet(nn.Module):
         self.merge = nn.ModuleList(_PublishedMerge(c) if published else _Add() for c in filters[:-1])
         self.decode = nn.ModuleList(self._blocks(c) for c in filters[:-1])
         last = conv3(filters[0], factor**2, padding_mode=padding)
-        self.skip = None if published else _one_of_views(in_channels, start)
-        if self.skip is not None:  # the network begins as that view, and learns what to add to it
+        if not published:  # the network begins as 0, and learns what to add to a blurred image
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         self.head = nn.Sequential(nn.Identity() if published else nn.ReLU(), last, nn.PixelShuffle(factor))
@@ -65,7 +63,6 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, 1, H, W), both normalised; H and W divisible by `multiple`."""
-        views = x
         x = self.stem(x)
         skips = []
         for encode, down in zip(self.encode, self.down, strict=True):
@@ -77,14 +74,7 @@ class UNet(nn.Module):
             x = self.merge[level](skips[level], self.up[level](x))
             x = self.decode[level](x)
         y: Tensor = self.head(x)
-        return y if self.skip is None else y + self.skip(views)
-
-
-def _one_of_views(channels: int, start: int) -> nn.Conv2d:
-    pick = nn.Conv2d(channels, 1, 1, bias=False)
-    nn.init.zeros_(pick.weight)
-    pick.weight.data[0, start] = 1
-    return pick
+        return y
 
 
 class _Add(nn.Module):

@@ -1,0 +1,208 @@
+"""Train the weights that the quick preset starts from, on simulated images alone.
+
+    python scripts/pretrain.py OUT.safetensors --minutes 60
+
+Images of filaments, cells, cut-outs and clouds at all sizes, blurs and contrasts are given the noise of a camera of a
+new gain-free brightness and read noise at every step. In units of the noise (`scaling.py`) all cameras look alike, so
+the weights fit any. The Direct Denoiser learns from the clean images themselves. HDN learns at first to draw images
+near the clean one, which is a much less noisy lesson, and towards the end from its own loss (eq. 3) alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+
+from napari_direct_denoiser.co_model import CoModel
+from napari_direct_denoiser.config import PRESETS
+from napari_direct_denoiser.noise import GaussianNoise, NoiseModel, PoissonGaussianNoise
+from napari_direct_denoiser.scaling import Scaling, Seen, stabilise
+from napari_direct_denoiser.synthetic import simulate
+
+Image = NDArray[np.float32]
+
+SIDE, PATCH, BATCH, FIELDS = 192, 64, 8, 1600
+AVERAGING = 0.999
+
+
+def field(seed: int) -> Image:
+    """One clean image, (`SIDE`, `SIDE`), from 0 to about 1."""
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(seed)
+    parts = [(cells, 0.45), (cut_outs, 0.3), (points, 0.15), (clouds, 0.1)]
+    weights = [share for _, share in parts]
+    image = np.zeros((SIDE, SIDE), np.float32)
+    for number in range(rng.integers(1, 4)):
+        part = parts[rng.choice(len(parts), p=weights)][0](rng)
+        image += part * float(rng.lognormal(0, 0.7) if number else 1)
+    image = gaussian_filter(image, rng.choice([0.0, 0.7, 1.2, 2.0], p=[0.3, 0.3, 0.3, 0.1]))
+    if rng.random() < 0.5:
+        image = image + rng.uniform(0, 0.5) * image.max() * clouds(rng)
+    image = (image - image.min()) / (np.quantile(image, 0.995) - image.min() + 1e-6)
+    return np.asarray(image ** rng.uniform(0.7, 1.6), np.float32)
+
+
+def cells(rng: np.random.Generator) -> Image:
+    """The package's own simulation, at half to twice its size."""
+    from scipy.ndimage import zoom
+
+    size = float(rng.choice([0.5, 0.7, 1.0, 1.0, 1.5, 2.0]))
+    side = max(round(SIDE / size), 128)
+    truth = simulate(1, side, seed=int(rng.integers(2**31)), photons=1.0, gain=1.0, offset=0.0).truth[0]
+    truth = zoom(truth, size, order=1) if size != 1 else truth
+    y, x = (rng.integers(n - SIDE + 1) for n in truth.shape)
+    return np.asarray(truth[y : y + SIDE, x : x + SIDE], np.float32)
+
+
+def cut_outs(rng: np.random.Generator) -> Image:
+    """Ellipses of all sizes that hide one another ("dead leaves"), each of one brightness or with a texture."""
+    y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32)
+    image = np.full((SIDE, SIDE), rng.uniform(0, 0.3), np.float32)
+    smallest = float(rng.choice([2, 4, 10]))
+    for _ in range(rng.integers(20, 250)):
+        radius = smallest * (1 - rng.random() * (1 - (smallest / 70) ** 2)) ** -0.5  # sizes by a power law
+        cy, cx = rng.uniform(0, SIDE, 2)
+        tilt, flat = rng.uniform(0, np.pi), rng.uniform(0.3, 1)
+        u = (x - cx) * np.cos(tilt) + (y - cy) * np.sin(tilt)
+        v = ((y - cy) * np.cos(tilt) - (x - cx) * np.sin(tilt)) / flat
+        inside = u * u + v * v < radius**2
+        image[inside] = rng.random() ** 2
+        if rng.random() < 0.2:
+            image[inside] *= 1 + 0.3 * np.sin(rng.uniform(0.2, 1.5) * u[inside])
+    return image
+
+
+def points(rng: np.random.Generator) -> Image:
+    """Spots of light, few or many, sharp or spread."""
+    from scipy.ndimage import gaussian_filter
+
+    image = np.zeros((SIDE, SIDE), np.float32)
+    count = int(10 ** rng.uniform(1.3, 3.5))
+    np.add.at(image, tuple(rng.integers(0, SIDE, (2, count))), rng.lognormal(0, 0.6, count))
+    image = gaussian_filter(image, rng.uniform(0.8, 3))
+    return image / image.max()
+
+
+def clouds(rng: np.random.Generator) -> Image:
+    """Noise whose power falls with frequency: tissue, haze, textures."""
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(SIDE), np.fft.rfftfreq(SIDE), indexing="ij"))
+    spectrum = np.fft.rfft2(rng.normal(size=(SIDE, SIDE))) / (frequency + 1 / SIDE) ** rng.uniform(1.2, 2.5)
+    image = np.fft.irfft2(spectrum, s=(SIDE, SIDE))
+    return np.asarray((image - image.min()) / np.ptp(image), np.float32)
+
+
+def camera(rng: np.random.Generator) -> tuple[NoiseModel, float, float]:
+    """A noise model in electrons, the electrons of a bright pixel, and of the background."""
+    bright = float(np.exp(rng.uniform(np.log(3), np.log(300))))
+    dark = bright * float(rng.choice([0.02, 0.1, 0.3])) * rng.random()
+    if rng.random() < 0.15:  # noise that does not depend on the signal
+        return GaussianNoise(bright / float(np.exp(rng.uniform(np.log(2), np.log(30))))), bright, dark
+    read_noise = float(rng.choice([0.1, 0.3, 1.0, 3.0]))
+    return PoissonGaussianNoise(1.0, 0.0, read_noise, skew=float(rng.choice([1.0, 1.0, 1.5]))), bright, dark
+
+
+def draw(bank: Tensor, rng: np.random.Generator, noise: NoiseModel, bright: float, dark: float) -> Tensor:
+    """Clean patches (BATCH, 1, PATCH, PATCH), electrons."""
+    patches = []
+    for index in rng.integers(len(bank), size=BATCH):
+        y, x = rng.integers(SIDE - PATCH + 1, size=2)
+        patch = bank[index, y : y + PATCH, x : x + PATCH]
+        patch = patch.flip([axis for axis in (0, 1) if rng.random() < 0.5])
+        patches.append((patch.T if rng.random() < 0.5 else patch) * float(rng.uniform(0.4, 1.2)))
+    return torch.stack(patches)[:, None] * bright + dark
+
+
+def hdn_losses(model: CoModel, seen: Seen, clean: Tensor) -> tuple[Tensor, Tensor]:
+    """HDN's own loss, and one that asks for images near the clean one; nats per pixel, both with KL."""
+    scaling = model.scaling
+    with model.compute.autocast():
+        decoded = model.hdn(seen.views)
+    drawn = decoded.signal.float()
+    error = drawn + scaling.level - stabilise(clean, scaling.slope, scaling.intercept)
+    kl = decoded.kl.mean(1).sum() / PATCH**2
+    own = -model.noise.log_prob(seen.noisy, scaling.signal(drawn)).mean() + kl
+    return own, 0.5 * error.square().mean() + kl
+
+
+def learn_direct(model: CoModel, seen: Seen, clean: Tensor) -> float:
+    """Gradients of the Direct Denoiser's loss; its value in deviations of the noise, squared."""
+    loss = model.direct_loss(seen, clean)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return float(loss.detach())
+
+
+def write(model: CoModel, output: Path) -> None:
+    """Weights in half precision."""
+    save_file({name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}, output)
+
+
+def main() -> None:
+    """Make the images, then train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--minutes", type=float, default=60)
+    arguments = parser.parse_args()
+    with ProcessPoolExecutor(2) as pool:
+        bank = torch.from_numpy(np.stack(list(pool.map(field, range(FIELDS), chunksize=20))))
+    torch.set_num_threads(1)
+    train(bank, arguments.output, 60 * arguments.minutes)
+
+
+def train(bank: Tensor, output: Path, seconds: float) -> None:
+    """Train for so many seconds; the weights are written every few minutes, for the impatient."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    noise = GaussianNoise(1.0)
+    model = CoModel(PRESETS["quick"].model, noise, Scaling.of([bank.numpy()], "noise", noise)).on("cpu").train()
+    average = copy.deepcopy(model)
+    optimizers = [torch.optim.Adam(net.parameters(), lr=1e-3, betas=(0.9, 0.99)) for net in (model.hdn, model.unet)]
+    beside = ThreadPoolExecutor(1)
+    start = saved = said = time.perf_counter()
+    losses: list[list[float]] = []
+    step = 0
+    while (fraction := (time.perf_counter() - start) / seconds) < 1:
+        step += 1
+        rate = 1e-3 * min(1, step / 100) * 0.5 * (1 + math.cos(math.pi * fraction))
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.zero_grad()
+        noise, bright, dark = camera(rng)
+        clean = draw(bank, rng, noise, bright, dark)
+        noisy = noise.sample(clean)
+        model.noise, model.scaling = noise, Scaling.of([noisy[:, 0].numpy()], "noise", noise)
+        seen = model.see(noisy)
+        direct = beside.submit(learn_direct, model, seen, clean)
+        own, near = hdn_losses(model, seen, clean)
+        share = min(max((fraction - 0.3) / 0.3, 0.0), 1.0)
+        torch.lerp(near, own, share).backward()  # type: ignore[no-untyped-call]
+        losses.append([float(own.detach()), float(near.detach()), direct.result()])
+        for net in (model.hdn, model.unet):
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        with torch.no_grad():
+            weight = 1 - min(AVERAGING, step / (step + 10))
+            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), weight)
+        if time.perf_counter() - said > 30:
+            said = time.perf_counter()
+            print(f"{fraction:.1%} step {step}", *(f"{value:.4f}" for value in np.mean(losses, 0)), flush=True)
+            losses.clear()
+        if time.perf_counter() - saved > 180:
+            saved = time.perf_counter()
+            write(average, output)
+    write(average, output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""One training of both networks: their steps, rates, running averages and validations."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim import Adam, Adamax, Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from .bootstrap import refit_noise
+from .co_model import CoModel
+from .config import ScheduleConfig
+from .errors import TrainingError
+from .patches import PatchSampler, split
+from .scaling import Seen
+
+_VALIDATION_PATCHES = 32
+_WARM_UP_STEPS = 20
+_MAX_GRADIENT = 10.0
+
+
+class Run:
+    """State of one training: the learner, the average of its weights, and the best of those in ``model``."""
+
+    def __init__(
+        self, model: CoModel, stacks: Sequence[NDArray[np.generic]], schedule: ScheduleConfig, seed: int
+    ) -> None:
+        self.model, self.schedule = model, schedule
+        self.learner = copy.deepcopy(model).train()
+        self.average = copy.deepcopy(model).eval()
+        parts = split(stacks, schedule.patch, model.device)
+        rotate = not model.config.hdn.structured
+        self.patches = PatchSampler(parts.training, schedule.patch, seed, rotate=rotate)
+        held_out = PatchSampler(parts.validation, schedule.patch, seed, rotate=rotate)
+        batches = held_out.draw(_VALIDATION_PATCHES).split(schedule.virtual_batch)  # type: ignore[no-untyped-call]
+        self.validation = [model.see(batch) for batch in batches]
+        self.hdn_optimizer = _optimizer(schedule, self.learner.hdn, schedule.hdn_rate)
+        self.direct_optimizer = _optimizer(schedule, self.learner.unet, schedule.direct_rate)
+        self.plateaus = [
+            ReduceLROnPlateau(optimizer, factor=0.5, patience=schedule.patience)
+            for optimizer in (self.hdn_optimizer, self.direct_optimizer)
+        ]
+        self.cpu_threads = schedule.cpu_threads if model.device.type == "cpu" else None
+        self.beside = ThreadPoolExecutor(1, thread_name_prefix="direct-denoiser")
+        self.steps = 0
+        self.hdn_rests = False
+        # structured noise is more than the noise model knows of
+        self.renoise = schedule.renoise and not model.config.hdn.structured
+        self.measured = torch.zeros(2, device=model.device)
+        self.drawn: tuple[Seen, Tensor] | None = None
+        self.best: tuple[float, float] | None = None
+        self.last: tuple[float, float] | None = None
+        self.best_step = self.validations_since_best = 0
+
+    def step(self, fraction: float) -> Tensor:
+        """One step of both networks at this part of the budget: (reconstruction, kl, direct loss)."""
+        self._anneal(fraction)
+        self.hdn_optimizer.zero_grad()
+        self.direct_optimizer.zero_grad()
+        total = self._learn_alone() if self.hdn_rests else self._learn_together()
+        self._take(self.direct_optimizer, self.learner.unet)
+        self.steps += 1
+        self._update_average()
+        return total
+
+    def _learn_together(self) -> Tensor:
+        parts = self.schedule.batch // self.schedule.virtual_batch
+        total = torch.zeros(3, device=self.model.device)
+        for _ in range(parts):
+            seen = self._see()
+            hdn = self.learner.hdn_loss(seen)
+            before = self._before(seen, hdn.sample)
+            # from here on the networks have nothing to do with each other: on a CPU they learn side by side
+            learning = self.beside.submit(self._learn_direct, before, hdn.sample, parts)
+            (hdn.loss / parts).backward()  # type: ignore[no-untyped-call]
+            self.measured = torch.stack([hdn.reconstruction, hdn.kl.sum()])
+            total += torch.cat([self.measured, learning.result()[None]]) / parts
+        self._take(self.hdn_optimizer, self.learner.hdn)
+        return total
+
+    def _learn_alone(self) -> Tensor:
+        """A step of the Direct Denoiser, while HDN draws what is learned in the next one."""
+        direct = torch.zeros((), device=self.model.device)
+        parts = self.schedule.batch // self.schedule.virtual_batch
+        for _ in range(parts):
+            learning = self.beside.submit(self._learn_direct, *(self.drawn or self._draw()), parts)
+            self.drawn = self._draw()
+            direct += learning.result() / parts
+        return torch.cat([self.measured, direct[None]])  # HDN as it was when it began to rest
+
+    @torch.no_grad()
+    def _draw(self) -> tuple[Seen, Tensor]:
+        seen = self._see()
+        sample = self.learner.hdn_loss(seen).sample
+        return self._before(seen, sample), sample
+
+    def _see(self) -> Seen:
+        return self.learner.see(self.patches.draw(self.schedule.virtual_batch))
+
+    def _before(self, seen: Seen, sample: Tensor) -> Seen:
+        """The noisy image that belongs to a clean one: noise drawn anew, or the image that HDN drew it for.
+
+        The paper takes the latter (eq. 7). Both make pairs of the same distribution where HDN is perfect. Where it is
+        not, noise drawn anew is right at least: what HDN loses when it encodes an image is not learned.
+        """
+        return self.learner.see(self.learner.noise.sample(sample)) if self.renoise else seen
+
+    def _learn_direct(self, seen: Seen, sample: Tensor, parts: int) -> Tensor:
+        loss = self.learner.direct_loss(seen, sample)
+        (loss / parts).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _take(self, optimizer: Optimizer, network: torch.nn.Module) -> None:
+        if self.schedule.anneal == "budget":  # the published schedule does not clip
+            torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT)
+        optimizer.step()
+
+    def _anneal(self, fraction: float) -> None:
+        """Cosine over the budget; HDN's ends earlier, where the Direct Denoiser goes on alone."""
+        schedule = self.schedule
+        if schedule.anneal == "plateau":
+            return
+        warm = min(1.0, (self.steps + 1) / _WARM_UP_STEPS)
+        together = 1 - schedule.direct_only
+        if fraction >= together and not self.hdn_rests:
+            self.hdn_rests = True
+            # the best HDN is the teacher; its loss will not change any more, so that the direct loss decides
+            if self.best is not None:
+                self.validate(self.steps)  # it has learned since the last time
+            teacher = self.average if self.best is None else self.model
+            self.average.hdn.load_state_dict(teacher.hdn.state_dict())
+            self.learner.hdn.load_state_dict(teacher.hdn.state_dict())
+            self.learner.hdn.eval()
+        for optimizer, rate, end in (
+            (self.hdn_optimizer, schedule.hdn_rate, together),
+            (self.direct_optimizer, schedule.direct_rate, 1.0),
+        ):
+            cosine = 0.5 * (1 + math.cos(math.pi * min(fraction / end, 1.0)))
+            for group in optimizer.param_groups:
+                group["lr"] = rate * warm * cosine
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.schedule.averaging, self.steps / (self.steps + 10))  # forget the first steps soon
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.learner.parameters()), 1 - decay)
+        for kept, current in zip(self.average.buffers(), self.learner.buffers(), strict=True):
+            kept.copy_(current)
+
+    @torch.no_grad()
+    def validate(self, step: int) -> str | None:
+        """Measure the averaged weights; keep them if they are the best. Returns why to stop, if so."""
+        with torch.random.fork_rng(devices=[self.model.device] if self.model.device.type == "cuda" else []):
+            torch.manual_seed(0)  # the same draws every time, so that figures can be compared
+            results = []
+            for seen in self.validation:
+                hdn = self.average.hdn_loss(seen)
+                direct = self.average.direct_loss(self._before(seen, hdn.sample), hdn.sample)
+                results.append(torch.stack([hdn.loss, direct]))
+        elbo, direct_loss = torch.stack(results).mean(0).tolist()
+        self.last = (elbo, direct_loss)
+        if not math.isfinite(elbo):
+            return self.broken(step)
+        if self.schedule.anneal == "plateau":
+            for plateau, value in zip(self.plateaus, self.last, strict=True):
+                plateau.step(value)
+        if self.best is None or self.last < self.best:
+            self.best, self.best_step, self.validations_since_best = self.last, step, 0
+            self.model.load_state_dict(self.average.state_dict())
+            return None
+        self.validations_since_best += 1
+        if self.validations_since_best >= self.schedule.stop_after:
+            return f"no better validation since step {self.best_step}"
+        return None
+
+    def refine(self, seed: int) -> None:
+        """Fit the noise model to what the average makes of the images; losses before and after do not compare."""
+        noise = refit_noise(self.average, self.patches, seed).to(self.model.device)
+        for model in (self.model, self.learner, self.average):
+            model.noise = noise
+        self.best = None
+
+    def publish_unvalidated(self) -> None:
+        """Before the first validation the average is the best there is."""
+        if self.best is None:
+            self.model.load_state_dict(self.average.state_dict())
+            self.model.eval()
+
+    def broken(self, step: int) -> str:
+        """Why training stops when the loss is no longer a number; an error if nothing good was kept."""
+        if self.best is None:
+            raise TrainingError(
+                f"The loss was not a number at step {step}, before there was a good model: "
+                "check the noise model and the image for extreme values"
+            )
+        return f"the loss was not a number at step {step}: kept the weights of step {self.best_step}"
+
+
+def _optimizer(schedule: ScheduleConfig, network: torch.nn.Module, rate: float) -> Optimizer:
+    if schedule.optimizer == "adamax":
+        return Adamax(network.parameters(), lr=rate, foreach=True)
+    fused = next(network.parameters()).device.type in ("cpu", "cuda")
+    return Adam(network.parameters(), lr=rate, betas=(0.9, 0.99), fused=fused)  # quick to heed a burst of gradients
