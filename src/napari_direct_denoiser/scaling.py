@@ -31,7 +31,7 @@ _BAND_GAINS = (1.0, 4.0, 8.0)  # noise weighs about as much in each band between
 _BASE_BLUR = 2.0  # what the Direct Denoiser begins as
 _DIRECT_GAIN = 0.1  # deviations of the noise; what there is to add is small, and a first step must not overshoot it
 _ANSCOMBE = 0.375
-_FLOOR = 0.25  # electrons; the deviation of the noise is never taken as that of less light
+_FLOOR = 0.25  # electrons; the deviation of the noise is never taken as less than that of so much light
 
 
 class Seen(NamedTuple):
@@ -86,8 +86,8 @@ class Scaling(Config):
         In float32, so never under autocast: bfloat16 cannot tell 100 counts from 100.4.
         """
         if self.units == "image":
-            zero = torch.full_like(noisy, self.mean)
-            return Seen(noisy, (noisy - self.mean) / self.deviation, zero, torch.full_like(noisy, self.deviation))
+            base, step = torch.full_like(noisy, self.mean), torch.full_like(noisy, self.deviation)
+            return Seen(noisy, (noisy - base) / step, base, step)
         blurred = [gaussian_blur(noisy, sigma) for sigma in _BLURS]
         fine, *coarser = [stabilise(image, self.slope, self.intercept) for image in (noisy, *blurred)]
         views = []
@@ -112,8 +112,8 @@ class Scaling(Config):
 
     def _sigma(self, signal: Tensor) -> Tensor:
         """Deviation of the noise, counts, as that of some light where there is none."""
-        brightest = max(self.slope * self.mean + self.intercept, 0.0)
-        floor = max(_FLOOR * self.slope**2, 1e-2 * brightest, 1e-12)
+        typical = max(self.slope * self.mean + self.intercept, 0.0)
+        floor = max(_FLOOR * self.slope**2, 1e-2 * typical, 1e-30)
         return (self.slope * signal + self.intercept).clamp_min(floor).sqrt()
 
 
