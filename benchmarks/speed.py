@@ -160,8 +160,9 @@ def entries(subject: Subject, patches: Iterable[int], image: Image, folder: Path
     found.append(entry(f"direct, {size}", subject.direct(image), str(usual), 4 * unet + plane, usual))
     one = entry(f"HDN sample, {size}", subject.mean(image, 1), str(usual), 4 * hdn + plane, usual)
     found += [one, _mean_entry(subject, image, one)]
-    moved = 2 * 4 * (hdn + unet)
-    found.append(entry("loading a model file", subject.load(folder), str(usual), moved, usual, flops=False))
+    if isinstance(subject, Ours):
+        moved = 2 * 4 * (hdn + unet)
+        found.append(entry("loading a model file", subject.load(folder), str(usual), moved, usual, flops=False))
     return found
 
 

@@ -73,10 +73,6 @@ class Subject(ABC):
     def mean(self, image: Image, samples: int) -> Work:
         """The mean of samples of HDN, from array to array."""
 
-    @abstractmethod
-    def load(self, folder: Path) -> Work:
-        """Reading the model from a file, which this writes."""
-
     @property
     @abstractmethod
     def encoder(self) -> tuple[object, str]:
@@ -138,6 +134,7 @@ class Ours(Subject):
         return lambda: self.denoiser.consensus(image, samples, "median")
 
     def load(self, folder: Path) -> Work:
+        """Reading the model from a file, which this writes (the published code would unpickle one)."""
         path = folder / f"{self.preset}.safetensors"
         self.denoiser.save(path)
         device: Any = self.device.type
@@ -180,8 +177,8 @@ class Published(Subject):
         )
         unet = None if hdn_only else self.modules["unet"].UNet(depth=4, start_filters=32)
         # one virtual batch a step, where the notebook takes eight
-        self.settings = {"vae": vae, "direct_denoiser": unet, **scale, "n_grad_batches": 1}
-        return self.modules["backbone"].Backbone(**self.settings).to(self.device)
+        settings = {"vae": vae, "direct_denoiser": unet, **scale, "n_grad_batches": 1}
+        return self.modules["backbone"].Backbone(**settings).to(self.device)
 
     def step(self, patches: int, *, hdn_only: bool = False) -> Work:
         backbone = self._backbone(hdn_only=hdn_only).train()
@@ -202,19 +199,6 @@ class Published(Subject):
             return average
 
         return mean
-
-    def load(self, folder: Path) -> Work:
-        path = folder / "published.ckpt"
-        self._backbone()  # for its settings
-        torch.save({"state_dict": self.backbone.state_dict(), "hyper_parameters": self.settings}, path)
-
-        def read() -> None:
-            # as Lightning does: the networks are among the settings, and are filled once more with the weights
-            kept = torch.load(path, map_location=self.device, weights_only=False)
-            backbone = self.modules["backbone"].Backbone(**kept["hyper_parameters"])
-            backbone.load_state_dict(kept["state_dict"])
-
-        return read
 
     @property
     def encoder(self) -> tuple[object, str]:
