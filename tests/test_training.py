@@ -169,3 +169,37 @@ def test_hdn_rests_in_the_last_part_of_the_budget(stack: np.ndarray) -> None:
             rested = found if rested is None else rested
             assert torch.equal(found, rested)
     assert rested is not None
+
+
+@pytest.mark.parametrize("network", ["hdn", "unet"])
+def test_out_of_memory_is_met_with_fewer_patches_at_a_time_and_said_once(
+    stack: np.ndarray, network: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine with room for one patch."""
+    model = build(stack)
+    kind, met = type(getattr(model, network)), []
+    forward = kind.forward
+
+    def cramped(self: torch.nn.Module, x: torch.Tensor) -> object:
+        if torch.is_grad_enabled() and len(x) > 1:
+            met.append(len(x))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, x)
+
+    monkeypatch.setattr(kind, "forward", cramped)
+    with pytest.warns(UserWarning, match="fewer patches at a time") as said:
+        records = list(train_steps(model, [stack], SCHEDULE, max_steps=12))
+    assert met == [4, 2]
+    assert len(said) == 1
+    assert records[-1].step == 12
+
+
+def test_no_memory_for_one_patch_is_an_error_that_says_so(stack: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(stack)
+
+    def full(self: torch.nn.Module, x: torch.Tensor) -> object:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+
+    monkeypatch.setattr(type(model.unet), "forward", full)
+    with pytest.warns(UserWarning, match="Out of memory"), pytest.raises(TrainingError, match="one patch at a time"):
+        list(train_steps(model, [stack], SCHEDULE, max_steps=2))

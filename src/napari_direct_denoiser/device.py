@@ -44,6 +44,19 @@ def resolve(name: Device = "auto") -> Compute:
     return Compute(device, torch.float32, torch.contiguous_format)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch or numpy ended for want of memory; on a CPU torch has no error of its own for that."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error).lower()
+
+
+def free_memory(device: torch.device) -> None:
+    """Give memory that torch keeps for later use back to the GPU."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
 def _cpu_has_bfloat16() -> bool:
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(capabilities.get(unit, False) for unit in ("amx_bf16", "avx512_bf16", "bf16"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +18,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from .bootstrap import refit_noise
 from .co_model import CoModel
 from .config import ScheduleConfig
+from .device import free_memory, is_out_of_memory
 from .errors import TrainingError
 from .patches import PatchSampler, split
 from .scaling import Seen
@@ -49,11 +51,12 @@ class Run:
         ]
         self.cpu_threads = schedule.cpu_threads if model.device.type == "cpu" else None
         self.beside = ThreadPoolExecutor(1, thread_name_prefix="direct-denoiser")
+        self.at_a_time = schedule.virtual_batch
         self.steps = 0
         self.hdn_rests = False
         # structured noise is more than the noise model knows of
         self.renoise = schedule.renoise and not model.config.hdn.structured
-        self.measured = torch.zeros(2, device=model.device)
+        self.measured = torch.zeros(2, device=model.device)  # HDN's losses of late, told again while it rests
         self.drawn: tuple[Seen, Tensor] | None = None
         self.best: tuple[float, float] | None = None
         self.last: tuple[float, float] | None = None
@@ -62,16 +65,36 @@ class Run:
     def step(self, fraction: float) -> Tensor:
         """One step of both networks at this part of the budget: (reconstruction, kl, direct loss)."""
         self._anneal(fraction)
-        self.hdn_optimizer.zero_grad()
-        self.direct_optimizer.zero_grad()
-        total = self._learn_alone() if self.hdn_rests else self._learn_together()
+        total = None
+        while total is None:
+            self.hdn_optimizer.zero_grad()
+            self.direct_optimizer.zero_grad()
+            try:
+                total = self._learn_alone() if self.hdn_rests else self._learn_together()
+            except (RuntimeError, MemoryError) as error:
+                self._take_less_memory(error)
         self._take(self.direct_optimizer, self.learner.unet)
         self.steps += 1
         self._update_average()
         return total
 
+    def _take_less_memory(self, error: Exception) -> None:
+        """After an error for want of memory, let half as many patches pass the networks at a time."""
+        self.beside.submit(int).result()  # what the other thread was about may still be going on
+        if not is_out_of_memory(error):
+            raise error
+        self.drawn = None
+        free_memory(self.model.device)
+        if self.at_a_time == 1:
+            raise TrainingError(
+                "Out of memory with one patch at a time: close other programs, or train on another device"
+            ) from error
+        if self.at_a_time == self.schedule.virtual_batch:
+            warnings.warn("Out of memory: going on with fewer patches at a time, which is slower", stacklevel=2)
+        self.at_a_time //= 2
+
     def _learn_together(self) -> Tensor:
-        parts = self.schedule.batch // self.schedule.virtual_batch
+        parts = self.schedule.batch // self.at_a_time
         total = torch.zeros(3, device=self.model.device)
         for _ in range(parts):
             seen = self._see()
@@ -80,20 +103,20 @@ class Run:
             # from here on the networks have nothing to do with each other: on a CPU they learn side by side
             learning = self.beside.submit(self._learn_direct, before, hdn.sample, parts)
             (hdn.loss / parts).backward()  # type: ignore[no-untyped-call]
-            self.measured = torch.stack([hdn.reconstruction, hdn.kl.sum()])
-            total += torch.cat([self.measured, learning.result()[None]]) / parts
+            total += torch.stack([hdn.reconstruction, hdn.kl.sum(), learning.result()]) / parts
         self._take(self.hdn_optimizer, self.learner.hdn)
+        self.measured.lerp_(total[:2], max(1 / (self.steps + 1), 0.02))
         return total
 
     def _learn_alone(self) -> Tensor:
         """A step of the Direct Denoiser, while HDN draws what is learned in the next one."""
         direct = torch.zeros((), device=self.model.device)
-        parts = self.schedule.batch // self.schedule.virtual_batch
+        parts = self.schedule.batch // self.at_a_time
         for _ in range(parts):
             learning = self.beside.submit(self._learn_direct, *(self.drawn or self._draw()), parts)
             self.drawn = self._draw()
             direct += learning.result() / parts
-        return torch.cat([self.measured, direct[None]])  # HDN as it was when it began to rest
+        return torch.cat([self.measured, direct[None]])
 
     @torch.no_grad()
     def _draw(self) -> tuple[Seen, Tensor]:
@@ -102,7 +125,7 @@ class Run:
         return self._before(seen, sample), sample
 
     def _see(self) -> Seen:
-        return self.learner.see(self.patches.draw(self.schedule.virtual_batch))
+        return self.learner.see(self.patches.draw(self.at_a_time))
 
     def _before(self, seen: Seen, sample: Tensor) -> Seen:
         """The noisy image that belongs to a clean one: noise drawn anew, or the image that HDN drew it for.

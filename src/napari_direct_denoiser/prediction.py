@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .device import is_out_of_memory
 from .errors import DenoiserError, SettingError
 from .tiling import Tile, padded, tiles
 
@@ -292,7 +293,7 @@ def _guarded() -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         text = str(error).strip() or type(error).__name__
         line = text.splitlines()[0]
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in text.lower():
+        if is_out_of_memory(error):
             message = (
                 f"Out of memory while denoising ({line}): close other programs, draw fewer samples or crop the image"
             )
