@@ -7,7 +7,7 @@ Each row is written as soon as it is measured, so that an interrupted run keeps 
 towards the budget. PSNR as in the paper (range of each plane's own truth, mean over planes), MAE in counts.
 
 - noisy, gaussian: the images as they are, and under the best blur, one sigma for all planes chosen with the truth.
-- direct: at every tenth of the budget (note "10 %" and so on; of TIRF, five frames), and at the end.
+- direct: before training, at every tenth of the budget (note "0 %" and so on; of TIRF, five frames), and at the end.
 - mean, median: of samples of HDN; each sample is drawn once, and the seconds are those of drawing.
 - supervised: the same UNet from the same start with the same budget, trained on the truth of all training planes. For
   W2S, TIRF and synthetic these are evaluated, too: it is the ceiling, not a rival. It has all CPU cores for itself.
@@ -128,6 +128,8 @@ def train(denoiser: Denoiser, data: Dataset, results: Results, loss: str) -> dic
     """Train, and evaluate the direct pass at every tenth of the budget. Returns how long training took."""
     planes, truth = data.planes[:: data.every], data.truth[:: data.every]
     done: dict[str, Any] = {}
+    image, seconds = predict(denoiser.model, planes, "direct")
+    results.add("direct", image, truth, loss=loss, minutes=0.0, steps=0, seconds=seconds, note="0 %")
     tenths = 0
     for progress in denoiser.train_steps():
         done = {"loss": loss, "minutes": progress.elapsed_seconds / 60, "steps": progress.step}

@@ -274,7 +274,7 @@ def demo(
     ] = False,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Folder for what the demo makes.")] = Path("demo"),
 ) -> None:
-    """Train on a simulated stack (at most 4 minutes), denoise it both ways, and show all side by side in napari."""
+    """Train on a simulated stack (one minute), denoise it both ways, and show all side by side in napari."""
     from .demo import PICTURE, has_screen, run_demo, take_picture
 
     with progress_bars() as report:

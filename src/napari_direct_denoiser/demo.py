@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SAMPLES = 50
 """Samples of HDN in the mean that the direct pass is compared with."""
-SETTINGS = TrainSettings(preset="quick", max_minutes=4)
+SETTINGS = TrainSettings(preset="quick", max_minutes=1)
 IMAGES = {"noisy": "noisy", "hdn_mean": f"HDN mean (N={SAMPLES})", "direct": "direct"}
 """What each file shows, from left to right."""
 MODEL, TABLE, PICTURE = "model.safetensors", "demo.csv", "demo.png"

@@ -37,7 +37,7 @@ class TrainingProgress:
     reconstruction: float
     kl: float
     direct_loss: float
-    """Mean squared (l2) or absolute (l1) distance to drawn clean images, normalised units."""
+    """Mean squared (l2) or absolute (l1) distance to drawn clean images, in units of the networks (`Scaling.unit`)."""
     validation_elbo: float | None
     validation_direct_loss: float | None
     stopped: str | None
