@@ -93,7 +93,7 @@ class Denoiser:
         noise = fit.model
         torch.manual_seed(settings.seed)
         model = CoModel(config, noise, Scaling.of(stacks, config.units, noise))
-        if _is_pretrained(settings):
+        if preset.pretrained:
             start_from_pretrained(model)
         model.on(settings.device).eval()
         provenance = Provenance(
@@ -157,17 +157,17 @@ class Denoiser:
         stacks, self._stacks = self._stacks, ()
         before = self.provenance
         settings = before.settings
-        schedule = _preset(settings).schedule
+        preset = _preset(settings)
         history = list(before.history)
         for progress in train_steps(
             self.model,
             stacks,
-            schedule,
+            preset.schedule,
             max_minutes=settings.max_minutes,
             max_steps=settings.max_steps,
             seed=settings.seed + before.steps,
             refine_noise=settings.refine_noise,
-            trained=before.steps > 0 or _is_pretrained(settings),
+            trained=before.steps > 0 or preset.pretrained,
             cancelled=cancelled,
         ):
             progress = replace(
@@ -299,10 +299,6 @@ def _training_planes(images: ArrayLike | Sequence[ArrayLike], axes: str | None, 
 
 def _preset(settings: TrainSettings) -> Preset:
     return PRESETS[cast(PresetName, settings.preset)]
-
-
-def _is_pretrained(settings: TrainSettings) -> bool:
-    return _preset(settings).pretrained and not settings.structured  # the weights have seen no structured noise
 
 
 def train(
