@@ -46,7 +46,9 @@ def resolve(name: Device = "auto") -> Compute:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch or numpy ended for want of memory; on a CPU torch has no error of its own for that."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error).lower()
+    text = str(error).lower()
+    said = any(words in text for words in ("out of memory", "allocate memory", "enough memory"))
+    return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def free_memory(device: torch.device) -> None:
