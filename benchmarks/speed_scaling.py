@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from quality import mean_psnr
 from speed_published import Image, Ours, Published, Subject, Work, compute_in
 
 from napari_direct_denoiser import Denoiser, TrainSettings
 from napari_direct_denoiser.config import Device
-from napari_direct_denoiser.metrics import psnr
 from napari_direct_denoiser.prediction import Output, predict_steps, run
 from napari_direct_denoiser.synthetic import simulate
 
@@ -240,7 +240,7 @@ def accuracy(device: Device) -> Iterator[Row]:
     span = np.ptp(stack.truth, axis=(1, 2))[:, None, None]
     for output in outputs:
         exact, rounded = found[torch.float32][output], found[torch.bfloat16][output]
-        exact_psnr, rounded_psnr = (_mean_psnr(image, stack.truth) for image in (exact, rounded))
+        exact_psnr, rounded_psnr = (mean_psnr(image, stack.truth) for image in (exact, rounded))
         yield Row(
             f"accuracy: {output}{' of 10' if output == 'mean' else ''}, 8 planes of 256x256",
             "ours",
@@ -252,7 +252,3 @@ def accuracy(device: Device) -> Iterator[Row]:
             largest_difference=float((np.abs(rounded - exact) / span).max()),
             note=f"{rounded_psnr:.4f} dB, {exact_psnr:.4f} dB in float32, after {TRAIN_STEPS} steps",
         )
-
-
-def _mean_psnr(image: Image, truth: Image) -> float:
-    return float(np.mean([psnr(*pair) for pair in zip(image, truth, strict=True)]))
