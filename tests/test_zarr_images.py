@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -59,20 +61,40 @@ def test_nothing_is_left_of_a_failure(tmp_path: Path, error: Exception, words: s
 def test_what_was_there_comes_back_if_the_new_one_cannot_take_its_place(tmp_path: Path, monkeypatch: object) -> None:
     path = tmp_path / "a.zarr"
     write(path, 1)
-    real, calls = zarr_images.os.replace, 0
+    real, moved = zarr_images.os.replace, []
 
     def replace(source: Path, target: Path) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
+        if target == path and source.suffix == ".part":  # zarr itself moves files, too, within its folder
+            moved.append((source, target))
             raise PermissionError(13, "in use")
         real(source, target)
 
     monkeypatch.setattr(zarr_images.os, "replace", replace)  # type: ignore[attr-defined]
     with pytest.raises(DenoiserError, match="in use"):
         write(path, 2)
+    assert len(moved) == 1
     assert float(open_zarr(path)[0].mean().compute()) == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_nothing_is_left_if_threads_still_write_when_one_has_failed(tmp_path: Path) -> None:
+    def write_late(draft: Path) -> None:
+        time.sleep(0.03)  # until after the first removal
+        (draft / "late").mkdir(parents=True)
+
+    threads = []
+
+    def fail() -> None:
+        with writing_zarr(tmp_path / "a.zarr", (2, 8), (2, 8), {}):
+            draft = next(tmp_path.iterdir())
+            threads.append(threading.Thread(target=write_late, args=[draft]))
+            threads[0].start()
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(DenoiserError, match="No space left"):
+        fail()
+    threads[0].join()
+    assert not list(tmp_path.iterdir())
 
 
 def test_targets_are_checked(tmp_path: Path) -> None:

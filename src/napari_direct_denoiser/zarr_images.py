@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from .errors import DenoiserError, SettingError
 
 SUFFIX = ".zarr"
 _CHUNK = 1024  # longest side of a chunk in pixels
+_REMOVALS, _SETTLE_SECONDS = 20, 0.1  # of a folder into which others may still write
 _MARKS = ("zarr.json", ".zgroup", ".zarray")
 _NGFF_TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 
@@ -74,7 +76,7 @@ def writing_zarr(
         reason = error.strerror or error
         raise DenoiserError(f"Expected to write {path}, found: {reason}: make room or choose another place") from error
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        _remove(draft)
 
 
 def open_zarr(path: Path) -> Any:
@@ -99,6 +101,15 @@ def ngff(axes: str, scale: Sequence[float], translation: Sequence[float], units:
     moves = [{"type": "scale", "scale": list(scale)}, {"type": "translation", "translation": list(translation)}]
     dataset = {"path": "0", "coordinateTransformations": moves}
     return {"ome": {"version": "0.5", "multiscales": [{"axes": named, "datasets": [dataset]}]}}
+
+
+def _remove(draft: Path) -> None:
+    """Remove a folder for good: zarr's threads may still be writing chunks into it after one of them has failed."""
+    for _ in range(_REMOVALS):
+        if not draft.exists():
+            return
+        shutil.rmtree(draft, ignore_errors=True)
+        time.sleep(_SETTLE_SECONDS)
 
 
 def _put_in_place(draft: Path, path: Path) -> None:
