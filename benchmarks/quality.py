@@ -45,8 +45,9 @@ from napari_direct_denoiser.config import PRESETS, CompareSettings, ScheduleConf
 from napari_direct_denoiser.denoiser import Denoiser
 from napari_direct_denoiser.errors import DenoiserError
 from napari_direct_denoiser.metrics import psnr
+from napari_direct_denoiser.passes import Output
 from napari_direct_denoiser.patches import PatchSampler
-from napari_direct_denoiser.prediction import Output, predict_steps, run
+from napari_direct_denoiser.prediction import predict_steps, run
 
 RUN = ["dataset", "preset", "loss", "seed", "budget", "minutes", "steps"]
 COLUMNS = [*RUN, "method", "samples", "planes", "psnr", "mae", "seconds", "note"]

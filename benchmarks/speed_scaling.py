@@ -23,7 +23,8 @@ from speed_published import Image, Ours, Published, Subject, Work, compute_in
 
 from napari_direct_denoiser import Denoiser, TrainSettings
 from napari_direct_denoiser.config import Device
-from napari_direct_denoiser.prediction import Output, predict_steps, run
+from napari_direct_denoiser.passes import Output
+from napari_direct_denoiser.prediction import predict_steps, run
 from napari_direct_denoiser.synthetic import simulate
 
 SIDES = (256, 512, 1024, 2048, 4096, 8192)

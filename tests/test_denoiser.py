@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 import napari_direct_denoiser as direct_denoiser
-from napari_direct_denoiser import Denoiser, TrainSettings, load, prediction, train
+from napari_direct_denoiser import Denoiser, TrainSettings, load, passes, train
 from napari_direct_denoiser.errors import ImageError, ModelFileError, SettingError
 from napari_direct_denoiser.synthetic import SyntheticStack, simulate
 
@@ -41,7 +41,7 @@ def test_the_direct_pass_in_tiles_equals_that_of_the_whole_plane(
     stack: SyntheticStack, longer_trained: Denoiser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = longer_trained.denoise(stack.noisy[0])
-    monkeypatch.setattr(prediction, "DIRECT_TILE", 32)
+    monkeypatch.setattr(passes, "DIRECT_TILE", 32)
     tiled = longer_trained.denoise(stack.noisy[0])
     rounding = 1e-3 if longer_trained.model.compute.dtype == torch.float32 else 5e-3  # bfloat16 has 8 bits
     assert np.abs(tiled - whole).max() < rounding * np.ptp(whole)

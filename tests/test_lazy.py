@@ -15,7 +15,8 @@ from napari_direct_denoiser import Denoiser, TrainSettings
 from napari_direct_denoiser.errors import ImageError
 from napari_direct_denoiser.images import plane_regions
 from napari_direct_denoiser.lazy import denoise_into, denoised
-from napari_direct_denoiser.prediction import Output, PredictionProgress
+from napari_direct_denoiser.passes import Output
+from napari_direct_denoiser.prediction import PredictionProgress
 
 SETTINGS = TrainSettings(noise="poisson:2,100,3", preset="quick", device="cpu")
 

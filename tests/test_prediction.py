@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_direct_denoiser import prediction
+from napari_direct_denoiser import passes, prediction, sample_statistics
 from napari_direct_denoiser.errors import DenoiserError, SettingError
+from napari_direct_denoiser.passes import Output
 from napari_direct_denoiser.prediction import PredictionProgress, predict_steps, run
 
 DEVIATION = 3.0
@@ -22,7 +24,7 @@ class StandIn(nn.Module):
     All numbers of the direct pass are whole and small, so that float32 is exact and tiles can be compared bit by bit.
     """
 
-    multiple, halo, min_side = 4, 8, 8
+    multiple, halo, pixel_bytes, memory_share = 4, 8, 4, 1.0
     device = torch.device("cpu")
 
     def __init__(self) -> None:
@@ -49,9 +51,10 @@ class StandIn(nn.Module):
         self.encoded += 1
         return noisy
 
-    def sample(self, encoding: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
-        self.batches.append(n)
-        return encoding + 1 + DEVIATION * torch.randn((n, 1, *encoding.shape[2:]), generator=generator)
+    def sample(self, encoding: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        self.batches.append(len(generators))
+        draws = [torch.randn(encoding.shape[1:], generator=generator) for generator in generators]
+        return encoding + 1 + DEVIATION * torch.stack(draws)
 
 
 @pytest.fixture
@@ -61,9 +64,9 @@ def model() -> StandIn:
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction, "DIRECT_TILE", 24)
-    monkeypatch.setattr(prediction, "WHOLE_PIXELS", 40 * 40)
-    monkeypatch.setattr(prediction, "BATCH_PIXELS", 3 * 40 * 40)
+    monkeypatch.setattr(passes, "DIRECT_TILE", 24)
+    monkeypatch.setattr(passes, "WHOLE_PIXELS", 40 * 40)
+    monkeypatch.setattr(passes, "BATCH_PIXELS", 3 * 40 * 40)
     monkeypatch.setattr(prediction, "YIELD_SECONDS", 0.0)
 
 
@@ -86,7 +89,7 @@ def test_direct_in_tiles_equals_whole(model: StandIn, small_tiles: None, shape: 
 
 @pytest.mark.parametrize("samples", [1, 2, 7, 8])
 def test_statistics_are_those_of_the_returned_samples(model: StandIn, monkeypatch: Any, samples: int) -> None:
-    monkeypatch.setattr(prediction, "BATCH_PIXELS", 3 * 20 * 32)  # 3 samples a call
+    monkeypatch.setattr(passes, "BATCH_PIXELS", 3 * 20 * 32)  # 3 samples a call
     planes = noise(2, 20, 31)
     together = run(predict_steps(model, planes, ["mean", "median", "deviation", "sample"], samples=samples, seed=5))
     drawn = together["sample"]
@@ -103,7 +106,7 @@ def test_statistics_are_those_of_the_returned_samples(model: StandIn, monkeypatc
 def test_large_planes_are_blended_from_tiles(model: StandIn, small_tiles: None) -> None:
     planes, n = noise(1, 90, 61), 400
     results = run(predict_steps(model, planes, ["mean", "median", "deviation"], samples=n))
-    tiles = len(prediction.plan(model, (90, 61), ["mean"], n)[0].tiles)
+    tiles = len(passes.plan(model, (90, 61), ["mean"], n)[0].tiles)
     assert tiles > 4
     assert model.encoded == tiles
     error = DEVIATION / np.sqrt(n)
@@ -133,37 +136,37 @@ def test_a_seed_decides_and_nothing_else_does(model: StandIn, monkeypatch: pytes
     assert (first != other).mean() > 0.99
     # A median too large to be held is drawn apart: the mean beside it stays what it was.
     mean = run(predict_steps(model, planes, ["mean"], samples=50))["mean"]
-    monkeypatch.setattr(prediction, "MEDIAN_PIXELS", 50 * 24 * 24)
+    monkeypatch.setattr(passes, "MEDIAN_PIXELS", 50 * 24 * 24)
     both = run(predict_steps(model, planes, ["mean", "median"], samples=50))
     np.testing.assert_array_equal(both["mean"], mean)
 
 
 def test_a_median_stays_within_its_budget(model: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction, "MEDIAN_PIXELS", 200 * 24 * 24)
+    monkeypatch.setattr(passes, "MEDIAN_PIXELS", 200 * 24 * 24)
     largest = 0
-    median = prediction._median
+    median = sample_statistics.median
 
     def spy(held: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         nonlocal largest
         largest = max(largest, held.size)
         return median(held)
 
-    monkeypatch.setattr(prediction, "_median", spy)
+    monkeypatch.setattr(sample_statistics, "median", spy)
     planes = noise(1, 61, 64)
     result = run(predict_steps(model, planes, ["median"], samples=200))["median"]
-    assert 0 < largest <= prediction.MEDIAN_PIXELS
+    assert 0 < largest <= passes.MEDIAN_PIXELS
     assert np.abs(result - planes - 1).max() < 5.5 * 1.26 * DEVIATION / np.sqrt(200)
 
 
 def test_progress_is_true_and_ends_at_the_total(model: StandIn, small_tiles: None) -> None:
     records: list[PredictionProgress] = []
     run(predict_steps(model, noise(2, 50, 50), ["direct", "mean"], samples=7), records.append)
-    passes = prediction.plan(model, (50, 50), ["direct", "mean"], 7)
-    assert {record.total for record in records} == {2 * (len(passes[0].tiles) + 7 * len(passes[1].tiles))}
+    direct, mean = passes.plan(model, (50, 50), ["direct", "mean"], 7)
+    assert {record.total for record in records} == {2 * (len(direct.tiles) + 7 * len(mean.tiles))}
     done = [record.done for record in records]
     assert done == sorted(set(done))
     assert done[-1] == records[-1].total
-    assert len(done) >= 2 * (len(passes[0].tiles) + len(passes[1].tiles))  # told after every call of the model
+    assert len(done) >= 2 * (len(direct.tiles) + len(mean.tiles))  # told after every call of the model
     assert records[-1].remaining_seconds == 0
 
 
@@ -215,8 +218,65 @@ def test_out_of_memory_names_itself_and_the_mend(model: StandIn, monkeypatch: An
         raise error
 
     monkeypatch.setattr(model, "sample", fail)
-    with pytest.raises(DenoiserError, match=r"Out of memory.*fewer samples"):
+    with (
+        pytest.warns(UserWarning, match="Memory is short"),  # it tries with less first
+        pytest.raises(DenoiserError, match=r"Out of memory.*fewer samples"),
+    ):
         run(predict_steps(model, noise(1, 8, 8), ["mean"]))
+
+
+class Cramped(StandIn):
+    """Has memory for so many pixels a call."""
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.pixels, self.calls = pixels, 0
+
+    def direct(self, noisy: Tensor) -> Tensor:
+        self._take(noisy.numel())
+        return super().direct(noisy)
+
+    def sample(self, encoding: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        self.calls += 1
+        if self.calls > 2:  # some of the plane is done already
+            self._take(len(generators) * encoding.numel())
+        return super().sample(encoding, generators)
+
+    def _take(self, pixels: int) -> None:
+        if pixels > self.pixels:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(("outputs", "pixels"), [(["direct"], 30 * 30), (["mean", "sample", "median"], 2 * 40 * 40)])
+def test_with_less_memory_the_result_is_the_same_and_it_is_said_once(
+    model: StandIn, small_tiles: None, outputs: list[Output], pixels: int
+) -> None:
+    planes, cramped = noise(2, 60, 61), Cramped(pixels)
+    expected = run(predict_steps(model, planes, outputs, samples=9))
+    records: list[PredictionProgress] = []
+    with pytest.warns(UserWarning, match="in smaller parts"):
+        found = run(predict_steps(cramped, planes, outputs, samples=9), records.append)
+    again = run(predict_steps(cramped, planes, outputs, samples=9))  # a second warning would be an error
+    assert records[-1].done == records[-1].total
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-5)
+        np.testing.assert_array_equal(again[name], found[name])
+
+
+def test_with_still_less_memory_samples_are_drawn_in_smaller_tiles(model: StandIn, small_tiles: None) -> None:
+    cramped, n = Cramped(34 * 34), 400
+    with pytest.warns(UserWarning, match="in smaller parts"):
+        found = run(predict_steps(cramped, noise(1, 40, 40), ["mean"], samples=n))
+    assert np.abs(found["mean"] - noise(1, 40, 40) - 1).max() < 5.5 * DEVIATION / np.sqrt(n)
+
+
+def test_what_is_planned_fits_into_the_memory_that_is_free(
+    model: StandIn, small_tiles: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction, "available_memory", lambda device: 4 * 1700)
+    with pytest.warns(UserWarning, match="in smaller parts"):
+        run(predict_steps(model, noise(1, 40, 40), ["sample"], samples=5))
+    assert max(model.batches) * 40 * 40 <= 1700
 
 
 def test_other_failures_of_torch_are_told_too(model: StandIn) -> None:

@@ -50,7 +50,7 @@ def test_the_same_electrons_through_another_camera_give_the_same_result() -> Non
         noise, stack = PoissonGaussianNoise(gain, offset, 0.5 * gain), offset + gain * electrons()
         model, noisy = quick(noise, stack), torch.from_numpy(stack[None])
         with torch.no_grad():
-            drawn = model.sample(model.encode(noisy), 1, torch.Generator().manual_seed(0))
+            drawn = model.sample(model.encode(noisy), [torch.Generator().manual_seed(0)])
             results.append([(image - offset) / gain for image in (model.direct(noisy), drawn)])
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0.02)
@@ -70,6 +70,6 @@ def test_shipped_weights_remove_noise_before_any_training() -> None:
     noisy = noise.sample(clean, torch.Generator().manual_seed(0))
     model = quick(noise, noisy[0].numpy())
     with torch.no_grad():
-        samples = model.sample(model.encode(noisy), 8, torch.Generator().manual_seed(0))
+        samples = model.sample(model.encode(noisy), [torch.Generator().manual_seed(seed) for seed in range(8)])
         errors = [(image - clean).std() / (noisy - clean).std() for image in (model.direct(noisy), samples.mean(0))]
     assert max(errors) < 0.2

@@ -43,6 +43,7 @@ class CoModel(nn.Module):
         self.unet = UNet(config.direct, VIEWS[config.units])
         self.noise = noise
         self.compute = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
+        self.memory_share = 1.0  # of the usual sizes of tiles and batches, once that was too much to predict with
 
     @property
     def device(self) -> torch.device:
@@ -59,9 +60,16 @@ class CoModel(nn.Module):
         """Pixels of context on each side after which a tile's inside no longer depends on its edge."""
         return 2 * self.multiple
 
+    @property
+    def pixel_bytes(self) -> int:
+        """Memory that predicting takes for each pixel at work, about; half as much in bfloat16."""
+        hdn = self.config.hdn
+        return 36 * hdn.filters[0] // hdn.space_to_depth**2 + 48 * VIEWS[self.config.units]
+
     def on(self, device: Device) -> CoModel:
         """Move to a device of that name, at the precision that it gains by."""
         self.compute = resolve(device)
+        self.memory_share = 1.0
         self.to(self.compute.device)
         self.to(memory_format=self.compute.memory_format)  # type: ignore[call-overload]
         return self
@@ -104,8 +112,8 @@ class CoModel(nn.Module):
             features: list[Tensor] = self.hdn.encode(views)
         return features
 
-    def sample(self, encoding: Sequence[Tensor], n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw ``n`` clean images (n, 1, H, W) for the plane that was encoded."""
+    def sample(self, encoding: Sequence[Tensor], generators: Sequence[torch.Generator]) -> Tensor:
+        """Draw a clean image with each generator (N, 1, H, W) for the plane that was encoded."""
         with self.compute.autocast():
-            decoded = self.hdn.decode(encoding, n, generator, with_kl=False)
+            decoded = self.hdn.decode(encoding, generators, with_kl=False)
         return self.scaling.signal(decoded.signal.float())

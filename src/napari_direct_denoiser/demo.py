@@ -95,7 +95,8 @@ def run_demo(
         If the folder cannot be written to, or training fails.
     """
     from .denoiser import Denoiser
-    from .prediction import Output, run
+    from .passes import Output
+    from .prediction import run
 
     folder = Path(folder)
     check_folder(folder)

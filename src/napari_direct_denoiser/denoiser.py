@@ -21,7 +21,8 @@ from .device import resolve
 from .errors import ImageError, ModelFileError, SettingError, TrainingError
 from .images import Planes, as_planes, check_planes, named_axes
 from .noise import Finding, NoiseFit, NoiseModel, diagnose, fit_noise, from_document
-from .prediction import Output, PredictionProgress, predict_steps, run
+from .passes import Output
+from .prediction import PredictionProgress, predict_steps, run
 from .pretrained import start_from_pretrained
 from .provenance import Provenance, Record
 from .scaling import Scaling

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import psutil
 import torch
 
 from .config import Device
@@ -49,6 +50,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     text = str(error).lower()
     said = any(words in text for words in ("out of memory", "allocate memory", "enough memory"))
     return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that may still be taken on a device, as far as can be told."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return int(psutil.virtual_memory().available)
 
 
 def free_memory(device: torch.device) -> None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from .errors import ImageError
 from .images import Region, plane_regions
-from .prediction import Clock, Output, PredictionProgress, plan, run
+from .passes import Output, plan
+from .prediction import Clock, PredictionProgress, run
 
 if TYPE_CHECKING:
     from .denoiser import Denoiser
@@ -70,13 +71,14 @@ def denoise_into(
     height, width = sides if axes.index("Y") < axes.index("X") else sides[::-1]
     regions = plane_regions(image.shape, axes)
     passes = plan(denoiser.model, (height, width), list(targets), samples)
-    clock = Clock(len(regions) * sum(each.work for each in passes))
+    work = sum(each.work for each in passes)
+    clock = Clock(len(regions) * work)
     for number, region in enumerate(regions):
         plane = read_plane(image, region, axes).astype(np.float32)
         steps = denoiser.denoise_steps(
             plane, list(targets), samples=samples, seed=seed, axes=axes, first=first + number
         )
-        results = yield from _counted(steps, clock)
+        results = yield from _counted(steps, clock, work)
         for output, target in targets.items():
             if output == "sample":
                 target[(slice(None), *region)] = results[output][: target.shape[0]]
@@ -147,9 +149,9 @@ def _in_blocks(image: Any, chunks: Sequence[int]) -> Any:
 
 
 def _counted(
-    steps: Generator[PredictionProgress, None, dict[str, NDArray[np.float32]]], clock: Clock
+    steps: Generator[PredictionProgress, None, dict[str, NDArray[np.float32]]], clock: Clock, work: int
 ) -> Generator[PredictionProgress, None, dict[str, NDArray[np.float32]]]:
-    """Count the work of one plane as part of that of all."""
+    """Count the work of one plane as part of that of all, however many parts it takes."""
     done = 0
     while True:
         try:
@@ -157,9 +159,10 @@ def _counted(
         except StopIteration as end:
             results: dict[str, NDArray[np.float32]] = end.value
             return results
-        if clock.tick(progress.done - done):
+        now = round(work * progress.done / progress.total)
+        if clock.tick(now - done):
             yield clock.progress()
-        done = progress.done
+        done = now
 
 
 def _check_finite(plane: NDArray[Any], place: Sequence[int | None], axes: str) -> None:

@@ -9,36 +9,30 @@ from __future__ import annotations
 import math
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, cast, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .device import is_out_of_memory
+from .device import available_memory, free_memory, is_out_of_memory
 from .errors import DenoiserError, SettingError
-from .tiling import Tile, padded, tiles
+from .passes import Output, Pass, plan, plan_with_less
+from .sample_statistics import SampleStatistics
+from .tiling import Tile
 
 if TYPE_CHECKING:
     from .co_model import CoModel
 
-Output = Literal["direct", "mean", "median", "deviation", "sample"]
-
-DIRECT_TILE = 1024
-"""Largest side in pixels of the core of a tile of the direct pass: small working sets are quicker, on a CPU too."""
-WHOLE_PIXELS = 2048 * 2048
-"""Planes of up to so many pixels are sampled whole, so that a sample is one coherent image; larger ones in tiles."""
-BATCH_PIXELS = 1024 * 1024
-"""Samples times pixels drawn in one call of the model (one sample at least)."""
-MEDIAN_PIXELS = 256 * 1024 * 1024
-"""Samples times pixels held for a median (1 GiB). Where a whole plane needs more, it is cut into smaller tiles."""
 YIELD_SECONDS = 0.1
 """Progress is given at most once in this time, so that a viewer that draws it is not kept busy."""
 
+_USABLE = 0.8  # of the memory that is free
 _ONE_AT_A_TIME = threading.Lock()  # lazy planes are asked for by several threads that share networks and memory
 
 
@@ -66,9 +60,12 @@ def predict_steps(
 ) -> Steps:
     """Denoise planes; a generator of progress that returns the results.
 
-    All outputs of one run come from the same samples. Those of a plane depend on `samples`, `seed` and the index of the
-    plane alone. A plane of more than `WHOLE_PIXELS` pixels is sampled in tiles, blended linearly where they overlap:
-    mean, median and deviation are taken in each tile and then blended, so that the deviation does not sag at seams.
+    All outputs of one run come from the same samples. Those of a plane depend on `seed`, the index of the plane and the
+    number of the sample alone. A plane of more than `passes.WHOLE_PIXELS` pixels is sampled in tiles, blended linearly
+    where they overlap: mean, median and deviation are taken in each tile and then blended, so that the deviation does
+    not sag at seams.
+
+    Where memory is short, fewer samples are drawn at a time, and then tiles are smaller; a warning says so once.
 
     Parameters
     ----------
@@ -123,75 +120,73 @@ def run(steps: Steps, callback: Callable[[PredictionProgress], None] | None = No
             callback(progress)
 
 
-@dataclass(frozen=True)
-class _Pass:
-    """One way through a plane: which outputs it makes, with which tiles, out of how many samples (0: direct)."""
-
-    outputs: list[Output]
-    tiles: list[Tile]
-    samples: int
-
-    @property
-    def work(self) -> int:
-        return len(self.tiles) * max(self.samples, 1)
-
-
-def plan(model: CoModel, shape: tuple[int, int], outputs: Sequence[Output], samples: int) -> list[_Pass]:
-    """Decide with which tiles each output of a plane of `shape` is computed.
-
-    Samples that a median cannot hold at once are drawn apart, in smaller tiles: what the other outputs look like then
-    does not depend on whether a median is asked for.
-    """
-    passes = []
-    if "direct" in outputs:
-        cut = tiles(shape, tile=DIRECT_TILE, halo=model.halo, multiple=model.multiple)
-        passes.append(_Pass(["direct"], cut, 0))
-    sampled: list[Output] = [name for name in outputs if name != "direct"]
-    if not sampled:
-        return passes
-    whole = math.prod(padded(side, model.multiple) for side in shape)
-    held = MEDIAN_PIXELS // samples
-    apart: list[Output] = ["median"] if "median" in sampled and held < min(whole, WHOLE_PIXELS) else []
-    together = [name for name in sampled if name not in apart]
-    # A window is a core and two halos; what is kept of it, and held for a median, a core and two half halos.
-    for names, limit, around in ((together, WHOLE_PIXELS, 2 * model.halo), (apart, held, model.halo)):
-        if names:
-            side = whole if whole <= limit else math.isqrt(limit) - around
-            cut = tiles(shape, tile=side, halo=model.halo, multiple=model.multiple, blend=model.halo)
-            passes.append(_Pass(names, cut, samples))
-    return passes
-
-
 def _predict(model: CoModel, planes: NDArray[Any], outputs: list[Output], samples: int, seed: int, first: int) -> Steps:
     count, height, width = planes.shape
-    passes = plan(model, (height, width), outputs, samples)
-    clock = Clock(count * sum(each.work for each in passes))
+    wanted = (height, width), outputs, samples
     with _guarded():
         # Blending adds up, so results start at zero.
         results: dict[str, NDArray[np.float32]] = {
             name: np.zeros((samples, *planes.shape) if name == "sample" else planes.shape, np.float32)
             for name in outputs
         }
+    passes = plan(model, *wanted, model.memory_share)
+    room = _USABLE * available_memory(model.device)
+    if max(each.bytes for each in passes) > room:
+        passes = _reduced(model, wanted, room) or passes  # what is free is a guess: the smallest tiles may do
+    clock = Clock(count * sum(each.work for each in passes))
     training = model.training
     model.eval()
     try:
         for index, plane in enumerate(planes):
             views = {name: out[:, index] if name == "sample" else out[index] for name, out in results.items()}
-            for each in passes:
-                key = seed, first + index
-                steps = _sampled(model, plane, each, views, key) if each.samples else _direct(model, plane, each, views)
-                for work in steps:
-                    if clock.tick(work):
-                        yield clock.progress()
+            while True:
+                done, failure = clock.done, None
+                try:
+                    yield from _plane(model, plane, passes, views, (seed, first + index), clock)
+                    break
+                except _OutOfMemoryError as error:
+                    failure = error.with_traceback(None)  # whose frames hold what is to be freed
+                free_memory(model.device)
+                passes = _reduced(model, wanted, max(each.bytes for each in passes)) or _raise(failure)
+                clock.done, clock.total = done, done + (count - index) * sum(each.work for each in passes)
     finally:
         model.train(training)
+        free_memory(model.device)
     return results
+
+
+def _reduced(model: CoModel, wanted: tuple[tuple[int, int], list[Output], int], than: float) -> list[Pass] | None:
+    """Plan with smaller tiles or batches, for this and later runs of the model; None if there are none."""
+    found = plan_with_less(model, *wanted, int(than))
+    if found is None:
+        return None
+    if model.memory_share == 1.0:
+        warnings.warn("Memory is short: denoising in smaller parts, which is slower", stacklevel=3)
+    model.memory_share, passes = found
+    return passes
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 _Views = dict[str, NDArray[np.float32]]
 
 
-def _direct(model: CoModel, plane: NDArray[Any], each: _Pass, views: _Views) -> Iterator[int]:
+def _plane(
+    model: CoModel, plane: NDArray[Any], passes: list[Pass], views: _Views, key: tuple[int, int], clock: Clock
+) -> Iterator[PredictionProgress]:
+    """Compute all outputs of a plane (H, W), whatever is there of them as yet."""
+    for view in views.values():
+        view[:] = 0
+    for each in passes:
+        steps = _sampled(model, plane, each, views, key) if each.samples else _direct(model, plane, each, views)
+        for work in steps:
+            if clock.tick(work):
+                yield clock.progress()
+
+
+def _direct(model: CoModel, plane: NDArray[Any], each: Pass, views: _Views) -> Iterator[int]:
     """Pass a plane (H, W) through the Direct Denoiser, yielding the work done since the last yield."""
     for tile in each.tiles:
         with _guarded(), torch.inference_mode():
@@ -199,74 +194,24 @@ def _direct(model: CoModel, plane: NDArray[Any], each: _Pass, views: _Views) -> 
         yield 1
 
 
-def _sampled(model: CoModel, plane: NDArray[Any], each: _Pass, views: _Views, key: tuple[int, ...]) -> Iterator[int]:
+def _sampled(model: CoModel, plane: NDArray[Any], each: Pass, views: _Views, key: tuple[int, int]) -> Iterator[int]:
     """Sample a plane (H, W) and take statistics tile by tile, yielding the work done since the last yield."""
     for number, tile in enumerate(each.tiles):
-        batch = max(BATCH_PIXELS // math.prod(tile.window_shape), 1)
         with _guarded(), torch.inference_mode():
-            generator = _generator(model, (*key, number))
             encoding = model.encode(_tensor(model, tile, plane))  # the bottom-up pass, once a tile
-            statistics = _Statistics(tile, each)
-        for first in range(0, each.samples, batch):
-            n = min(batch, each.samples - first)
+            statistics = SampleStatistics(each.outputs, each.samples, tile.weights.shape)
+        for first in range(0, each.samples, each.batch):
+            n = min(each.batch, each.samples - first)
             with _guarded(), torch.inference_mode():
-                drawn = model.sample(encoding, n, generator)[:, 0][(slice(None), *tile.inner)]  # (n, h, w)
-                statistics.add(drawn, first)
+                generators = [_generator(model, (*key, number, first + index)) for index in range(n)]
+                drawn = model.sample(encoding, generators)[:, 0][(slice(None), *tile.inner)]  # (n, h, w)
+                statistics.add(drawn)
                 if "sample" in each.outputs:
                     views["sample"][(slice(first, first + n), *tile.kept)] += tile.weights * _array(drawn)
             yield n
         with _guarded():
             for name, value in statistics.results().items():
                 views[name][tile.kept] += tile.weights * value
-
-
-class _Statistics:
-    """Mean and deviation of the samples of one tile as running sums; the samples themselves only for a median."""
-
-    def __init__(self, tile: Tile, each: _Pass) -> None:
-        self.wanted = each.outputs
-        self.count = 0
-        self.mean: Tensor | float = 0.0
-        self.squares: Tensor | float = 0.0  # sum of squared differences from the mean
-        shape = each.samples, *tile.rows.weights.shape, *tile.columns.weights.shape
-        self.held = np.empty(shape, np.float32) if "median" in self.wanted else None
-
-    def add(self, drawn: Tensor, first: int) -> None:
-        """Take in samples (n, h, w), of which `first` is the number of the first one."""
-        if self.held is not None:
-            self.held[first : first + len(drawn)] = _array(drawn)
-        if "mean" in self.wanted or "deviation" in self.wanted:
-            # Chan's update of mean and squares by a batch: no cancellation, so float32 will do.
-            n, total = len(drawn), self.count + len(drawn)
-            variance, mean = torch.var_mean(drawn, dim=0, correction=0)
-            shift = mean - self.mean
-            self.mean = self.mean + shift * (n / total)
-            self.squares = self.squares + variance * n + shift**2 * (self.count * n / total)
-            self.count = total
-
-    def results(self) -> dict[str, NDArray[np.float32]]:
-        """Give the statistics asked for, (h, w) each."""
-        found: dict[str, NDArray[np.float32]] = {}
-        if self.held is not None:
-            found["median"] = _median(self.held)
-        if "mean" in self.wanted:
-            found["mean"] = _array(cast(Tensor, self.mean))
-        if "deviation" in self.wanted:
-            found["deviation"] = _array((cast(Tensor, self.squares) / self.count).sqrt())
-        return found
-
-
-def _median(held: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Median of (N, h, w) over N, with the samples of a pixel side by side in memory: 8x quicker than `np.median`."""
-    n, height, width = held.shape
-    result = np.empty((height, width), np.float32)
-    rows = max(2**22 // (n * width), 1)  # the sorted copy stays small
-    for top in range(0, height, rows):
-        strip = held[:, top : top + rows]
-        ordered = np.sort(strip.reshape(n, -1).T.copy(), axis=1)
-        middle = (ordered[:, (n - 1) // 2] + ordered[:, n // 2]) / 2
-        result[top : top + rows] = middle.reshape(strip.shape[1:])
-    return result
 
 
 def _tensor(model: CoModel, tile: Tile, plane: NDArray[Any]) -> Tensor:
@@ -279,9 +224,13 @@ def _array(tensor: Tensor) -> NDArray[np.float32]:
 
 
 def _generator(model: CoModel, key: tuple[int, ...]) -> torch.Generator:
-    """Seed random numbers that depend on (seed, plane, tile) alone, and are unrelated between them."""
+    """Seed random numbers that depend on (seed, plane, tile, sample) alone, and are unrelated between them."""
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
     return torch.Generator(device=model.device).manual_seed(seed)
+
+
+class _OutOfMemoryError(DenoiserError):
+    """Smaller tiles may do."""
 
 
 @contextmanager
@@ -294,12 +243,12 @@ def _guarded() -> Iterator[None]:
         text = str(error).strip() or type(error).__name__
         line = text.splitlines()[0]
         if is_out_of_memory(error):
-            message = (
+            raise _OutOfMemoryError(
                 f"Out of memory while denoising ({line}): close other programs, draw fewer samples or crop the image"
-            )
-        else:
-            message = f"The model failed while denoising ({line}): check that the model file fits this image and device"
-        raise DenoiserError(message) from error
+            ) from None  # the frames of the cause would hold what is to be freed
+        raise DenoiserError(
+            f"The model failed while denoising ({line}): check that the model file fits this image and device"
+        ) from error
 
 
 @dataclass

@@ -20,7 +20,7 @@ from .workers import Update, following, load_denoiser
 if TYPE_CHECKING:
     from ..config import DenoiseSettings
     from ..denoiser import Denoiser
-    from ..prediction import Output
+    from ..passes import Output
 
 _SHOWN = 99.9  # per cent of the pixels of a deviation that its contrast covers
 _PLANES_SEEN = 8  # of a deviation, to find its contrast

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import napari
 
     from ..denoiser import Denoiser
-    from ..prediction import Output
+    from ..passes import Output
 
 _WARNING_COLOUR = "#b8700a"  # readable on napari's dark and light theme
 

@@ -85,24 +85,24 @@ class LadderVAE(nn.Module):
     def decode(
         self,
         features: Sequence[Tensor],
-        copies: int = 1,
-        generator: torch.Generator | None = None,
+        generators: Sequence[torch.Generator] | None = None,
         *,
         with_kl: bool = True,
     ) -> Decoded:
-        """The top-down pass: draw latents and decode them; ``copies`` independent draws of a batch of one.
+        """The top-down pass: draw latents and decode them; with generators, a draw with each for a batch of one.
 
         In structured mode the two finest levels do not see the image, and when the network is
         not being trained they take the mean of their posterior (HDN 3-6).
         """
         x: Tensor | None = None
         kl = []
+        copies = 1 if generators is None else len(generators)
         for level in reversed(range(len(features))):
             layer = self.top_down[level]
             bottom_up = features[level].expand(copies * len(features[level]), -1, -1, -1)
             prior_only = self.config.structured and level < 2
             use_mean = prior_only and not self.training
-            x, level_kl = layer(bottom_up, x, self.top_prior if with_kl else None, generator, prior_only, use_mean)
+            x, level_kl = layer(bottom_up, x, self.top_prior if with_kl else None, generators, prior_only, use_mean)
             kl.append(level_kl)
         return Decoded(self.head(x), torch.stack(kl[::-1]))
 
@@ -138,7 +138,7 @@ class _TopDown(nn.Module):
         bottom_up: Tensor,
         above: Tensor | None,
         top_prior: Tensor | None,
-        generator: torch.Generator | None,
+        generators: Sequence[torch.Generator] | None,
         prior_only: bool,
         use_mean: bool,
     ) -> tuple[Tensor, Tensor]:
@@ -146,8 +146,7 @@ class _TopDown(nn.Module):
         if above is not None and self.merge is not None:
             merged = above if prior_only else self.merge(bottom_up, above)
         q_mean, q_log_variance = self._moments(self.posterior(merged))
-        noise = torch.randn(q_mean.shape, generator=generator, device=q_mean.device)
-        z = q_mean if use_mean else q_mean + (0.5 * q_log_variance).exp() * noise
+        z = q_mean if use_mean else q_mean + (0.5 * q_log_variance).exp() * _normal(q_mean, generators)
         if top_prior is None:
             kl = q_mean.new_zeros(len(q_mean))
         else:
@@ -165,6 +164,13 @@ class _TopDown(nn.Module):
             return mean, spread.clamp(-_MAX_LOG_VARIANCE, _MAX_LOG_VARIANCE)
         # A deviation that grows linearly and has a floor: with exp(), high learning rates blow up.
         return mean, 2 * (F.softplus(0.5 * spread + 0.54) + _MIN_DEVIATION).log()
+
+
+def _normal(like: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
+    """Standard normal numbers; what a generator draws does not depend on the others of its batch."""
+    if generators is None:
+        return torch.randn_like(like)
+    return torch.stack([torch.randn(like.shape[1:], generator=each, device=like.device) for each in generators])
 
 
 def _block(config: HDNConfig, channels: int) -> nn.Module:
