@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -63,6 +64,8 @@ class Entry:
     busy: int
     """Threads that the work may keep busy."""
     patches: int = 1
+    around: Callable[[], AbstractContextManager[None]] = nullcontext
+    """What surrounds all calls of a round."""
     seconds: Callable[[], float] | None = None
     """How to time one round, where that is not simply the time of the work."""
     times: list[float] = field(default_factory=list)
@@ -149,13 +152,14 @@ def entries(subject: Subject, patches: Iterable[int], image: Image, folder: Path
     found = []
     for count in patches:
         pixels = 4 * count * 64**2
-        each = (subject.cpu_threads or usual) if cpu else 0
+        each = subject.threads if cpu else 0
         both = f"{each}+{each}" if cpu and subject.side_by_side else str(each)
         busy = min(2 * each, cores()) if subject.side_by_side else each
         co_training = subject.step(count)
         found.append(entry("co-training step", co_training, both, STEP_BYTES * (hdn + unet) + 3 * pixels, busy, count))
         hdn_only = subject.step(count, hdn_only=True)
         found.append(entry("HDN-only step", hdn_only, str(each), STEP_BYTES * hdn + 2 * pixels, each, count))
+        found[-2].around = found[-1].around = subject.training
     size, plane = f"{SIDE}x{SIDE}", 2 * 4 * image.size
     found.append(entry(f"direct, {size}", subject.direct(image), str(usual), 4 * unet + plane, usual))
     one = entry(f"HDN sample, {size}", subject.mean(image, 1), str(usual), 4 * hdn + plane, usual)
@@ -205,7 +209,8 @@ def measure(all_entries: list[Entry], rounds: int, device: torch.device) -> list
     """Time all in turn, and put each beside its floor and the published code."""
     for number in range(rounds):
         for entry in all_entries:
-            entry.times.append(entry.seconds() if entry.seconds else timed(entry.work, device))
+            with entry.around():
+                entry.times.append(entry.seconds() if entry.seconds else timed(entry.work, device))
         tell(f"round {number + 1} of {rounds} done")
     theirs = {e.kind: median(e.times) / e.patches for e in all_entries if e.row.code == "published"}
     for entry in all_entries:

@@ -11,7 +11,7 @@ import importlib.util
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -27,8 +27,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from napari_direct_denoiser import Denoiser, TrainSettings, load
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import PRESETS, Device, PresetName
-from napari_direct_denoiser.device import resolve
-from napari_direct_denoiser.learning import Run
+from napari_direct_denoiser.device import resolve, reusing_memory
+from napari_direct_denoiser.learning import Run, _InTurn
 from napari_direct_denoiser.noise import MixtureNoise
 from napari_direct_denoiser.scaling import Seen
 from napari_direct_denoiser.synthetic import simulate
@@ -56,14 +56,18 @@ class Subject(ABC):
     device: torch.device
     sizes: tuple[int, int]
     """Parameters of HDN and of the UNet."""
-    cpu_threads: int | None = None
-    """Threads of each network in training, if it sets them."""
+    threads: int
+    """Of each network in training."""
     side_by_side: bool
     """Whether the two networks learn at the same time."""
 
     @abstractmethod
     def step(self, patches: int, *, hdn_only: bool = False) -> Work:
-        """A training step on 64x64 pixels."""
+        """A training step on 64x64 pixels, to be taken in `training`."""
+
+    def training(self) -> AbstractContextManager[None]:
+        """What surrounds all steps of a training."""
+        return nullcontext()
 
     @abstractmethod
     def direct(self, image: Image) -> Work:
@@ -97,7 +101,6 @@ class _HDNOnly(Run):
 
 class Ours(Subject):
     code = "ours"
-    side_by_side = True
 
     def __init__(self, preset: PresetName, device: Device, *, float32: bool = False) -> None:
         self.stack = simulate(8, 256).noisy
@@ -107,22 +110,29 @@ class Ours(Subject):
         self.model = self.denoiser.model
         if float32:
             compute_in(self.model, torch.float32)
-        self.preset, self.schedule = preset, PRESETS[preset].schedule
+        self.preset: PresetName = preset
         self.dtype, self.device = self.model.compute.dtype, self.model.device
-        self.cpu_threads = self.schedule.cpu_threads
+        run = self._run(1)
+        self.threads, self.side_by_side = run.threads, not isinstance(run.beside, _InTurn)
         self.sizes = _count(self.model.hdn), _count(self.model.unet)
 
+    def _run(self, patches: int, hdn_only: bool = False) -> Run:
+        schedule = PRESETS[self.preset].schedule.model_copy(update={"batch": patches, "virtual_batch": patches})
+        return (_HDNOnly if hdn_only else Run)(self.model, [self.stack], schedule, 0)
+
     def step(self, patches: int, *, hdn_only: bool = False) -> Work:
-        schedule = self.schedule.model_copy(update={"batch": patches, "virtual_batch": patches})
-        run = (_HDNOnly if hdn_only else Run)(self.model, [self.stack], schedule, 0)
+        run = self._run(patches, hdn_only)
         for network in (run.learner, run.average):
             _ask_in_blocks(network, lambda: False)  # as `train_steps` does
 
         def step() -> None:
-            with _threads(run.cpu_threads):
+            with _threads(run.threads):
                 run.step(0.1)
 
         return step
+
+    def training(self) -> AbstractContextManager[None]:
+        return reusing_memory(self.device)
 
     def direct(self, image: Image) -> Work:
         return lambda: self.denoiser.denoise(image)
@@ -155,6 +165,7 @@ class Published(Subject):
     def __init__(self, checkout: Path, device: Device) -> None:
         self.modules = _import(checkout)
         self.device = resolve(device).device
+        self.threads = torch.get_num_threads()
         self.stack = simulate(8, 256).noisy.astype(np.float32)
         self.backbone = self._backbone().eval()
         self.sizes = _count(self.backbone.vae), _count(self.backbone.direct_denoiser)

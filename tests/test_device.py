@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psutil
 import pytest
 import torch
 
@@ -49,3 +50,36 @@ def test_bfloat16_trains_and_predicts_in_float32_units(monkeypatch: pytest.Monke
 def test_auto_takes_the_quick_preset_on_a_cpu() -> None:
     noisy = simulate(planes=1, size=64, seed=0).noisy
     assert Denoiser.for_images(noisy, TrainSettings(device="cpu")).summary()["preset"] == "quick"
+
+
+@pytest.mark.skipif(device._LIBC is None, reason="only glibc can be told to keep memory, or how much it keeps")
+def test_memory_is_kept_within_a_run_and_given_back_after_it() -> None:
+    process = psutil.Process()
+
+    def take_and_free() -> None:
+        blocks = [torch.ones(2**22) for _ in range(20)]  # 16 MiB each
+        del blocks
+
+    cpu = torch.device("cpu")
+    with device.reusing_memory(cpu):
+        with device.reusing_memory(cpu):  # a prediction while training
+            take_and_free()
+        before = process.memory_info().rss
+        take_and_free()
+        assert abs(process.memory_info().rss - before) < 5 * 2**24  # of 20: fetched anew they would be none
+        take_and_free()
+    after = process.memory_info().rss
+    assert before - after > 15 * 2**24
+
+
+def test_only_the_last_run_to_end_lets_go_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(device, "_set_thresholds", lambda *sizes: told.append(sizes))
+    first, second = (device.reusing_memory(torch.device("cpu")) for _ in range(2))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert len(told) == 1
+    assert not second.__exit__(ValueError, ValueError("stopped"), None)  # which goes on
+    assert len(told) == 2
+    assert told[1] < told[0]

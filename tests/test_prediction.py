@@ -66,7 +66,7 @@ def model() -> StandIn:
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "DIRECT_TILE", 24)
     monkeypatch.setattr(passes, "WHOLE_PIXELS", 40 * 40)
-    monkeypatch.setattr(passes, "BATCH_PIXELS", 3 * 40 * 40)
+    monkeypatch.setattr(passes, "BATCH_BYTES", 4 * 3 * 40 * 40)
     monkeypatch.setattr(prediction, "YIELD_SECONDS", 0.0)
 
 
@@ -89,7 +89,7 @@ def test_direct_in_tiles_equals_whole(model: StandIn, small_tiles: None, shape: 
 
 @pytest.mark.parametrize("samples", [1, 2, 7, 8])
 def test_statistics_are_those_of_the_returned_samples(model: StandIn, monkeypatch: Any, samples: int) -> None:
-    monkeypatch.setattr(passes, "BATCH_PIXELS", 3 * 20 * 32)  # 3 samples a call
+    monkeypatch.setattr(passes, "BATCH_BYTES", 4 * 3 * 20 * 32)  # 3 samples a call
     planes = noise(2, 20, 31)
     together = run(predict_steps(model, planes, ["mean", "median", "deviation", "sample"], samples=samples, seed=5))
     drawn = together["sample"]

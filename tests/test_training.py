@@ -6,6 +6,7 @@ import copy
 import itertools
 import math
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,34 @@ def test_records_end_at_the_given_number_of_steps(stack: np.ndarray) -> None:
     assert all(r.stopped is None for r in records[:-1])
     assert last.validation_elbo is not None
     assert last.elbo == pytest.approx(last.reconstruction + last.kl)
+
+
+@pytest.mark.parametrize(("side_by_side", "expected"), [(True, 1), (False, 2)])
+def test_small_networks_share_the_threads_and_outside_steps_they_are_as_many_as_before(
+    stack: np.ndarray, monkeypatch: pytest.MonkeyPatch, side_by_side: bool, expected: int
+) -> None:
+    seen: dict[str, set[int]] = {"hdn": set(), "direct": set()}
+    hdn_loss, direct_loss = CoModel.hdn_loss, CoModel.direct_loss
+
+    def watched_hdn(*args: Any) -> object:
+        seen["hdn"].add(torch.get_num_threads())
+        return hdn_loss(*args)
+
+    def watched_direct(*args: Any) -> object:
+        seen["direct"].add(torch.get_num_threads())
+        return direct_loss(*args)
+
+    monkeypatch.setattr(CoModel, "hdn_loss", watched_hdn)
+    monkeypatch.setattr(CoModel, "direct_loss", watched_direct)
+    schedule = SCHEDULE.model_copy(update={"side_by_side": side_by_side})
+    usual = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for _ in train_steps(build(stack), [stack], schedule, max_steps=5):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(usual)
+    assert seen == {"hdn": {expected}, "direct": {expected}}
 
 
 def test_a_time_limit_ends_training_and_time_outside_does_not_count(stack: np.ndarray) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import ctypes
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import psutil
@@ -10,6 +14,13 @@ import torch
 
 from .config import Device
 from .errors import SettingError
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+if not hasattr(_LIBC, "malloc_trim"):  # glibc has it
+    _LIBC = None
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LOCK = threading.Lock()
+_reusing = 0
 
 
 @dataclass(frozen=True)
@@ -62,12 +73,43 @@ def available_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
+@contextmanager
+def reusing_memory(device: torch.device) -> Iterator[None]:
+    """Keep the memory of tensors for the next ones, and give all of it back at the end of the last run to end.
+
+    On a GPU torch does so anyway. On a CPU glibc returns large blocks to the system as soon as they are free, and
+    fetches as many for the next layer: that takes as long as computing it.
+    """
+    global _reusing
+    with _LOCK:
+        _reusing += 1
+        if _reusing == 1:
+            _set_thresholds(2**31 - 1, 2**31 - 1)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _reusing -= 1
+            if not _reusing:
+                _set_thresholds(2**25, 2**26)  # what glibc itself comes to after a large block
+                free_memory(device)
+
+
+def _set_thresholds(of_system: int, of_trimming: int) -> None:
+    """From which size on glibc takes a block from the system alone, and how much it keeps of what is free."""
+    if _LIBC is not None:
+        _LIBC.mallopt(_M_MMAP_THRESHOLD, of_system)
+        _LIBC.mallopt(_M_TRIM_THRESHOLD, of_trimming)
+
+
 def free_memory(device: torch.device) -> None:
-    """Give memory that torch keeps for later use back to the GPU."""
+    """Give back memory that is kept for later use."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+    elif _LIBC is not None:
+        _LIBC.malloc_trim(0)
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from .scaling import Seen
 _VALIDATION_PATCHES = 32
 _WARM_UP_STEPS = 20
 _MAX_GRADIENT = 10.0
+_MOST_THREADS = 4  # for each of two small networks
 
 
 class Run:
@@ -49,8 +51,10 @@ class Run:
             ReduceLROnPlateau(optimizer, factor=0.5, patience=schedule.patience)
             for optimizer in (self.hdn_optimizer, self.direct_optimizer)
         ]
-        self.cpu_threads = schedule.cpu_threads if model.device.type == "cpu" else None
-        self.beside = ThreadPoolExecutor(1, thread_name_prefix="direct-denoiser")
+        side_by_side = schedule.side_by_side and model.device.type == "cpu"
+        usual = torch.get_num_threads()
+        self.threads = min(max(usual // 2, 1), _MOST_THREADS) if side_by_side else usual
+        self.beside: Executor = ThreadPoolExecutor(1, "direct-denoiser") if side_by_side else _InTurn()
         self.at_a_time = schedule.virtual_batch
         self.steps = 0
         self.hdn_rests = False
@@ -100,7 +104,7 @@ class Run:
             seen = self._see()
             hdn = self.learner.hdn_loss(seen)
             before = self._before(seen, hdn.sample)
-            # from here on the networks have nothing to do with each other: on a CPU they learn side by side
+            # from here on the networks have nothing to do with each other: small ones learn side by side
             learning = self.beside.submit(self._learn_direct, before, hdn.sample, parts)
             (hdn.loss / parts).backward()  # type: ignore[no-untyped-call]
             total += torch.stack([hdn.reconstruction, hdn.kl.sum(), learning.result()]) / parts
@@ -223,6 +227,15 @@ class Run:
                 "check the noise model and the image for extreme values"
             )
         return f"the loss was not a number at step {step}: kept the weights of step {self.best_step}"
+
+
+class _InTurn(Executor):
+    """Does at once what it is given, in the same thread."""
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(work(*args, **kwargs))
+        return future
 
 
 def _optimizer(schedule: ScheduleConfig, network: torch.nn.Module, rate: float) -> Optimizer:

@@ -20,8 +20,8 @@ WHOLE_PIXELS = 2048 * 2048
 """Planes of up to so many pixels are sampled whole, so that a sample is one coherent image; larger ones in tiles."""
 WHOLE_BYTES = 5 * 2**29
 """And so are those of networks that need more memory a pixel, if they take no more than this (2.5 GiB)."""
-BATCH_PIXELS = 1024 * 1024
-"""Samples times pixels drawn in one call of the model (one sample at least)."""
+BATCH_BYTES = 5 * 2**27
+"""Memory of the samples that are drawn in one call of the model (640 MiB; one sample at least)."""
 MEDIAN_PIXELS = 256 * 1024 * 1024
 """Samples times pixels held for a median (1 GiB). Where a whole plane needs more, it is cut into smaller tiles."""
 
@@ -66,7 +66,7 @@ def plan(
         Part of the usual number of pixels that may be at work at once: where it is less than 1, fewer samples are
         drawn at a time, which changes nothing, and then tiles are smaller.
     """
-    at_once = int(share * max(BATCH_PIXELS, WHOLE_PIXELS))
+    at_once = int(share * max(WHOLE_PIXELS, BATCH_BYTES // model.pixel_bytes))
     passes = []
     if "direct" in outputs:
         passes.append(_pass(model, shape, ["direct"], 0, min(DIRECT_TILE, math.isqrt(at_once)), 0, at_once))
@@ -107,7 +107,7 @@ def _pass(
 ) -> Pass:
     cut = tiles(shape, tile=side, halo=model.halo, multiple=model.multiple, blend=blend)
     window = max(math.prod(tile.window_shape) for tile in cut)
-    batch = max(min(min(BATCH_PIXELS, at_once) // window, samples), 1)
+    batch = max(min(min(BATCH_BYTES // model.pixel_bytes, at_once) // window, samples), 1)
     taken = batch * window * model.pixel_bytes
     if "median" in outputs:
         taken += 4 * samples * max(tile.weights.size for tile in cut)

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .device import available_memory, free_memory, is_out_of_memory
+from .device import available_memory, free_memory, is_out_of_memory, reusing_memory
 from .errors import DenoiserError, SettingError
 from .passes import Output, Pass, plan, plan_with_less
 from .sample_statistics import SampleStatistics
@@ -137,21 +137,16 @@ def _predict(model: CoModel, planes: NDArray[Any], outputs: list[Output], sample
     training = model.training
     model.eval()
     try:
-        for index, plane in enumerate(planes):
-            views = {name: out[:, index] if name == "sample" else out[index] for name, out in results.items()}
-            while True:
-                done, failure = clock.done, None
-                try:
-                    yield from _plane(model, plane, passes, views, (seed, first + index), clock)
-                    break
-                except _OutOfMemoryError as error:
-                    failure = error.with_traceback(None)  # whose frames hold what is to be freed
-                free_memory(model.device)
-                passes = _reduced(model, wanted, max(each.bytes for each in passes)) or _raise(failure)
-                clock.done, clock.total = done, done + (count - index) * sum(each.work for each in passes)
+        with reusing_memory(model.device):
+            for index, plane in enumerate(planes):
+                views = {name: out[:, index] if name == "sample" else out[index] for name, out in results.items()}
+                done = clock.done
+                while failure := (yield from _plane(model, plane, passes, views, (seed, first + index), clock)):
+                    free_memory(model.device)
+                    passes = _reduced(model, wanted, max(each.bytes for each in passes)) or _raise(failure)
+                    clock.done, clock.total = done, done + (count - index) * sum(each.work for each in passes)
     finally:
         model.train(training)
-        free_memory(model.device)
     return results
 
 
@@ -175,15 +170,20 @@ _Views = dict[str, NDArray[np.float32]]
 
 def _plane(
     model: CoModel, plane: NDArray[Any], passes: list[Pass], views: _Views, key: tuple[int, int], clock: Clock
-) -> Iterator[PredictionProgress]:
-    """Compute all outputs of a plane (H, W), whatever is there of them as yet."""
+) -> Generator[PredictionProgress, None, DenoiserError | None]:
+    """Compute all outputs of a plane (H, W), whatever is there of them as yet; returns what it lacked memory for."""
     for view in views.values():
         view[:] = 0
-    for each in passes:
-        steps = _sampled(model, plane, each, views, key) if each.samples else _direct(model, plane, each, views)
-        for work in steps:
-            if clock.tick(work):
-                yield clock.progress()
+    try:
+        for each in passes:
+            steps = _sampled(model, plane, each, views, key) if each.samples else _direct(model, plane, each, views)
+            for work in steps:
+                if clock.tick(work):
+                    yield clock.progress()
+    except _OutOfMemoryError as error:
+        error.__context__ = None  # whose frames, as its own, hold what is to be freed
+        return error.with_traceback(None)
+    return None
 
 
 def _direct(model: CoModel, plane: NDArray[Any], each: Pass, views: _Views) -> Iterator[int]:
@@ -245,7 +245,7 @@ def _guarded() -> Iterator[None]:
         if is_out_of_memory(error):
             raise _OutOfMemoryError(
                 f"Out of memory while denoising ({line}): close other programs, draw fewer samples or crop the image"
-            ) from None  # the frames of the cause would hold what is to be freed
+            ) from None
         raise DenoiserError(
             f"The model failed while denoising ({line}): check that the model file fits this image and device"
         ) from error

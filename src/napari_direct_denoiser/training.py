@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .co_model import CoModel
 from .config import ScheduleConfig
+from .device import reusing_memory
 from .learning import Run
 from .networks.blocks import GatedBlock, PlainBlock, SharedConvBlock
 
@@ -73,10 +74,11 @@ def train_steps(
     for network in (run.learner, run.average):
         _ask_in_blocks(network, cancelled)
     try:
-        if trained:
-            with _threads(run.cpu_threads):
-                run.validate(0)
-        yield from _records(run, _Clock(max_minutes, max_steps), seed if refine_noise else None)
+        with reusing_memory(model.device):
+            if trained:
+                with _threads(run.threads):
+                    run.validate(0)
+            yield from _records(run, _Clock(max_minutes, max_steps), seed if refine_noise else None)
     except _CancelledError:
         return
 
@@ -87,7 +89,7 @@ def _records(run: Run, clock: _Clock, refine_seed: int | None) -> Iterator[Train
     stopped: str | None = None
     step = 0
     while stopped is None:
-        with _threads(run.cpu_threads):
+        with _threads(run.threads):
             recent.append(run.step(clock.fraction(step)))
             step += 1
             fraction = clock.fraction(step)
@@ -131,10 +133,10 @@ def _ask_in_blocks(network: torch.nn.Module, cancelled: Callable[[], bool]) -> N
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def _threads(count: int) -> Iterator[None]:
     """Let torch use ``count`` threads an operation, and then as many as before: outside it is the caller's choice."""
     before = torch.get_num_threads()
-    if count is None or count >= before:
+    if count >= before:
         yield
         return
     torch.set_num_threads(count)

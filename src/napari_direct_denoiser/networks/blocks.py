@@ -23,7 +23,7 @@ class GatedBlock(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for _ in range(2):
-            layers += [nn.BatchNorm2d(channels), nn.ELU(), conv3(channels, channels), nn.Dropout2d(dropout)]
+            layers += [nn.BatchNorm2d(channels), nn.ELU(inplace=True), conv3(channels, channels), nn.Dropout2d(dropout)]
         self.body = nn.Sequential(*layers)
         self.gate = nn.Conv2d(channels, 2 * channels, 1) if gated else None
 
@@ -46,8 +46,8 @@ class PlainBlock(nn.Module):
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.second(F.relu(self.first(F.relu(x))))
-        return x + y
+        y: Tensor = self.second(F.relu(self.first(F.relu(x)), inplace=True))
+        return y.add_(x)
 
 
 class SharedConvBlock(nn.Module):
