@@ -19,8 +19,9 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 if not hasattr(_LIBC, "malloc_trim"):  # glibc has it
     _LIBC = None
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_MOST_KEPT = 2**28
 _LOCK = threading.Lock()
-_reusing = 0
+_reusing = _resident = 0
 
 
 @dataclass(frozen=True)
@@ -75,24 +76,26 @@ def available_memory(device: torch.device) -> int:
 
 @contextmanager
 def reusing_memory(device: torch.device) -> Iterator[None]:
-    """Keep the memory of tensors for the next ones, and give all of it back at the end of the last run to end.
+    """Keep the memory of tensors for the next ones, and give it back at the end of the last run to end.
 
     On a GPU torch does so anyway. On a CPU glibc returns large blocks to the system as soon as they are free, and
-    fetches as many for the next layer: that takes as long as computing it.
+    fetches as many for the next layer: that takes as long as computing it. There, 256 MiB may stay for the next run.
     """
-    global _reusing
+    global _reusing, _resident
     with _LOCK:
         _reusing += 1
         if _reusing == 1:
             _set_thresholds(2**31 - 1, 2**31 - 1)
+            _resident = psutil.Process().memory_info().rss
     try:
         yield
     finally:
         with _LOCK:
             _reusing -= 1
             if not _reusing:
-                _set_thresholds(2**25, 2**26)  # what glibc itself comes to after a large block
-                free_memory(device)
+                _set_thresholds(2**25, _MOST_KEPT)  # the former is what glibc itself comes to after a large block
+                if device.type != "cpu" or psutil.Process().memory_info().rss - _resident > _MOST_KEPT:
+                    free_memory(device)
 
 
 def _set_thresholds(of_system: int, of_trimming: int) -> None:

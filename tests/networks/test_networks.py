@@ -8,7 +8,7 @@ from torch.distributions import Normal, kl_divergence
 
 from napari_direct_denoiser.config import PRESETS, HDNConfig, UNetConfig
 from napari_direct_denoiser.networks import LadderVAE, UNet
-from napari_direct_denoiser.networks.blocks import PlainBlock
+from napari_direct_denoiser.networks.blocks import PlainBlock, conv3
 from napari_direct_denoiser.networks.ladder_vae import free_bits, normal_kl
 
 SMALL_HDN = HDNConfig(filters=(8, 8, 8), latent_channels=4, blocks=1, space_to_depth=2, gated=False)
@@ -94,3 +94,12 @@ def test_plain_block_starts_as_the_identity_and_can_learn() -> None:
     block(x).square().sum().backward()
     assert block.second.weight.grad is not None
     assert block.second.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_convolutions_reflect_as_those_of_torch(stride: int) -> None:
+    ours = conv3(3, 4, stride=stride, padding_mode="reflect")
+    theirs = torch.nn.Conv2d(3, 4, 3, stride=stride, padding=1, padding_mode="reflect")
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 6, 2)
+    torch.testing.assert_close(ours(x), theirs(x))
