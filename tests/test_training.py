@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import copy
+import gc
 import itertools
 import math
 import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from napari_direct_denoiser import training
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import PRESETS, HDNConfig, ModelConfig, ScheduleConfig, UNetConfig
 from napari_direct_denoiser.errors import TrainingError
@@ -93,6 +98,42 @@ def test_small_networks_share_the_threads_and_outside_steps_they_are_as_many_as_
     finally:
         torch.set_num_threads(usual)
     assert seen == {"hdn": {expected}, "direct": {expected}}
+
+
+@pytest.mark.parametrize("ending", ["finished", "closed", "cancelled"])
+def test_nothing_of_a_training_is_left_when_memory_is_given_back(
+    stack: np.ndarray, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    learners: list[weakref.ref[CoModel]] = []
+    left: list[bool] = []
+
+    class Watched(training.Run):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            learners.append(weakref.ref(self.learner))
+
+    @contextmanager
+    def giving_back(device: torch.device) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            left.extend(learner() is not None for learner in learners)
+
+    monkeypatch.setattr(training, "Run", Watched)
+    monkeypatch.setattr(training, "reusing_memory", giving_back)
+    stop: list[bool] = []
+    steps = train_steps(build(stack), [stack], SCHEDULE, max_steps=20, cancelled=lambda: bool(stop))
+    gc.disable()
+    try:
+        next(steps)
+        stop += [True] if ending == "cancelled" else []
+        if ending == "closed":
+            steps.close()  # type: ignore[attr-defined]
+        else:
+            list(steps)
+    finally:
+        gc.enable()
+    assert left == [False]
 
 
 def test_a_time_limit_ends_training_and_time_outside_does_not_count(stack: np.ndarray) -> None:

@@ -19,6 +19,7 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 if not hasattr(_LIBC, "malloc_trim"):  # glibc has it
     _LIBC = None
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGEST_KEPT = 2**27  # of one block: among larger ones gaps would add up
 _MOST_KEPT = 2**28
 _LOCK = threading.Lock()
 _reusing = _resident = 0
@@ -85,7 +86,7 @@ def reusing_memory(device: torch.device) -> Iterator[None]:
     with _LOCK:
         _reusing += 1
         if _reusing == 1:
-            _set_thresholds(2**31 - 1, 2**31 - 1)
+            _set_thresholds(_LARGEST_KEPT, 2**31 - 1)
             _resident = psutil.Process().memory_info().rss
     try:
         yield

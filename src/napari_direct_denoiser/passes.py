@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 Output = Literal["direct", "mean", "median", "deviation", "sample"]
 
 DIRECT_TILE = 1024
-"""Largest side in pixels of the core of a tile of the direct pass: small working sets are quicker, on a CPU too."""
+"""Side in pixels of the core of a tile of the direct pass: small working sets are quicker, on a CPU too."""
 WHOLE_PIXELS = 2048 * 2048
 """Planes of up to so many pixels are sampled whole, so that a sample is one coherent image; larger ones in tiles."""
 WHOLE_BYTES = 5 * 2**29
-"""And so are those of networks that need more memory a pixel, if they take no more than this (2.5 GiB)."""
+"""What a tile may take at most, by `CoModel.pixel_bytes` (2.5 GiB; about half of it in bfloat16)."""
 BATCH_BYTES = 5 * 2**27
 """Memory of the samples that are drawn in one call of the model (640 MiB; one sample at least)."""
 MEDIAN_PIXELS = 256 * 1024 * 1024
@@ -67,14 +67,16 @@ def plan(
         drawn at a time, which changes nothing, and then tiles are smaller.
     """
     at_once = int(share * max(WHOLE_PIXELS, BATCH_BYTES // model.pixel_bytes))
+    limit = min(WHOLE_PIXELS, WHOLE_BYTES // model.pixel_bytes, at_once)
+    whole = math.prod(padded(side, model.multiple) for side in shape)
     passes = []
     if "direct" in outputs:
-        passes.append(_pass(model, shape, ["direct"], 0, min(DIRECT_TILE, math.isqrt(at_once)), 0, at_once))
+        most = min((DIRECT_TILE + 2 * model.halo) ** 2, limit)
+        side = whole if whole <= most else math.isqrt(most) - 2 * model.halo
+        passes.append(_pass(model, shape, ["direct"], 0, side, 0, at_once))
     sampled: list[Output] = [name for name in outputs if name != "direct"]
     if not sampled:
         return passes
-    whole = math.prod(padded(side, model.multiple) for side in shape)
-    limit = min(WHOLE_PIXELS, WHOLE_BYTES // model.pixel_bytes, at_once)
     held = int(share * MEDIAN_PIXELS) // samples
     apart: list[Output] = ["median"] if "median" in sampled and held < min(whole, limit) else []
     together = [name for name in sampled if name not in apart]

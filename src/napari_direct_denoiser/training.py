@@ -70,17 +70,19 @@ def train_steps(
     if max_minutes is None and max_steps is None:
         max_minutes, max_steps = schedule.max_minutes, schedule.max_steps
     torch.manual_seed(seed)
-    run = Run(model, stacks, schedule, seed)
-    for network in (run.learner, run.average):
-        _ask_in_blocks(network, cancelled)
-    try:
-        with reusing_memory(model.device):
+    with reusing_memory(model.device):
+        run = Run(model, stacks, schedule, seed)
+        for network in (run.learner, run.average):
+            _ask_in_blocks(network, cancelled)
+        try:
             if trained:
                 with _threads(run.threads):
                     run.validate(0)
             yield from _records(run, _Clock(max_minutes, max_steps), seed if refine_noise else None)
-    except _CancelledError:
-        return
+        except _CancelledError:
+            return
+        finally:
+            del run, network  # or their memory would not be given back
 
 
 def _records(run: Run, clock: _Clock, refine_seed: int | None) -> Iterator[TrainingProgress]:
