@@ -8,7 +8,7 @@ from torch.distributions import Normal, kl_divergence
 
 from napari_direct_denoiser.config import PRESETS, HDNConfig, UNetConfig
 from napari_direct_denoiser.networks import LadderVAE, UNet
-from napari_direct_denoiser.networks.blocks import PlainBlock, conv3
+from napari_direct_denoiser.networks.blocks import GatedBlock, PlainBlock, SharedConvBlock, conv3
 from napari_direct_denoiser.networks.ladder_vae import free_bits, normal_kl
 
 SMALL_HDN = HDNConfig(filters=(8, 8, 8), latent_channels=4, blocks=1, space_to_depth=2, gated=False)
@@ -103,3 +103,17 @@ def test_convolutions_reflect_as_those_of_torch(stride: int) -> None:
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(2, 3, 6, 2)
     torch.testing.assert_close(ours(x), theirs(x))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("block", [GatedBlock(4, dropout=0.2), PlainBlock(4), SharedConvBlock(4)])
+def test_blocks_that_save_memory_without_gradients_give_the_same(block: torch.nn.Module) -> None:
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter)  # plain blocks begin as the identity
+    x = torch.randn(2, 4, 6, 6)
+    kept = x.clone()
+    with_gradients = block.eval()(x)
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), with_gradients.detach())
+    assert torch.equal(x, kept)

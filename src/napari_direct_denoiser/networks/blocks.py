@@ -19,9 +19,12 @@ def conv3(c_in: int, c_out: int, *, stride: int = 1, padding_mode: PaddingMode =
 
 
 class _ReflectConv2d(nn.Conv2d):
-    """3x3 convolution that sees a reflection beyond the edges: torch's own padding is slow with channels last."""
+    """3x3 convolution that sees a reflection beyond the edges."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return super().forward(F.pad(x, (1, 1, 1, 1), mode="reflect"))
+        # the same, quicker with channels last; its gradient would be slower
         x = torch.cat([x[:, :, 1:2], x, x[:, :, -2:-1]], dim=2)
         x = torch.cat([x[..., 1:2], x, x[..., -2:-1]], dim=3)
         return super().forward(x)
