@@ -421,7 +421,7 @@ def test_deleting_the_preview_turns_it_off(viewer, dock, running, qtbot):
     qtbot.wait(200)
     assert "cells preview" not in viewer.layers
     dock.preview_box.setChecked(True)
-    qtbot.waitUntil(lambda: "cells preview" in viewer.layers, timeout=3000)
+    qtbot.waitUntil(lambda: "cells preview" in viewer.layers, timeout=20_000)
     dock.preview_box.setChecked(False)
     assert "cells preview" not in viewer.layers
 
@@ -521,8 +521,8 @@ def test_closing_stops_the_worker_and_its_thread_and_keeps_the_model(viewer, doc
     else:
         dock.job.shutdown()  # what aboutToQuit calls
     assert stand_in.closed
-    assert QThreadPool.globalInstance().waitForDone(1000)
-    assert time.monotonic() - start < 2
+    assert QThreadPool.globalInstance().waitForDone(5000)
+    assert time.monotonic() - start < 10  # and not after the minutes that training was given
     if close != "napari":
         assert [model.denoiser for model in MODELS.all] == [stand_in]
     if close != "viewer":
@@ -537,7 +537,7 @@ def test_closing_while_the_real_engine_trains_leaves_no_thread(viewer, dock, qtb
     qtbot.waitUntil(lambda: dock.progress.maximum() > 0 and dock.progress.value() > 0, timeout=60_000)
     dock.parent().destroyOnClose()
     assert QThreadPool.globalInstance().waitForDone(1000)
-    qtbot.waitUntil(lambda: not {t for t in threading.enumerate() if t.is_alive() and t not in before}, timeout=2000)
+    qtbot.waitUntil(lambda: not {t for t in threading.enumerate() if t.is_alive() and t not in before}, timeout=20_000)
     model = MODELS.all[0].denoiser
     assert model.provenance.steps > 0
     assert np.isfinite(model.denoise(viewer.layers["cells"].data)).all()
