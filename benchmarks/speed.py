@@ -160,6 +160,7 @@ def entries(subject: Subject, patches: Iterable[int], image: Image, folder: Path
         hdn_only = subject.step(count, hdn_only=True)
         found.append(entry("HDN-only step", hdn_only, str(each), STEP_BYTES * hdn + 2 * pixels, each, count))
         found[-2].around = found[-1].around = subject.training
+    steps = len(found)
     size, plane = f"{SIDE}x{SIDE}", 2 * 4 * image.size
     found.append(entry(f"direct, {size}", subject.direct(image), str(usual), 4 * unet + plane, usual))
     one = entry(f"HDN sample, {size}", subject.mean(image, 1), str(usual), 4 * hdn + plane, usual)
@@ -167,6 +168,8 @@ def entries(subject: Subject, patches: Iterable[int], image: Image, folder: Path
     if isinstance(subject, Ours):
         moved = 2 * 4 * (hdn + unet)
         found.append(entry("loading a model file", subject.load(folder), str(usual), moved, usual, flops=False))
+    for other in found[steps:]:
+        other.around = subject.predicting
     return found
 
 

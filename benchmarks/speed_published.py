@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from napari_direct_denoiser import Denoiser, TrainSettings, load
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import PRESETS, Device, PresetName
-from napari_direct_denoiser.device import resolve, reusing_memory
+from napari_direct_denoiser.device import _set_thresholds, free_memory, resolve, reusing_memory
 from napari_direct_denoiser.learning import Run, _InTurn
 from napari_direct_denoiser.noise import MixtureNoise
 from napari_direct_denoiser.scaling import Seen
@@ -67,6 +67,10 @@ class Subject(ABC):
 
     def training(self) -> AbstractContextManager[None]:
         """What surrounds all steps of a training."""
+        return nullcontext()
+
+    def predicting(self) -> AbstractContextManager[None]:
+        """What surrounds predictions."""
         return nullcontext()
 
     @abstractmethod
@@ -155,6 +159,14 @@ class Ours(Subject):
         return self.model, "encode"
 
 
+@contextmanager
+def _usual_memory() -> Iterator[None]:
+    """Handle memory as in a process in which nothing of ours has run, and as glibc does by itself with large blocks."""
+    _set_thresholds(2**25, 2**26)
+    free_memory(torch.device("cpu"))
+    yield
+
+
 class Published(Subject):
     """The published code with the sizes of its notebook 2; prediction as in its notebook 3, in evaluation mode."""
 
@@ -190,6 +202,12 @@ class Published(Subject):
         # one virtual batch a step, where the notebook takes eight
         settings = {"vae": vae, "direct_denoiser": unet, **scale, "n_grad_batches": 1}
         return self.modules["backbone"].Backbone(**settings).to(self.device)
+
+    def training(self) -> AbstractContextManager[None]:
+        return _usual_memory()
+
+    def predicting(self) -> AbstractContextManager[None]:
+        return _usual_memory()
 
     def step(self, patches: int, *, hdn_only: bool = False) -> Work:
         backbone = self._backbone(hdn_only=hdn_only).train()
