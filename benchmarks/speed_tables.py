@@ -64,7 +64,7 @@ def draw(times: dict[tuple[str, str], float], quality: Path, path: Path) -> None
     plot.setLabel("bottom", "seconds a plane")
     plot.setLabel("left", "PSNR, dB")
     plot.showGrid(x=True, y=True, alpha=0.2)
-    plot.addLegend(offset=(-70, -40))
+    plot.addLegend(offset=(-70, 10))
     chosen = [(run, rows) for run, rows in runs(read([quality])).items() if run[3] == "l2"]
     for (run, rows), colour in zip(chosen, COLOURS, strict=False):
         _draw_run(plot, f"{run[1]}, {run[2]} of training", rows, colour)
