@@ -56,7 +56,7 @@ def _run(row: Row) -> Run:
     return row["dataset"], row["preset"], row["budget"], row["loss"]
 
 
-def _while_training(row: Row) -> bool:
+def while_training(row: Row) -> bool:
     return row["note"].endswith("%")
 
 
@@ -78,7 +78,7 @@ def _mean(rows: Sequence[Row]) -> dict[str, Any]:
 
 def table(rows: Sequence[Row]) -> str:
     """The end of one run, or of runs with several seeds."""
-    final = means((row for row in rows if not _while_training(row)), ("method", "samples", "planes"))
+    final = means((row for row in rows if not while_training(row)), ("method", "samples", "planes"))
     order = list(METHODS)
     keys = sorted(final, key=lambda key: (-int(key[2]), order.index(key[0]), int(key[1] or 0)))
     lines = [
@@ -144,12 +144,12 @@ def draw_curves(found: dict[Run, list[Row]], path: Path) -> None:
 def _draw_run(plot: Any, rows: Sequence[Row], colour: str, longest: float) -> None:
     import pyqtgraph as pg
 
-    curve = sorted((at["minutes"], at["psnr"]) for at in means(filter(_while_training, rows), ["note"]).values())
+    curve = sorted((at["minutes"], at["psnr"]) for at in means(filter(while_training, rows), ["note"]).values())
     if curve:
         minutes, psnrs = map(list, zip(*curve, strict=True))
         dots = {"symbol": "o", "symbolSize": 6, "symbolBrush": colour, "symbolPen": None}
         plot.plot(minutes, psnrs, pen=pg.mkPen(colour, width=2), **dots)
-    final = means((row for row in rows if not _while_training(row)), ["method"])
+    final = means((row for row in rows if not while_training(row)), ["method"])
     dash, dot = pg.QtCore.Qt.PenStyle.DashLine, pg.QtCore.Qt.PenStyle.DotLine
     for method, pen in (
         ("gaussian", pg.mkPen("#555555", width=2, style=dot)),

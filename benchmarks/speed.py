@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -37,6 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_direct_denoiser.config import PRESETS, Device
 from napari_direct_denoiser.device import resolve
+from napari_direct_denoiser.learning import _InTurn
 from napari_direct_denoiser.synthetic import simulate
 
 SIDE, SAMPLES = 512, 100
@@ -122,14 +123,9 @@ def _lowest(work: Work, times: int, threads: int, device: torch.device) -> float
 def count_flops(work: Work) -> int:
     """Multiplications and additions of convolutions and matrix products, forwards and backwards."""
 
-    def at_once(pool: ThreadPoolExecutor, work: Callable[..., Any], *args: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(work(*args))
-        return future
-
     with (
         # the counter sees its own thread only, while the Direct Denoiser learns in another
-        patch.object(ThreadPoolExecutor, "submit", at_once),
+        patch.object(ThreadPoolExecutor, "submit", _InTurn.submit),
         patch.object(torch, "inference_mode", torch.no_grad),  # and it stumbles over parameters in inference mode
         FlopCounterMode(display=False) as counter,
     ):

@@ -15,7 +15,7 @@ from math import log10
 from pathlib import Path
 from typing import Any
 
-from quality_tables import COLOURS, means, read, runs
+from quality_tables import COLOURS, means, read, runs, while_training
 
 SIZE = "512x512"
 PRESETS = ("quick", "balanced", "paper", "paper in float32", "published")
@@ -91,7 +91,7 @@ def _draw_run(plot: Any, name: str, rows: list[dict[str, str]], colour: str) -> 
     """The planes that HDN was sampled on: the direct pass as a star, means of 1, 10 and 100 samples as a line."""
     import pyqtgraph as pg
 
-    final = means((row for row in rows if not row["note"].endswith("%")), ("method", "samples", "planes"))
+    final = means((row for row in rows if not while_training(row)), ("method", "samples", "planes"))
     sampled = [key for key in final if key[0] == "mean"]
     if len(sampled) < 2:
         return

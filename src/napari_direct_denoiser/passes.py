@@ -64,27 +64,26 @@ def plan(
         What to compute, and from how many samples.
     share
         Part of the usual number of pixels that may be at work at once: where it is less than 1, fewer samples are
-        drawn at a time, which changes nothing, and then tiles are smaller.
+        drawn at a time, which changes nothing but rounding, and then tiles are smaller.
     """
     at_once = int(share * max(WHOLE_PIXELS, BATCH_BYTES // model.pixel_bytes))
     limit = min(WHOLE_PIXELS, WHOLE_BYTES // model.pixel_bytes, at_once)
     whole = math.prod(padded(side, model.multiple) for side in shape)
-    passes = []
-    if "direct" in outputs:
-        most = min((DIRECT_TILE + 2 * model.halo) ** 2, limit)
-        side = whole if whole <= most else math.isqrt(most) - 2 * model.halo
-        passes.append(_pass(model, shape, ["direct"], 0, side, 0, at_once))
-    sampled: list[Output] = [name for name in outputs if name != "direct"]
-    if not sampled:
-        return passes
     held = int(share * MEDIAN_PIXELS) // samples
-    apart: list[Output] = ["median"] if "median" in sampled and held < min(whole, limit) else []
-    together = [name for name in sampled if name not in apart]
+    direct: list[Output] = ["direct"] if "direct" in outputs else []
+    apart: list[Output] = ["median"] if "median" in outputs and held < min(whole, limit) else []
+    together = [name for name in outputs if name not in (*direct, *apart)]
+    small, halo = min((DIRECT_TILE + 2 * model.halo) ** 2, limit), model.halo
+    passes = []
     # A window is a core and two halos; what is kept of it, and held for a median, a core and two half halos.
-    for names, most, around in ((together, limit, 2 * model.halo), (apart, held, model.halo)):
+    for names, most, around, blend, count in (
+        (direct, small, 2 * halo, 0, 0),
+        (together, limit, 2 * halo, halo, samples),
+        (apart, held, halo, halo, samples),
+    ):
         if names:
             side = whole if whole <= most else math.isqrt(most) - around
-            passes.append(_pass(model, shape, names, samples, side, model.halo, at_once))
+            passes.append(_pass(model, shape, names, count, side, blend, at_once))
     return passes
 
 

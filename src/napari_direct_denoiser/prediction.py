@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 import torch
@@ -143,7 +143,10 @@ def _predict(model: CoModel, planes: NDArray[Any], outputs: list[Output], sample
                 done = clock.done
                 while failure := (yield from _plane(model, plane, passes, views, (seed, first + index), clock)):
                     free_memory(model.device)
-                    passes = _reduced(model, wanted, max(each.bytes for each in passes)) or _raise(failure)
+                    smaller = _reduced(model, wanted, max(each.bytes for each in passes))
+                    if smaller is None:
+                        raise failure
+                    passes = smaller
                     clock.done, clock.total = done, done + (count - index) * sum(each.work for each in passes)
     finally:
         model.train(training)
@@ -159,10 +162,6 @@ def _reduced(model: CoModel, wanted: tuple[tuple[int, int], list[Output], int], 
         warnings.warn("Memory is short: denoising in smaller parts, which is slower", stacklevel=3)
     model.memory_share, passes = found
     return passes
-
-
-def _raise(error: Exception) -> NoReturn:
-    raise error
 
 
 _Views = dict[str, NDArray[np.float32]]
