@@ -20,6 +20,7 @@ from napari_direct_denoiser import training
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import PRESETS, HDNConfig, ModelConfig, ScheduleConfig, UNetConfig
 from napari_direct_denoiser.errors import TrainingError
+from napari_direct_denoiser.learning import Run
 from napari_direct_denoiser.noise import GaussianNoise
 from napari_direct_denoiser.scaling import Scaling
 from napari_direct_denoiser.training import TrainingProgress, train_steps
@@ -239,6 +240,53 @@ def test_hdn_rests_in_the_last_part_of_the_budget(stack: np.ndarray) -> None:
             rested = found if rested is None else rested
             assert torch.equal(found, rested)
     assert rested is not None
+
+
+def test_what_the_direct_denoiser_learns_is_part_drawn_and_part_its_own_with_noise_drawn_anew(
+    stack: np.ndarray,
+) -> None:
+    model = build(stack)
+    learning = Run(model, [stack], SCHEDULE.model_copy(update={"own_part": 0.25}), 0)
+    seen = model.see(torch.from_numpy(stack[:, None]))
+    drawn = torch.full_like(seen.noisy, 250.0)
+    made, clean = learning._pair(seen, drawn)
+    torch.testing.assert_close(clean, 0.75 * drawn + 0.25 * learning.average.direct(seen.noisy))
+    assert not clean.requires_grad
+    noise = made.noisy - clean
+    assert noise.std() == pytest.approx(20, rel=0.02)
+    assert torch.corrcoef(torch.stack([noise.flatten(), (seen.noisy - clean).flatten()]))[0, 1].abs() < 0.05
+
+
+def test_the_paper_learns_what_was_drawn_for_the_image_itself(stack: np.ndarray) -> None:
+    model = build(stack)
+    learning = Run(model, [stack], PRESETS["paper"].schedule.model_copy(update={"patch": 16}), 0)
+    seen = model.see(torch.from_numpy(stack[:, None]))
+    drawn = torch.zeros_like(seen.noisy)
+    made, clean = learning._pair(seen, drawn)
+    assert made is seen
+    assert clean is drawn
+
+
+def test_while_hdn_rests_what_is_learned_and_validated_with_stays(stack: np.ndarray) -> None:
+    schedule = SCHEDULE.model_copy(update={"direct_only": 0.8})
+    learning = Run(build(stack), [stack], schedule, 0)
+    teachers, pairs, unets = [], [], []
+    for number in range(100):
+        learning.step(number / 100)
+        if number % 10 == 9:
+            learning.validate(number)
+        if number in (59, 99):
+            teachers.append(weights(learning.teacher))
+            pairs.append(torch.cat([clean for _, clean in learning.held_out]))
+            unets.append(next(learning.average.unet.parameters()).detach().clone())
+    torch.testing.assert_close(*teachers, rtol=0, atol=0)
+    torch.testing.assert_close(*pairs, rtol=0, atol=0)
+    assert not torch.equal(*unets)
+    assert learning.best is not None
+    assert math.isfinite(learning.best[1])
+    for model in (learning.model, learning.average):  # what is kept draws as the teacher does
+        for kept, teaching in zip(model.hdn.parameters(), learning.teacher.hdn.parameters(), strict=True):
+            torch.testing.assert_close(kept, teaching, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("network", ["hdn", "unet"])

@@ -91,16 +91,17 @@ class CoModel(nn.Module):
             reconstruction + kl, reconstruction.detach(), decoded.kl.detach().mean(1) / pixels, signal.detach()
         )
 
-    def direct_loss(self, seen: Seen, sample: Tensor) -> Tensor:
-        """L2 or L1 distance of the direct prediction to a drawn clean image in counts (eq. 7), in `Scaling.unit`."""
-        error = (self._direct(seen) - sample) / self.scaling.unit
+    def direct_loss(self, seen: Seen, clean: Tensor) -> Tensor:
+        """L2 or L1 distance of the direct prediction to a clean image in counts (eq. 7), in `Scaling.unit`."""
+        error = (self.denoise(seen) - clean) / self.scaling.unit
         return error.abs().mean() if self.config.loss == "l1" else error.square().mean()
 
     def direct(self, noisy: Tensor) -> Tensor:
         """Denoise (B, 1, H, W) in one pass."""
-        return self._direct(self.see(noisy))
+        return self.denoise(self.see(noisy))
 
-    def _direct(self, seen: Seen) -> Tensor:
+    def denoise(self, seen: Seen) -> Tensor:
+        """The direct pass over a prepared image."""
         with self.compute.autocast():
             predicted: Tensor = self.unet(seen.views)
         return seen.base + seen.step * predicted.float()

@@ -175,6 +175,8 @@ class ScheduleConfig(Config):
     """Decay a step of the running average of the weights that is kept as the model; 0 keeps the last."""
     renoise: bool = False
     """Let the Direct Denoiser learn from drawn clean images with noise drawn anew, not with the image they are of."""
+    own_part: float = 0.0
+    """How much of those clean images is the Direct Denoiser's own prediction; the rest is drawn by HDN."""
     direct_only: float = 0.0
     """Last part of the budget in which only the Direct Denoiser learns."""
     max_minutes: float | None
@@ -214,6 +216,7 @@ _QUICK_SCHEDULE = ScheduleConfig(
     anneal="budget",
     averaging=0.998,
     renoise=True,
+    own_part=0.4,
     direct_only=0.35,
     max_minutes=5,
     max_steps=None,

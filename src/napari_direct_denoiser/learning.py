@@ -29,6 +29,9 @@ _WARM_UP_STEPS = 20
 _MAX_GRADIENT = 10.0
 _MOST_THREADS = 4  # for each of two small networks
 
+Pair = tuple[Seen, Tensor]
+"""A noisy image as the networks see it, and the clean one (B, 1, H, W), counts, that belongs to it."""
+
 
 class Run:
     """State of one training: the learner, the average of its weights, and the best of those in ``model``."""
@@ -39,6 +42,7 @@ class Run:
         self.model, self.schedule = model, schedule
         self.learner = copy.deepcopy(model).train()
         self.average = copy.deepcopy(model).eval()
+        self.teacher = self.average  # whose prediction is part of what is learned; a copy of it when HDN rests
         parts = split(stacks, schedule.patch, model.device)
         rotate = not model.config.hdn.structured
         self.patches = PatchSampler(parts.training, schedule.patch, seed, rotate=rotate)
@@ -61,7 +65,9 @@ class Run:
         # structured noise is more than the noise model knows of
         self.renoise = schedule.renoise and not model.config.hdn.structured
         self.measured = torch.zeros(2, device=model.device)  # HDN's losses of late, told again while it rests
-        self.drawn: tuple[Seen, Tensor] | None = None
+        self.drawn: Pair | None = None
+        self.held_out: list[Pair] = []
+        self.held_out_elbo = math.nan
         self.best: tuple[float, float] | None = None
         self.last: tuple[float, float] | None = None
         self.best_step = self.validations_since_best = 0
@@ -103,9 +109,9 @@ class Run:
         for _ in range(parts):
             seen = self._see()
             hdn = self.learner.hdn_loss(seen)
-            before = self._before(seen, hdn.sample)
+            pair = self._pair(seen, hdn.sample)
             # from here on the networks have nothing to do with each other: small ones learn side by side
-            learning = self.beside.submit(self._learn_direct, before, hdn.sample, parts)
+            learning = self.beside.submit(self._learn_direct, *pair, parts)
             (hdn.loss / parts).backward()  # type: ignore[no-untyped-call]
             total += torch.stack([hdn.reconstruction, hdn.kl.sum(), learning.result()]) / parts
         self._take(self.hdn_optimizer, self.learner.hdn)
@@ -123,24 +129,29 @@ class Run:
         return torch.cat([self.measured, direct[None]])
 
     @torch.no_grad()
-    def _draw(self) -> tuple[Seen, Tensor]:
+    def _draw(self) -> Pair:
         seen = self._see()
-        sample = self.learner.hdn_loss(seen).sample
-        return self._before(seen, sample), sample
+        return self._pair(seen, self.teacher.hdn_loss(seen).sample)
 
     def _see(self) -> Seen:
         return self.learner.see(self.patches.draw(self.at_a_time))
 
-    def _before(self, seen: Seen, sample: Tensor) -> Seen:
-        """The noisy image that belongs to a clean one: noise drawn anew, or the image that HDN drew it for.
+    @torch.no_grad()
+    def _pair(self, seen: Seen, sample: Tensor) -> Pair:
+        """A noisy image and the clean one that the Direct Denoiser learns from it.
 
-        The paper takes the latter (eq. 7). Both make pairs of the same distribution where HDN is perfect. Where it is
-        not, noise drawn anew is right at least: what HDN loses when it encodes an image is not learned.
+        The paper takes the image and what HDN drew for it (eq. 7). With noise drawn anew the clean image comes first,
+        and any that looks like a true one will do. Where HDN is perfect both make pairs of the same distribution.
+        Where it is not, what it loses when it encodes an image is not learned; and the prediction of the Direct
+        Denoiser, nearer to the truth than the mean of HDN, makes the clean image a better one.
         """
-        return self.learner.see(self.learner.noise.sample(sample)) if self.renoise else seen
+        if not self.renoise:
+            return seen, sample
+        clean = sample.lerp(self.teacher.denoise(seen), self.schedule.own_part)
+        return self.learner.see(self.learner.noise.sample(clean)), clean
 
-    def _learn_direct(self, seen: Seen, sample: Tensor, parts: int) -> Tensor:
-        loss = self.learner.direct_loss(seen, sample)
+    def _learn_direct(self, seen: Seen, clean: Tensor, parts: int) -> Tensor:
+        loss = self.learner.direct_loss(seen, clean)
         (loss / parts).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -157,14 +168,7 @@ class Run:
         warm = min(1.0, (self.steps + 1) / _WARM_UP_STEPS)
         together = 1 - schedule.direct_only
         if fraction >= together and not self.hdn_rests:
-            self.hdn_rests = True
-            # the best HDN is the teacher; its loss will not change any more, so that the direct loss decides
-            if self.best is not None:
-                self.validate(self.steps)  # it has learned since the last time
-            teacher = self.average if self.best is None else self.model
-            self.average.hdn.load_state_dict(teacher.hdn.state_dict())
-            self.learner.hdn.load_state_dict(teacher.hdn.state_dict())
-            self.learner.hdn.eval()
+            self._rest()
         for optimizer, rate, end in (
             (self.hdn_optimizer, schedule.hdn_rate, together),
             (self.direct_optimizer, schedule.direct_rate, 1.0),
@@ -172,6 +176,17 @@ class Run:
             cosine = 0.5 * (1 + math.cos(math.pi * min(fraction / end, 1.0)))
             for group in optimizer.param_groups:
                 group["lr"] = rate * warm * cosine
+
+    def _rest(self) -> None:
+        """From here on HDN learns no more: the best one draws, and only the direct loss decides what is best."""
+        if self.best is not None:
+            self.validate(self.steps)  # it has learned since the last time
+            self.average.hdn.load_state_dict(self.model.hdn.state_dict())
+            self.best = (math.inf, math.inf)  # losses before and after do not compare
+        self.learner.hdn.load_state_dict(self.average.hdn.state_dict())
+        self.teacher = copy.deepcopy(self.average)
+        self.hdn_rests = True
+        self.held_out.clear()
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -183,16 +198,11 @@ class Run:
     @torch.no_grad()
     def validate(self, step: int) -> str | None:
         """Measure the averaged weights; keep them if they are the best. Returns why to stop, if so."""
-        with torch.random.fork_rng(devices=[self.model.device] if self.model.device.type == "cuda" else []):
-            torch.manual_seed(0)  # the same draws every time, so that figures can be compared
-            results = []
-            for seen in self.validation:
-                hdn = self.average.hdn_loss(seen)
-                direct = self.average.direct_loss(self._before(seen, hdn.sample), hdn.sample)
-                results.append(torch.stack([hdn.loss, direct]))
-        elbo, direct_loss = torch.stack(results).mean(0).tolist()
-        self.last = (elbo, direct_loss)
-        if not math.isfinite(elbo):
+        if not (self.hdn_rests and self.held_out):  # while HDN rests they remain the same
+            self._draw_held_out()
+        direct_loss = torch.stack([self.average.direct_loss(*pair) for pair in self.held_out]).mean()
+        self.last = (self.held_out_elbo, float(direct_loss))
+        if not all(map(math.isfinite, self.last)):
             return self.broken(step)
         if self.schedule.anneal == "plateau":
             for plateau, value in zip(self.plateaus, self.last, strict=True):
@@ -205,6 +215,14 @@ class Run:
         if self.validations_since_best >= self.schedule.stop_after:
             return f"no better validation since step {self.best_step}"
         return None
+
+    def _draw_held_out(self) -> None:
+        """Pairs to validate with, drawn with the same random numbers every time, so that figures can be compared."""
+        with torch.random.fork_rng(devices=[self.model.device] if self.model.device.type == "cuda" else []):
+            torch.manual_seed(0)
+            hdn = [self.average.hdn_loss(seen) for seen in self.validation]
+            self.held_out = [self._pair(seen, loss.sample) for seen, loss in zip(self.validation, hdn, strict=True)]
+        self.held_out_elbo = float(torch.stack([loss.loss for loss in hdn]).mean())
 
     def refine(self, seed: int) -> None:
         """Fit the noise model to what the average makes of the images; losses before and after do not compare."""
