@@ -109,9 +109,8 @@ class Run:
         for _ in range(parts):
             seen = self._see()
             hdn = self.learner.hdn_loss(seen)
-            pair = self._pair(seen, hdn.sample)
             # from here on the networks have nothing to do with each other: small ones learn side by side
-            learning = self.beside.submit(self._learn_direct, *pair, parts)
+            learning = self.beside.submit(self._learn_what_was_drawn, seen, hdn.sample, parts)
             (hdn.loss / parts).backward()  # type: ignore[no-untyped-call]
             total += torch.stack([hdn.reconstruction, hdn.kl.sum(), learning.result()]) / parts
         self._take(self.hdn_optimizer, self.learner.hdn)
@@ -149,6 +148,9 @@ class Run:
             return seen, sample
         clean = sample.lerp(self.teacher.denoise(seen), self.schedule.own_part)
         return self.learner.see(self.learner.noise.sample(clean)), clean
+
+    def _learn_what_was_drawn(self, seen: Seen, sample: Tensor, parts: int) -> Tensor:
+        return self._learn_direct(*self._pair(seen, sample), parts)
 
     def _learn_direct(self, seen: Seen, clean: Tensor, parts: int) -> Tensor:
         loss = self.learner.direct_loss(seen, clean)
