@@ -113,12 +113,7 @@ def _text(value: float | None, form: str) -> str:
 
 def draw_curves(found: dict[Run, list[Row]], path: Path) -> None:
     """One plot for each dataset, one colour for each preset, budget and loss."""
-    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    import pyqtgraph as pg  # only for the picture
-
-    pg.setConfigOptions(background="w", foreground="k", antialias=True)
-    pg.mkQApp()
-    widget = pg.GraphicsLayoutWidget(size=(900, 500))
+    widget = canvas((900, 500))
     colours = dict(zip(dict.fromkeys(run[1:] for run in found), cycle(COLOURS), strict=False))
     datasets = list(dict.fromkeys(run[0] for run in found))
     columns = 1 if len(datasets) == 1 else 2
@@ -136,6 +131,22 @@ def draw_curves(found: dict[Run, list[Row]], path: Path) -> None:
     lines = "solid: direct pass &nbsp; dashed: supervised twin &nbsp; dotted: best Gaussian blur"
     for line, text in enumerate((" &nbsp; ".join(settings), lines)):
         widget.addLabel(text, len(datasets) + line, 0, colspan=columns, color="k")
+    save(widget, path)
+
+
+def canvas(size: tuple[int, int]) -> Any:
+    """An empty picture, white, to add plots to."""
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    import pyqtgraph as pg  # only for pictures
+
+    pg.setConfigOptions(background="w", foreground="k", antialias=True)
+    pg.mkQApp()
+    return pg.GraphicsLayoutWidget(size=size)
+
+
+def save(widget: Any, path: Path) -> None:
+    import pyqtgraph as pg
+
     widget.show()
     pg.QtWidgets.QApplication.processEvents()
     widget.grab().save(str(path))

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 from math import log10
 from pathlib import Path
 from typing import Any
 
-from quality_tables import COLOURS, means, read, runs, while_training
+from quality_tables import COLOURS, canvas, means, read, runs, save, while_training
 
 SIZE = "512x512"
 PRESETS = ("quick", "balanced", "paper", "paper in float32", "published")
@@ -53,12 +52,9 @@ def ratios(times: dict[tuple[str, str], float]) -> str:
 
 def draw(times: dict[tuple[str, str], float], quality: Path, path: Path) -> None:
     """PSNR against seconds a plane, and the times of the published networks as lines."""
-    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    import pyqtgraph as pg  # only for the picture
+    widget = canvas((900, 480))
+    import pyqtgraph as pg
 
-    pg.setConfigOptions(background="w", foreground="k", antialias=True)
-    pg.mkQApp()
-    widget = pg.GraphicsLayoutWidget(size=(900, 480))
     plot = widget.addPlot()
     plot.setLogMode(x=True)
     plot.setLabel("bottom", "seconds a plane")
@@ -82,13 +78,11 @@ def draw(times: dict[tuple[str, str], float], quality: Path, path: Path) -> None
                 labelOpts={"rotateAxis": (1, 0), "color": "#555555", "position": 0.35, "anchors": [(0.5, 0)] * 2},
             )
             plot.addItem(line)
-    widget.show()
-    pg.QtWidgets.QApplication.processEvents()
-    widget.grab().save(str(path))
+    save(widget, path)
 
 
 def _draw_run(plot: Any, name: str, rows: list[dict[str, str]], colour: str) -> None:
-    """The planes that HDN was sampled on: the direct pass as a star, means of 1, 10 and 100 samples as a line."""
+    """The planes that HDN was sampled on: the direct pass as a star, means of 1, 10 ... samples as a line."""
     import pyqtgraph as pg
 
     final = means((row for row in rows if not while_training(row)), ("method", "samples", "planes"))
@@ -96,10 +90,11 @@ def _draw_run(plot: Any, name: str, rows: list[dict[str, str]], colour: str) -> 
     if len(sampled) < 2:
         return
     planes = sampled[0][2]
+    numbers = ", ".join(sorted((samples for _, samples, _ in sampled), key=int))
     points = sorted((final[key]["seconds"] / int(planes), final[key]["psnr"]) for key in sampled)
     x, y = map(list, zip(*points, strict=True))
     dots = {"symbol": "o", "symbolSize": 8, "symbolBrush": colour, "symbolPen": None}
-    plot.plot(x, y, pen=pg.mkPen(colour, width=2), name=f"{name}: means of 1, 10, 100 samples", **dots)
+    plot.plot(x, y, pen=pg.mkPen(colour, width=2), name=f"{name}: means of {numbers} samples", **dots)
     direct = final["direct", "", planes]
     star = {"symbol": "star", "symbolSize": 20, "symbolBrush": colour, "symbolPen": None}
     plot.plot([direct["seconds"] / int(planes)], [direct["psnr"]], pen=None, name=f"{name}: direct pass", **star)

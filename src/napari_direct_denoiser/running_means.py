@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .compare import STANDARD_ERRORS, Judged
 from .config import CompareSettings
 from .prediction import PredictionProgress, Steps
+from .sample_statistics import merged
 
 if TYPE_CHECKING:
     from .denoiser import Denoiser
@@ -102,10 +103,7 @@ def running_means_steps(
         n = count - before
         steps = denoiser.denoise_steps(planes, ["mean", "deviation"], samples=n, seed=seed, axes="TYX")
         result, more_seconds = yield from follow(steps, n)
-        # Chan's update of mean and squares by a batch, as in prediction
-        shift = result["mean"] - mean
-        mean = mean + shift * (n / count)
-        squares += np.square(result["deviation"]) * n + np.square(shift) * (before * n / count)
+        mean, squares = merged(before, mean, squares, n, result["mean"], np.square(result["deviation"]) * n)
         seconds += more_seconds
         means.append(mean)
         times.append(seconds)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+Array = TypeVar("Array", Tensor, NDArray[np.float32])
 
 _SORTED_PIXELS = 2**22  # samples times pixels that are sorted at once
 
@@ -28,12 +31,10 @@ class SampleStatistics:
         if self.held is not None:
             self.held[self.count : total] = drawn.cpu().numpy()
         if "mean" in self.wanted or "deviation" in self.wanted:
-            # Chan's update of mean and squares by a batch: no cancellation, so float32 will do.
             mean = drawn.mean(0)
             squares = (drawn - mean).square_().sum(0)  # torch.var_mean takes longer than drawing
-            shift = mean - self.mean.to(mean)
-            self.mean = self.mean.to(mean) + shift * (n / total)
-            self.squares = self.squares.to(mean) + squares + shift**2 * (self.count * n / total)
+            before = self.mean.to(mean), self.squares.to(mean)
+            self.mean, self.squares = merged(self.count, *before, n, mean, squares)
         self.count = total
 
     def results(self) -> dict[str, NDArray[np.float32]]:
@@ -46,6 +47,18 @@ class SampleStatistics:
         if "deviation" in self.wanted:
             found["deviation"] = (self.squares / self.count).sqrt().cpu().numpy()
         return found
+
+
+def merged(
+    count: int, mean: Array, squares: Array, n: int, more_mean: Array, more_squares: Array
+) -> tuple[Array, Array]:
+    """Mean, and sum of squared differences from it, of ``count`` samples and ``n`` more.
+
+    Chan's update: it loses no digits to cancellation, so that float32 will do.
+    """
+    total = count + n
+    shift = more_mean - mean
+    return mean + shift * (n / total), squares + more_squares + shift**2 * (count * n / total)
 
 
 def median(held: NDArray[np.float32]) -> NDArray[np.float32]:
