@@ -95,7 +95,7 @@ class _HDNOnly(Run):
         for model in (self.learner, self.average):
             model.unet = nn.Identity()  # type: ignore[assignment]
 
-    def _learn_direct(self, seen: Seen, sample: Tensor, parts: int) -> Tensor:
+    def _learn_what_was_drawn(self, seen: Seen, sample: Tensor, parts: int) -> Tensor:
         return torch.zeros((), device=sample.device)
 
     def _take(self, optimizer: torch.optim.Optimizer, network: nn.Module) -> None:

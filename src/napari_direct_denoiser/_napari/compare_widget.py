@@ -35,7 +35,7 @@ class CompareWidget(RunDock):
         super().__init__(napari_viewer)
         self.layer_choice.setToolTip("The noisy image that the results were made from.")
         # A click on a result or the truth makes that the active layer; the noisy one stays what it is.
-        self.viewer.layers.selection.events.active.disconnect(self.layer_choice._follow_active)
+        self.layer_choice.stay()
         self.truth_choice = OneLayer("The same image without noise, if there is one: PSNR and SSIM need it.", "none")
         self.results = LayerChecks("The results to compare: those of the Denoise dock, or any other images.")
         self.model_choice = QComboBox()

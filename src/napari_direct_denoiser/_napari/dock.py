@@ -77,11 +77,15 @@ class LayerChoice(QComboBox):
         self.blockSignals(False)
         self.currentIndexChanged.emit(self.currentIndex())
 
+    def stay(self) -> None:
+        """Keep the choice from now on, whichever layer is made active."""
+        self._viewer.layers.selection.events.active.disconnect(self._follow_active)
+
     def release(self) -> None:
         """Let go of the viewer and its layers."""
         for emitter in self._emitters:
             emitter.disconnect(self.refresh)
-        self._viewer.layers.selection.events.active.disconnect(self._follow_active)
+        self.stay()
         self._forget_names()
         self._layers = []
 
