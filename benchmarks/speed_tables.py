@@ -60,10 +60,10 @@ def draw(times: dict[tuple[str, str], float], quality: Path, path: Path) -> None
     plot.setLabel("bottom", "seconds a plane")
     plot.setLabel("left", "PSNR, dB")
     plot.showGrid(x=True, y=True, alpha=0.2)
-    plot.addLegend(offset=(-70, 10))
+    plot.addLegend(offset=(-45, -110))
     chosen = [(run, rows) for run, rows in runs(read([quality])).items() if run[3] == "l2"]
     for (run, rows), colour in zip(chosen, COLOURS, strict=False):
-        _draw_run(plot, f"{run[1]}, {run[2]} of training", rows, colour)
+        _draw_run(plot, f"{run[1]}, {run[2]}", rows, colour)
     names = {
         f"direct, {SIZE}": ("direct", 1),
         f"HDN sample, {SIZE}": ("1 sample", 1),
@@ -94,10 +94,10 @@ def _draw_run(plot: Any, name: str, rows: list[dict[str, str]], colour: str) -> 
     points = sorted((final[key]["seconds"] / int(planes), final[key]["psnr"]) for key in sampled)
     x, y = map(list, zip(*points, strict=True))
     dots = {"symbol": "o", "symbolSize": 8, "symbolBrush": colour, "symbolPen": None}
-    plot.plot(x, y, pen=pg.mkPen(colour, width=2), name=f"{name}: means of {numbers} samples", **dots)
+    plot.plot(x, y, pen=pg.mkPen(colour, width=2), name=f"{name}: means of {numbers}", **dots)
     direct = final["direct", "", planes]
     star = {"symbol": "star", "symbolSize": 20, "symbolBrush": colour, "symbolPen": None}
-    plot.plot([direct["seconds"] / int(planes)], [direct["psnr"]], pen=None, name=f"{name}: direct pass", **star)
+    plot.plot([direct["seconds"] / int(planes)], [direct["psnr"]], pen=None, name=f"{name}: direct", **star)
 
 
 def main() -> None:
