@@ -196,21 +196,29 @@ def _direct(model: CoModel, plane: NDArray[Any], each: Pass, views: _Views) -> I
 def _sampled(model: CoModel, plane: NDArray[Any], each: Pass, views: _Views, key: tuple[int, int]) -> Iterator[int]:
     """Sample a plane (H, W) and take statistics tile by tile, yielding the work done since the last yield."""
     for number, tile in enumerate(each.tiles):
+        if number:
+            free_memory(model.device)  # windows differ in size: what is kept of one does not fit the next
+        yield from _sampled_tile(model, plane, each, tile, views, (*key, number))
+
+
+def _sampled_tile(
+    model: CoModel, plane: NDArray[Any], each: Pass, tile: Tile, views: _Views, key: tuple[int, ...]
+) -> Iterator[int]:
+    with _guarded(), torch.inference_mode():
+        encoding = model.encode(_tensor(model, tile, plane))  # the bottom-up pass, once a tile
+        statistics = SampleStatistics(each.outputs, each.samples, tile.weights.shape)
+    for first in range(0, each.samples, each.batch):
+        n = min(each.batch, each.samples - first)
         with _guarded(), torch.inference_mode():
-            encoding = model.encode(_tensor(model, tile, plane))  # the bottom-up pass, once a tile
-            statistics = SampleStatistics(each.outputs, each.samples, tile.weights.shape)
-        for first in range(0, each.samples, each.batch):
-            n = min(each.batch, each.samples - first)
-            with _guarded(), torch.inference_mode():
-                generators = [_generator(model, (*key, number, first + index)) for index in range(n)]
-                drawn = model.sample(encoding, generators)[:, 0][(slice(None), *tile.inner)]  # (n, h, w)
-                statistics.add(drawn)
-                if "sample" in each.outputs:
-                    views["sample"][(slice(first, first + n), *tile.kept)] += tile.weights * _array(drawn)
-            yield n
-        with _guarded():
-            for name, value in statistics.results().items():
-                views[name][tile.kept] += tile.weights * value
+            generators = [_generator(model, (*key, first + index)) for index in range(n)]
+            drawn = model.sample(encoding, generators)[:, 0][(slice(None), *tile.inner)]  # (n, h, w)
+            statistics.add(drawn)
+            if "sample" in each.outputs:
+                views["sample"][(slice(first, first + n), *tile.kept)] += tile.weights * _array(drawn)
+        yield n
+    with _guarded():
+        for name, value in statistics.results().items():
+            views[name][tile.kept] += tile.weights * value
 
 
 def _tensor(model: CoModel, tile: Tile, plane: NDArray[Any]) -> Tensor:
