@@ -6,11 +6,11 @@ python benchmarks/quality_crops.py docs/images/quality-crops.png --minutes 5
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
 from quality import best_gaussian
+from quality_tables import canvas, save
 
 from napari_direct_denoiser import train
 from napari_direct_denoiser.metrics import psnr
@@ -18,6 +18,7 @@ from napari_direct_denoiser.synthetic import simulate
 
 SAMPLES = 100
 CROP = np.s_[60:188, 60:188]
+COLUMNS = 4
 
 
 def main() -> None:
@@ -43,15 +44,14 @@ def main() -> None:
 
 def draw(panels: dict[str, np.ndarray], path: Path) -> None:
     """Crops side by side; all but the deviation in the brightness of the truth."""
-    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    window = canvas((1200, 660))
     import pyqtgraph as pg
 
-    app = pg.mkQApp()
-    window = pg.GraphicsLayoutWidget(size=(1200, 660))
-    window.setBackground("w")
+    for column in range(COLUMNS):
+        window.ci.layout.setColumnFixedWidth(column, 280)  # or crops under longer titles come out larger
     levels = np.percentile(panels["truth"][CROP], (0.5, 99.8))
     for number, (name, image) in enumerate(panels.items()):
-        view = window.addPlot(*divmod(number, 4), title=f"<span style='color:black'>{name}</span>")
+        view = window.addPlot(*divmod(number, COLUMNS), title=name)
         view.hideAxis("left")
         view.hideAxis("bottom")
         view.setAspectLocked()
@@ -59,9 +59,7 @@ def draw(panels: dict[str, np.ndarray], path: Path) -> None:
         crop = image[CROP].astype(np.float32)
         own = name.startswith("deviation")
         view.addItem(pg.ImageItem(crop, levels=(0, crop.max()) if own else levels, axisOrder="row-major"))
-    window.show()
-    app.processEvents()
-    window.grab().save(str(path))
+    save(window, path)
 
 
 if __name__ == "__main__":
