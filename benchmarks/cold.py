@@ -63,8 +63,8 @@ def fresh(*arguments: str) -> list[float]:
 
 def main() -> None:
     from napari_direct_denoiser import TrainSettings
+    from napari_direct_denoiser.data.synthetic import simulate
     from napari_direct_denoiser.denoiser import Denoiser
-    from napari_direct_denoiser.synthetic import simulate
 
     seconds: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:

@@ -17,9 +17,9 @@ from statistics import median
 import numpy as np
 import torch
 
-from napari_direct_denoiser.images import Frames
+from napari_direct_denoiser.data.images import Frames
+from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.noise import PoissonGaussianNoise, fit_images
-from napari_direct_denoiser.synthetic import simulate
 
 GAINS, OFFSETS = (0.5, 2.0, 10.0, 100.0), (0.0, 100.0, 1000.0)
 READ_NOISES, ELECTRONS = (0.0, 2.0, 20.0), (0.5, 2.0, 10.0, 50.0, 200.0, 1000.0)

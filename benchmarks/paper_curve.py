@@ -19,8 +19,8 @@ from quality_data import SHARED, load_dataset
 
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import train_settings
+from napari_direct_denoiser.data.patches import PatchSampler
 from napari_direct_denoiser.denoiser import Denoiser
-from napari_direct_denoiser.patches import PatchSampler
 
 PATCHES, EVERY = 16, 10
 
@@ -29,7 +29,7 @@ PATCHES, EVERY = 16, 10
 def levels(model: CoModel, patches: torch.Tensor) -> list[float]:
     """KL of each level, nats a pixel, before free bits."""
     learning = copy.deepcopy(model).train()
-    kl: list[float] = learning.hdn_loss(learning.see(patches)).kl.tolist()
+    kl: list[float] = learning.hdn_loss(learning.prepare(patches)).kl.tolist()
     return kl
 
 
@@ -49,7 +49,7 @@ def main() -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["step", "elbo", "reconstruction", "kl", "direct_loss", *names])
         for record in denoiser.train_steps():
-            losses = record.elbo, record.reconstruction, record.kl, record.direct_loss
+            losses = record.neg_elbo, record.reconstruction, record.kl, record.direct_loss
             known = levels(model, patches) if record.step == 1 or record.step % EVERY == 0 else []
             writer.writerow([record.step, *(f"{value:.5g}" for value in (*losses, *known))])
             file.flush()

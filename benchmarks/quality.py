@@ -42,12 +42,13 @@ from torch.optim import Adam, Adamax
 
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import PRESETS, CompareSettings, ScheduleConfig, train_settings
+from napari_direct_denoiser.data.patches import PatchSampler
 from napari_direct_denoiser.denoiser import Denoiser
 from napari_direct_denoiser.errors import DenoiserError
-from napari_direct_denoiser.metrics import psnr
-from napari_direct_denoiser.passes import Output
-from napari_direct_denoiser.patches import PatchSampler
-from napari_direct_denoiser.prediction import predict_steps, run
+from napari_direct_denoiser.evaluation.metrics import psnr
+from napari_direct_denoiser.prediction.predict import predict_steps
+from napari_direct_denoiser.prediction.tiling import Output
+from napari_direct_denoiser.progress import drain
 
 RUN = ["dataset", "preset", "loss", "seed", "budget", "minutes", "steps"]
 COLUMNS = [*RUN, "method", "samples", "planes", "psnr", "mae", "seconds", "note"]
@@ -121,7 +122,7 @@ def predict(
 ) -> tuple[Images, float]:
     """An output of planes (P, H, W), and the seconds that it took."""
     began = time.perf_counter()
-    result = run(predict_steps(model, planes, [output], samples=samples, seed=seed, first=first))[output]
+    result = drain(predict_steps(model, planes, [output], samples=samples, seed=seed, first=first))[output]
     return result, time.perf_counter() - began
 
 
@@ -184,12 +185,12 @@ def train_twin(
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * fraction))
         optimizer.zero_grad()
-        model.direct_loss(model.see(noisy.draw(schedule.batch)), truth.draw(schedule.batch)).backward()  # type: ignore[no-untyped-call]
+        model.direct_loss(model.prepare(noisy.draw(schedule.batch)), truth.draw(schedule.batch)).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 10.0)
         optimizer.step()
         step += 1
         with torch.no_grad():
-            decay = min(schedule.averaging, step / (step + 10))
+            decay = min(schedule.ema_decay, step / (step + 10))
             torch._foreach_lerp_(list(average.parameters()), parameters, 1 - decay)
             for kept, current in zip(average.buffers(), model.unet.buffers(), strict=True):
                 kept.copy_(current)

@@ -13,8 +13,8 @@ from quality import best_gaussian
 from quality_tables import canvas, save
 
 from napari_direct_denoiser import train
-from napari_direct_denoiser.metrics import psnr
-from napari_direct_denoiser.synthetic import simulate
+from napari_direct_denoiser.data.synthetic import simulate
+from napari_direct_denoiser.evaluation.metrics import psnr
 
 SAMPLES = 100
 CROP = np.s_[60:188, 60:188]
@@ -57,7 +57,7 @@ def draw(panels: dict[str, np.ndarray], path: Path) -> None:
         view.setAspectLocked()
         view.invertY()
         crop = image[CROP].astype(np.float32)
-        own = name.startswith("deviation")
+        own = name.startswith("std")
         view.addItem(pg.ImageItem(crop, levels=(0, crop.max()) if own else levels, axisOrder="row-major"))
     save(window, path)
 

@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_direct_denoiser.synthetic import simulate
+from napari_direct_denoiser.data.synthetic import simulate
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -36,9 +36,9 @@ from speed_scaling import COLUMNS, Row, Task, accuracy, memory, name_of, scaling
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_direct_denoiser.config import PRESETS, Device
-from napari_direct_denoiser.device import resolve
-from napari_direct_denoiser.learning import _InTurn
-from napari_direct_denoiser.synthetic import simulate
+from napari_direct_denoiser.data.synthetic import simulate
+from napari_direct_denoiser.system import resolve
+from napari_direct_denoiser.training.co_trainer import _InTurn
 
 SIDE, SAMPLES = 512, 100
 ROUND_SECONDS = 0.3  # what is shorter is repeated within a round

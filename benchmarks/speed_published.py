@@ -27,12 +27,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from napari_direct_denoiser import Denoiser, TrainSettings, load
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import PRESETS, Device, PresetName
-from napari_direct_denoiser.device import _set_thresholds, free_memory, resolve, reusing_memory
-from napari_direct_denoiser.learning import Run, _InTurn
+from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.noise import MixtureNoise
-from napari_direct_denoiser.scaling import Seen
-from napari_direct_denoiser.synthetic import simulate
-from napari_direct_denoiser.training import _ask_in_blocks, _threads
+from napari_direct_denoiser.normalization import NetworkInput
+from napari_direct_denoiser.system import _set_thresholds, free_memory, resolve, reusing_memory
+from napari_direct_denoiser.training.co_trainer import Run, _InTurn
+from napari_direct_denoiser.training.loop import _ask_in_blocks, _threads
 
 PUBLISHED_SIZES = 7_301_697, 11_764_577
 """Parameters of HDN and of the UNet."""
@@ -95,7 +95,7 @@ class _HDNOnly(Run):
         for model in (self.learner, self.average):
             model.unet = nn.Identity()  # type: ignore[assignment]
 
-    def _learn_what_was_drawn(self, seen: Seen, sample: Tensor, parts: int) -> Tensor:
+    def _learn_what_was_drawn(self, seen: NetworkInput, sample: Tensor, parts: int) -> Tensor:
         return torch.zeros((), device=sample.device)
 
     def _take(self, optimizer: torch.optim.Optimizer, network: nn.Module) -> None:
@@ -121,7 +121,7 @@ class Ours(Subject):
         self.sizes = _count(self.model.hdn), _count(self.model.unet)
 
     def _run(self, patches: int, hdn_only: bool = False) -> Run:
-        schedule = PRESETS[self.preset].schedule.model_copy(update={"batch": patches, "virtual_batch": patches})
+        schedule = PRESETS[self.preset].schedule.model_copy(update={"batch": patches, "micro_batch": patches})
         return (_HDNOnly if hdn_only else Run)(self.model, [self.stack], schedule, 0)
 
     def step(self, patches: int, *, hdn_only: bool = False) -> Work:

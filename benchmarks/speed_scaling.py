@@ -24,9 +24,10 @@ from speed_published import Image, Ours, Published, Subject, Work, compute_in
 
 from napari_direct_denoiser import Denoiser, TrainSettings
 from napari_direct_denoiser.config import Device
-from napari_direct_denoiser.passes import Output
-from napari_direct_denoiser.prediction import predict_steps, run
-from napari_direct_denoiser.synthetic import simulate
+from napari_direct_denoiser.data.synthetic import simulate
+from napari_direct_denoiser.prediction.predict import predict_steps
+from napari_direct_denoiser.prediction.tiling import Output
+from napari_direct_denoiser.progress import drain
 
 SIDES = (256, 512, 1024, 2048, 4096, 8192)
 SAMPLES = (1, 10, 100, 1000)
@@ -239,7 +240,7 @@ def accuracy(device: Device) -> Iterator[Row]:
     found: dict[torch.dtype, dict[str, Image]] = {}
     for dtype in (torch.float32, torch.bfloat16):
         compute_in(model, dtype)
-        found[dtype] = dict(run(predict_steps(model, stack.noisy, outputs, samples=10, seed=0)))
+        found[dtype] = dict(drain(predict_steps(model, stack.noisy, outputs, samples=10, seed=0)))
     span = np.ptp(stack.truth, axis=(1, 2))[:, None, None]
     for output in outputs:
         exact, rounded = found[torch.float32][output], found[torch.bfloat16][output]

@@ -91,7 +91,7 @@ def denoise(studio: Studio) -> None:
     dock.direct_button.click()
     wait(lambda: not dock.job.running, 120)
     studio.viewer.layers.selection.active = studio.viewer.layers[SAMPLE]
-    dock.form["deviation"].value = True
+    dock.form["std"].value = True
     dock.sample_button.click()
     wait(lambda: dock.progress.maximum() > 0 and dock.progress.value() > 300, 120)
     studio.photograph("denoise-running")

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import PRESETS
+from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.noise import GaussianNoise, NoiseModel, PoissonGaussianNoise
-from napari_direct_denoiser.scaling import Scaling, Seen, stabilise
-from napari_direct_denoiser.synthetic import simulate
+from napari_direct_denoiser.normalization import NetworkInput, Normalization, anscombe
 
 Image = NDArray[np.float32]
 
@@ -123,19 +123,19 @@ def draw(bank: Tensor, rng: np.random.Generator, noise: NoiseModel, bright: floa
     return torch.stack(patches)[:, None] * bright + dark
 
 
-def hdn_losses(model: CoModel, seen: Seen, clean: Tensor) -> tuple[Tensor, Tensor]:
+def hdn_losses(model: CoModel, seen: NetworkInput, clean: Tensor) -> tuple[Tensor, Tensor]:
     """HDN's own loss, and one that asks for images near the clean one; nats per pixel, both with KL."""
-    scaling = model.scaling
+    normalization = model.normalization
     with model.compute.autocast():
         decoded = model.hdn(seen.views)
     drawn = decoded.signal.float()
-    error = drawn + scaling.level - stabilise(clean, scaling.slope, scaling.intercept)
+    error = drawn + normalization.level - anscombe(clean, normalization.slope, normalization.intercept)
     kl = decoded.kl.mean(1).sum() / PATCH**2
-    own = -model.noise.log_prob(seen.noisy, scaling.signal(drawn)).mean() + kl
+    own = -model.noise.log_prob(seen.noisy, normalization.signal(drawn)).mean() + kl
     return own, 0.5 * error.square().mean() + kl
 
 
-def learn_direct(model: CoModel, seen: Seen, clean: Tensor) -> float:
+def learn_direct(model: CoModel, seen: NetworkInput, clean: Tensor) -> float:
     """Gradients of the Direct Denoiser's loss; its value in deviations of the noise, squared."""
     loss = model.direct_loss(seen, clean)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -164,7 +164,11 @@ def train(bank: Tensor, output: Path, seconds: float) -> None:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     noise = GaussianNoise(1.0)
-    model = CoModel(PRESETS["quick"].model, noise, Scaling.of([bank.numpy()], "noise", noise)).on("cpu").train()
+    model = (
+        CoModel(PRESETS["quick"].model, noise, Normalization.of([bank.numpy()], "noise", noise))
+        .to_device("cpu")
+        .train()
+    )
     average = copy.deepcopy(model)
     optimizers = [torch.optim.Adam(net.parameters(), lr=1e-3, betas=(0.9, 0.99)) for net in (model.hdn, model.unet)]
     beside = ThreadPoolExecutor(1)
@@ -180,8 +184,8 @@ def train(bank: Tensor, output: Path, seconds: float) -> None:
         noise, bright, dark = camera(rng)
         clean = draw(bank, rng, noise, bright, dark)
         noisy = noise.sample(clean)
-        model.noise, model.scaling = noise, Scaling.of([noisy[:, 0].numpy()], "noise", noise)
-        seen = model.see(noisy)
+        model.noise, model.normalization = noise, Normalization.of([noisy[:, 0].numpy()], "noise", noise)
+        seen = model.prepare(noisy)
         direct = beside.submit(learn_direct, model, seen, clean)
         own, near = hdn_losses(model, seen, clean)
         share = min(max((fraction - 0.3) / 0.3, 0.0), 1.0)

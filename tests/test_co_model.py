@@ -10,11 +10,11 @@ import torch
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import PRESETS, HDNConfig, ModelConfig, UNetConfig
 from napari_direct_denoiser.noise import GaussianNoise, PoissonGaussianNoise
-from napari_direct_denoiser.scaling import Scaling
+from napari_direct_denoiser.normalization import Normalization
 
 
-def scaling(config: ModelConfig) -> Scaling:
-    return Scaling(units=config.units, mean=200.0, deviation=50.0, slope=0.0, intercept=400.0, level=10.0)
+def normalization(config: ModelConfig) -> Normalization:
+    return Normalization(units=config.units, mean=200.0, std=50.0, slope=0.0, intercept=400.0, level=10.0)
 
 
 def small(loss: str = "l2", units: str = "image") -> CoModel:
@@ -26,22 +26,22 @@ def small(loss: str = "l2", units: str = "image") -> CoModel:
         units=units,
     )
     noise = PoissonGaussianNoise(2.0, 100.0, 3.0) if units == "noise" else GaussianNoise(20.0)
-    return CoModel(config, noise, scaling(config))
+    return CoModel(config, noise, normalization(config))
 
 
 def test_gradient_of_the_direct_denoiser_never_reaches_hdn() -> None:
     model = small()
     noisy = 200 + 50 * torch.randn(2, 1, 16, 16)
-    hdn = model.hdn_loss(model.see(noisy))
+    hdn = model.hdn_loss(model.prepare(noisy))
     assert not hdn.sample.requires_grad
-    model.direct_loss(model.see(noisy), hdn.sample).backward()
+    model.direct_loss(model.prepare(noisy), hdn.sample).backward()
     assert all(p.grad is None for p in model.hdn.parameters())
     assert any(p.grad is not None and p.grad.abs().max() > 0 for p in model.unet.parameters())
 
 
 def test_gradient_of_hdn_never_reaches_the_direct_denoiser() -> None:
     model = small()
-    model.hdn_loss(model.see(200 + 50 * torch.randn(2, 1, 16, 16))).loss.backward()
+    model.hdn_loss(model.prepare(200 + 50 * torch.randn(2, 1, 16, 16))).loss.backward()
     assert all(p.grad is None for p in model.unet.parameters())
 
 
@@ -55,7 +55,7 @@ def test_l2_learns_the_mean_and_l1_the_median_of_a_skewed_posterior(loss: str, e
         optimizer.param_groups[0]["lr"] = 5e-3 * (1 - step / 400)
         sample = 200 - 50 * torch.log1p(-torch.rand(8, 1, 16, 16))
         optimizer.zero_grad()
-        model.direct_loss(model.see(noisy.expand(8, -1, -1, -1)), sample).backward()
+        model.direct_loss(model.prepare(noisy.expand(8, -1, -1, -1)), sample).backward()
         optimizer.step()
     with torch.no_grad():
         predicted = (model.direct(noisy) - 200) / 50
@@ -65,7 +65,7 @@ def test_l2_learns_the_mean_and_l1_the_median_of_a_skewed_posterior(loss: str, e
 def test_elbo_is_the_mean_log_likelihood_plus_kl_per_pixel() -> None:
     model = small().eval()
     noisy = 200 + 50 * torch.randn(3, 1, 16, 16)
-    loss = model.hdn_loss(model.see(noisy))
+    loss = model.hdn_loss(model.prepare(noisy))
     expected = -torch.distributions.Normal(loss.sample, 20.0).log_prob(noisy).mean()
     torch.testing.assert_close(loss.reconstruction, expected)
     torch.testing.assert_close(loss.loss.detach(), loss.reconstruction + loss.kl.sum())
@@ -84,7 +84,7 @@ def test_samples_have_image_units_and_their_mean_is_not_one_sample() -> None:
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_presets_are_buildable_and_see_the_sides_that_they_promise(name: str) -> None:
-    model = CoModel(PRESETS[name].model, GaussianNoise(20.0), scaling(PRESETS[name].model)).eval()
+    model = CoModel(PRESETS[name].model, GaussianNoise(20.0), normalization(PRESETS[name].model)).eval()
     side = model.multiple
     with torch.no_grad():
         assert model.direct(torch.full((1, 1, side, 2 * side), 200.0)).shape == (1, 1, side, 2 * side)

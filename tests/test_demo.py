@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from napari_direct_denoiser import Denoiser, SettingError, TrainSettings, demo, load
 from napari_direct_denoiser.cli import app
-from napari_direct_denoiser.io import read_image, write_image
-from napari_direct_denoiser.metrics import evaluate
-from napari_direct_denoiser.synthetic import simulate
-from napari_direct_denoiser.training import TrainingProgress
+from napari_direct_denoiser.data.io import read_image, write_image
+from napari_direct_denoiser.data.synthetic import simulate
+from napari_direct_denoiser.evaluation.metrics import evaluate
+from napari_direct_denoiser.progress import TrainingProgress
 
 STACK = simulate(planes=1, size=64)
 FILES = {"model.safetensors", "noisy.tif", "hdn_mean.tif", "direct.tif", "demo.csv"}

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 import napari_direct_denoiser as direct_denoiser
 from napari_direct_denoiser import Denoiser, TrainSettings, load, passes, train
+from napari_direct_denoiser.data.synthetic import SyntheticStack, simulate
 from napari_direct_denoiser.errors import ImageError, ModelFileError, SettingError
-from napari_direct_denoiser.synthetic import SyntheticStack, simulate
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_results_have_the_shape_of_the_input_and_are_float32(trained: Denoiser, 
 def test_axes_in_another_order_give_the_same_planes(trained: Denoiser, noisy: NDArray[np.uint16]) -> None:
     moved = np.moveaxis(noisy, 0, -1)  # YXT
     steps = trained.denoise_steps(moved, ["direct"], axes="YXT")
-    found = direct_denoiser.denoiser.run(steps)["direct"]
+    found = direct_denoiser.denoiser.drain(steps)["direct"]
     np.testing.assert_array_equal(np.moveaxis(found, -1, 0), trained.denoise(noisy))
 
 

@@ -15,8 +15,8 @@ from napari_direct_denoiser import pretrained
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import PRESETS
 from napari_direct_denoiser.noise import GaussianNoise
+from napari_direct_denoiser.normalization import Normalization
 from napari_direct_denoiser.pretrained import start_from_pretrained
-from napari_direct_denoiser.scaling import Scaling
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_its_weights_fit_the_quick_preset_and_are_small(
     script.train(bank, tmp_path / "weights.safetensors", seconds=1.0)
     monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path / "weights.safetensors")
     noise = GaussianNoise(10.0)
-    model = CoModel(PRESETS["quick"].model, noise, Scaling.of([100 * bank.numpy()], "noise", noise))
+    model = CoModel(PRESETS["quick"].model, noise, Normalization.of([100 * bank.numpy()], "noise", noise))
     start_from_pretrained(model)
     written = load_file(tmp_path / "weights.safetensors")
     assert all(torch.equal(value.half(), written[name]) for name, value in model.state_dict().items())

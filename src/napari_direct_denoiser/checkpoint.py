@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, uint8
 
+from .data.files import check_target, replacing
 from .errors import ModelFileError
-from .files import check_target, replacing
 
 FORMAT_VERSION = 1
 """Raised when a file can no longer be read by older versions of this package."""

@@ -6,6 +6,7 @@ is `hdn_loss` followed by `direct_loss` (Salmon & Krull 2023, section 4).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from .config import Device, ModelConfig
-from .device import Compute, resolve
 from .networks import LadderVAE, UNet
 from .networks.ladder_vae import free_bits
 from .noise import NoiseModel
-from .scaling import VIEWS, Scaling, Seen
-from .tiling import padded
+from .normalization import VIEWS, NetworkInput, Normalization
+from .system import Compute, resolve
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class HDNLoss:
 class CoModel(nn.Module):
     """The two networks on one device. Planes come and go as float32 (B, 1, H, W) in image units."""
 
-    def __init__(self, config: ModelConfig, noise: NoiseModel, scaling: Scaling) -> None:
+    def __init__(self, config: ModelConfig, noise: NoiseModel, normalization: Normalization) -> None:
         super().__init__()
         self.config = config
-        self.scaling = scaling
+        self.normalization = normalization
         self.hdn = LadderVAE(config.hdn, VIEWS[config.units])
         self.unet = UNet(config.direct, VIEWS[config.units])
         self.noise = noise
@@ -62,7 +62,7 @@ class CoModel(nn.Module):
 
         Measured with trained networks of `quick`: 32 pixels leave 8e-3, 48 6e-3, 64 2e-3, 80 5e-4.
         """
-        return padded(max(2 * self.hdn.multiple, 5 * self.unet.multiple), self.multiple)
+        return self.multiple * math.ceil(max(2 * self.hdn.multiple, 5 * self.unet.multiple) / self.multiple)
 
     @property
     def pixel_bytes(self) -> int:
@@ -70,7 +70,7 @@ class CoModel(nn.Module):
         hdn = self.config.hdn
         return 36 * hdn.filters[0] // hdn.space_to_depth**2 + 48 * VIEWS[self.config.units]
 
-    def on(self, device: Device) -> CoModel:
+    def to_device(self, device: Device) -> CoModel:
         """Move to a device of that name, at the precision that it gains by."""
         self.compute = resolve(device)
         self.memory_share = 1.0
@@ -78,16 +78,16 @@ class CoModel(nn.Module):
         self.to(memory_format=self.compute.memory_format)  # type: ignore[call-overload]
         return self
 
-    def see(self, noisy: Tensor) -> Seen:
+    def prepare(self, noisy: Tensor) -> NetworkInput:
         """Prepare (B, 1, H, W) for both networks."""
-        seen = self.scaling.see(noisy)
+        seen = self.normalization.prepare(noisy)
         return seen._replace(views=seen.views.contiguous(memory_format=self.compute.memory_format))
 
-    def hdn_loss(self, seen: Seen) -> HDNLoss:
+    def hdn_loss(self, seen: NetworkInput) -> HDNLoss:
         """Draw a clean image for each patch and measure it (eq. 3): reconstruction + KL, per pixel."""
         with self.compute.autocast():
             decoded = self.hdn(seen.views)
-        signal = self.scaling.signal(decoded.signal.float())
+        signal = self.normalization.signal(decoded.signal.float())
         reconstruction = -self.noise.log_prob(seen.noisy, signal).mean()
         pixels = signal.shape[-1] * signal.shape[-2]
         kl = free_bits(decoded.kl, self.config.hdn.free_bits) / pixels
@@ -95,16 +95,16 @@ class CoModel(nn.Module):
             reconstruction + kl, reconstruction.detach(), decoded.kl.detach().mean(1) / pixels, signal.detach()
         )
 
-    def direct_loss(self, seen: Seen, clean: Tensor) -> Tensor:
-        """L2 or L1 distance of the direct prediction to a clean image in counts (eq. 7), in `Scaling.unit`."""
-        error = (self.denoise(seen) - clean) / self.scaling.unit
+    def direct_loss(self, seen: NetworkInput, clean: Tensor) -> Tensor:
+        """L2 or L1 distance of the direct prediction to a clean image in counts (eq. 7), in `Normalization.unit`."""
+        error = (self.denoise(seen) - clean) / self.normalization.unit
         return error.abs().mean() if self.config.loss == "l1" else error.square().mean()
 
     def direct(self, noisy: Tensor) -> Tensor:
         """Denoise (B, 1, H, W) in one pass."""
-        return self.denoise(self.see(noisy))
+        return self.denoise(self.prepare(noisy))
 
-    def denoise(self, seen: Seen) -> Tensor:
+    def denoise(self, seen: NetworkInput) -> Tensor:
         """The direct pass over a prepared image."""
         with self.compute.autocast():
             predicted: Tensor = self.unet(seen.views)
@@ -112,7 +112,7 @@ class CoModel(nn.Module):
 
     def encode(self, noisy: Tensor) -> list[Tensor]:
         """Bottom-up pass of HDN over (1, 1, H, W): what `sample` needs, once a tile."""
-        views = self.see(noisy).views
+        views = self.prepare(noisy).views
         with self.compute.autocast():
             features: list[Tensor] = self.hdn.encode(views)
         return features
@@ -121,4 +121,4 @@ class CoModel(nn.Module):
         """Draw a clean image with each generator (N, 1, H, W) for the plane that was encoded."""
         with self.compute.autocast():
             decoded = self.hdn.decode(encoding, generators, with_kl=False)
-        return self.scaling.signal(decoded.signal.float())
+        return self.normalization.signal(decoded.signal.float())

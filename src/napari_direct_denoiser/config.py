@@ -20,6 +20,10 @@ Method = Literal["direct", "mean", "median", "sample"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
+MIN_SIDE = 8
+"""Smallest width and height of a plane, pixels: the networks see little but the reflection of smaller ones."""
+
+
 class Config(BaseModel):
     """Base of all settings: immutable, described by attribute docstrings, strict about names."""
 
@@ -82,7 +86,7 @@ class DenoiseChoices(Config):
     """Mean of the samples (MMSE): the best PSNR that samples can give."""
     median: bool = False
     """Median of the samples, pixel by pixel (MMAE): sharper edges than the mean."""
-    deviation: bool = True
+    std: bool = True
     """Standard deviation of the samples, pixel by pixel: a map of where the result is uncertain."""
     single_samples: int = Field(default=0, ge=0)
     """How many of the samples to keep as a stack to flick through; 0 for none."""
@@ -159,7 +163,7 @@ class ScheduleConfig(Config):
     """Side of the training patches, pixels."""
     batch: int
     """Patches a step."""
-    virtual_batch: int
+    micro_batch: int
     """Patches that pass the networks at a time; gradients are summed over a step."""
     side_by_side: bool = False
     """Let the networks learn at the same time on a CPU, each with half of the threads: small ones gain by that."""
@@ -171,13 +175,13 @@ class ScheduleConfig(Config):
     """Learning rate of the Direct Denoiser."""
     anneal: Literal["budget", "plateau"]
     """budget: cosine over the time or steps given. plateau: halved after `patience` bad validations."""
-    averaging: float
+    ema_decay: float
     """Decay a step of the running average of the weights that is kept as the model; 0 keeps the last."""
-    renoise: bool = False
+    resample_noise: bool = False
     """Let the Direct Denoiser learn from drawn clean images with noise drawn anew, not with the image they are of."""
-    own_part: float = 0.0
+    self_target_weight: float = 0.0
     """How much of those clean images is the Direct Denoiser's own prediction; the rest is drawn by HDN."""
-    direct_only: float = 0.0
+    student_only_fraction: float = 0.0
     """Last part of the budget in which only the Direct Denoiser learns."""
     max_minutes: float | None
     """Limit if a person gives none."""
@@ -208,23 +212,23 @@ _FAST_MODEL = ModelConfig(
 
 _QUICK_SCHEDULE = ScheduleConfig(
     batch=4,
-    virtual_batch=4,
+    micro_batch=4,
     side_by_side=True,
     optimizer="adam",
     hdn_rate=3e-4,
     direct_rate=5e-4,
     anneal="budget",
-    averaging=0.998,
-    renoise=True,
-    own_part=0.4,
-    direct_only=0.35,
+    ema_decay=0.998,
+    resample_noise=True,
+    self_target_weight=0.4,
+    student_only_fraction=0.35,
     max_minutes=5,
     max_steps=None,
     validate_every=100,
     patience=10,
     stop_after=30,
 )
-_BALANCED_SCHEDULE = _QUICK_SCHEDULE.model_copy(update={"batch": 16, "virtual_batch": 16, "max_minutes": 30})
+_BALANCED_SCHEDULE = _QUICK_SCHEDULE.model_copy(update={"batch": 16, "micro_batch": 16, "max_minutes": 30})
 
 PRESETS: dict[PresetName, Preset] = {
     "quick": Preset(model=_FAST_MODEL, schedule=_QUICK_SCHEDULE, pretrained=True),
@@ -245,12 +249,12 @@ PRESETS: dict[PresetName, Preset] = {
         ),
         schedule=ScheduleConfig(
             batch=64,
-            virtual_batch=8,
+            micro_batch=8,
             optimizer="adamax",
             hdn_rate=3e-4,
             direct_rate=3e-4,
             anneal="plateau",
-            averaging=0.0,
+            ema_decay=0.0,
             max_minutes=None,
             max_steps=200_000,
             validate_every=400,

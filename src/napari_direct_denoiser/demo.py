@@ -16,18 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import TrainSettings
+from .data.files import replacing
+from .data.io import write_image
+from .data.synthetic import SyntheticStack, simulate
 from .errors import SettingError
-from .files import replacing
-from .io import write_image
-from .metrics import evaluate
-from .synthetic import SyntheticStack, simulate
+from .evaluation.metrics import evaluate
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .prediction import PredictionProgress
-    from .training import TrainingProgress
+    from .progress import Progress, TrainingProgress
 
 SAMPLES = 50
 """Samples of HDN in the mean that the direct pass is compared with."""
@@ -36,7 +35,7 @@ IMAGES = {"noisy": "noisy", "hdn_mean": f"HDN mean (N={SAMPLES})", "direct": "di
 """What each file shows, from left to right."""
 MODEL, TABLE, PICTURE = "model.safetensors", "demo.csv", "demo.png"
 
-Report = Callable[[str, "TrainingProgress | PredictionProgress"], None]
+Report = Callable[[str, "TrainingProgress | Progress"], None]
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,8 @@ def run_demo(
         If the folder cannot be written to, or training fails.
     """
     from .denoiser import Denoiser
-    from .passes import Output
-    from .prediction import run
+    from .prediction.tiling import Output
+    from .progress import drain
 
     folder = Path(folder)
     check_folder(folder)
@@ -113,7 +112,7 @@ def run_demo(
     for name, output in outputs.items():
         steps = denoiser.denoise_steps(stack.noisy, [output], samples=SAMPLES, seed=settings.seed)
         began = time.perf_counter()
-        images[name] = run(steps, partial(report, IMAGES[name]))[output]
+        images[name] = drain(steps, partial(report, IMAGES[name]))[output]
         seconds = time.perf_counter() - began
         rows.append(Row(IMAGES[name], evaluate(images[name], stack.truth).psnr, seconds))
     for name, image in images.items():

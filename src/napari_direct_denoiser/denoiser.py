@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,20 +16,20 @@ from pydantic import ValidationError
 
 from .checkpoint import load_checkpoint, save_checkpoint
 from .co_model import CoModel
-from .config import PRESETS, Device, ModelConfig, Preset, PresetName, TrainSettings, train_settings
-from .device import resolve
+from .config import MIN_SIDE, PRESETS, Device, ModelConfig, Preset, PresetName, TrainSettings, train_settings
+from .data.images import Planes, as_planes, check_planes, named_axes
 from .errors import ImageError, ModelFileError, SettingError, TrainingError
-from .images import Planes, as_planes, check_planes, named_axes
 from .noise import Finding, NoiseFit, NoiseModel, diagnose, fit_noise, from_document
-from .passes import Output
-from .prediction import PredictionProgress, predict_steps, run
+from .normalization import Normalization
+from .prediction.lazy import denoised
+from .prediction.predict import Prediction, predict_steps
+from .prediction.tiling import Output
 from .pretrained import start_from_pretrained
-from .provenance import Provenance, Record
-from .scaling import Scaling
-from .training import TrainingProgress, train_steps
+from .progress import TrainingProgress, drain
+from .system import resolve
+from .training.loop import train_steps
+from .training.provenance import Provenance, Record
 
-MIN_SIDE = 8
-"""Smallest width and height of a plane, pixels: the networks see little but the reflection of smaller ones."""
 _HISTORY = 500  # records kept in the file, thinned evenly
 
 
@@ -93,10 +93,10 @@ class Denoiser:
         fit = fit_noise(settings.noise if noise is None else noise, frames)
         noise = fit.model
         torch.manual_seed(settings.seed)
-        model = CoModel(config, noise, Scaling.of(stacks, config.units, noise))
+        model = CoModel(config, noise, Normalization.of(stacks, config.units, noise))
         if preset.pretrained:
             start_from_pretrained(model)
-        model.on(settings.device).eval()
+        model.to_device(settings.device).eval()
         provenance = Provenance(
             settings=settings,
             axes=planes[0].axes,
@@ -139,7 +139,7 @@ class Denoiser:
         settings = self.provenance.settings
         planes = _training_planes(images, axes, _preset(settings).schedule.patch)
         frames = [p.frames for p in planes]
-        model = copy.deepcopy(self.model).on(device)
+        model = copy.deepcopy(self.model).to_device(device)
         fit = fit_noise(model.noise, frames)
         limits = {"max_minutes": max_minutes, "max_steps": max_steps, "device": device, "refine_noise": False}
         provenance = self.provenance.model_copy(update={"settings": settings.model_copy(update=limits)})
@@ -181,9 +181,9 @@ class Denoiser:
                 Record(
                     step=progress.step,
                     seconds=progress.elapsed_seconds,
-                    elbo=progress.elbo,
+                    neg_elbo=progress.neg_elbo,
                     direct_loss=progress.direct_loss,
-                    validation_elbo=progress.validation_elbo,
+                    validation_neg_elbo=progress.validation_neg_elbo,
                     validation_direct_loss=progress.validation_direct_loss,
                 )
             )
@@ -207,7 +207,7 @@ class Denoiser:
         seed: int = 0,
         axes: str | None = None,
         first: int = 0,
-    ) -> Generator[PredictionProgress, None, dict[str, NDArray[np.float32]]]:
+    ) -> Prediction:
         """Denoise, yielding progress; returns float32 arrays in the image's shape and units by output.
 
         ``"sample"`` has the samples as an additional first axis. ``first`` is the number of the first plane, where the
@@ -239,17 +239,17 @@ class Denoiser:
 
     def _output(self, image: ArrayLike, output: Output, samples: int = 1, seed: int = 0) -> NDArray[np.float32]:
         if not hasattr(image, "__dask_graph__"):
-            return run(self.denoise_steps(image, [output], samples=samples, seed=seed))[output]
-        from .lazy import denoised  # late: dask takes time
-
-        lazy: NDArray[np.float32] = denoised(self, image, output, samples=samples, seed=seed)
+            steps: Prediction = self.denoise_steps(image, [output], samples=samples, seed=seed)
+            return drain(steps)[output]
+        axes = self.axes_of(tuple(np.shape(image)))
+        lazy: NDArray[np.float32] = denoised(self.model, image, output, axes=axes, samples=samples, seed=seed)
         return lazy
 
     def save(self, path: str | Path) -> None:
         """Write everything to one safetensors file, atomically; `DenoiserError` if that is not possible."""
         document = {
             "config": self.model.config.model_dump(mode="json"),
-            "scaling": self.model.scaling.model_dump(mode="json"),
+            "scaling": self.model.normalization.model_dump(mode="json"),
             "noise": self.model.noise.document(),
             "provenance": self.provenance.model_dump(mode="json"),
         }
@@ -338,11 +338,11 @@ def load(path: str | Path, device: Device = "auto") -> Denoiser:
     tensors, document = load_checkpoint(path)
     try:
         config = ModelConfig.model_validate(document["config"])
-        scaling = Scaling.model_validate(document["scaling"])
+        normalization = Normalization.model_validate(document["scaling"])
         provenance = Provenance.model_validate(document["provenance"])
-        model = CoModel(config, from_document(document["noise"]), scaling)
+        model = CoModel(config, from_document(document["noise"]), normalization)
         model.load_state_dict(tensors)
     except (KeyError, ValidationError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ModelFileError(f"{path} does not hold a model of this package ({reason}): train again") from error
-    return Denoiser(model.on(device).eval(), provenance)
+    return Denoiser(model.to_device(device).eval(), provenance)

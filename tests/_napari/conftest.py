@@ -13,7 +13,7 @@ import pytest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 import napari_direct_denoiser._napari as docks
-from napari_direct_denoiser._napari.session import MODELS
+from napari_direct_denoiser._napari.shared.session import MODELS
 
 PLUGIN = "napari-direct-denoiser"
 

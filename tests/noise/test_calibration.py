@@ -7,8 +7,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from napari_direct_denoiser.data.images import Frames
+from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.errors import ImageError, SettingError
-from napari_direct_denoiser.images import Frames
 from napari_direct_denoiser.noise import (
     MixtureNoise,
     NoiseFit,
@@ -20,7 +21,6 @@ from napari_direct_denoiser.noise import (
     mixture_of,
     write_npz,
 )
-from napari_direct_denoiser.synthetic import simulate
 
 CAMERA = PoissonGaussianNoise(2.0, 100.0, 4.0)
 

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from napari_direct_denoiser.images import Frames
+from napari_direct_denoiser.data.images import Frames
+from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.noise import Finding, diagnose, fit_images
-from napari_direct_denoiser.synthetic import simulate
 
 
 def findings(stack: NDArray[np.generic]) -> dict[str, Finding]:

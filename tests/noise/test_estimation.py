@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from napari_direct_denoiser.data.images import Frames, as_planes
+from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.errors import ImageError
-from napari_direct_denoiser.images import Frames, as_planes
 from napari_direct_denoiser.noise import (
     GaussianNoise,
     PoissonGaussianNoise,
@@ -20,7 +21,6 @@ from napari_direct_denoiser.noise import (
     fit_calibration,
     fit_images,
 )
-from napari_direct_denoiser.synthetic import simulate
 
 
 def smooth_scene(size: int = 256) -> NDArray[np.float64]:

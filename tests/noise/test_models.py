@@ -9,8 +9,9 @@ import pytest
 import torch
 from scipy import stats
 
+from napari_direct_denoiser.data.images import Frames
+from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.errors import ModelFileError, SettingError
-from napari_direct_denoiser.images import Frames
 from napari_direct_denoiser.noise import (
     GaussianNoise,
     HistogramNoise,
@@ -20,8 +21,7 @@ from napari_direct_denoiser.noise import (
     fit_noise,
     from_document,
 )
-from napari_direct_denoiser.scaling import stabilise
-from napari_direct_denoiser.synthetic import simulate
+from napari_direct_denoiser.normalization import anscombe
 
 GAIN, OFFSET = 2.0, 100.0
 WEIGHT = [[0.1, 0.3], [-0.2, 0.1], [0.4, -0.5], [2.0, 5.0], [3.0, 4.0], [1.0, 6.0], [0.5, 0.0], [0.0, 0.7], [-0.3, 0.2]]
@@ -175,7 +175,7 @@ def test_stabilised_noise_has_a_deviation_of_one(model: NoiseModel) -> None:
     tolerance = 0.35 if isinstance(model, MixtureNoise) else 0.03  # a line fits the variance of a mixture roughly
     for signal in (300.0, 600.0, 1100.0):
         drawn = model.sample(torch.full((50_000,), signal), torch.Generator().manual_seed(1))
-        assert float(stabilise(drawn, *model.linear_variance()).std()) == pytest.approx(1, abs=tolerance)
+        assert float(anscombe(drawn, *model.linear_variance()).std()) == pytest.approx(1, abs=tolerance)
 
 
 @pytest.mark.parametrize("model", [*ALL, PoissonGaussianNoise(2.0, 100.0, 3.0)])

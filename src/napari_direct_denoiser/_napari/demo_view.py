@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.io import read_image
 from ..demo import IMAGES, PICTURE
-from ..io import read_image
 
 if TYPE_CHECKING:
     from napari import Viewer

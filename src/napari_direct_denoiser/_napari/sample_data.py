@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..synthetic import simulate
+from ..data.synthetic import simulate
 
 if TYPE_CHECKING:
     from napari.types import LayerDataTuple

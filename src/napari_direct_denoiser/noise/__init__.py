@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..data.images import Frames
 from ..errors import ImageError, ModelFileError, SettingError
-from ..images import Frames
 from .calibration import calibrate, fit_calibration, fit_mixture, mixture_of
 from .diagnosis import Finding, diagnose
 from .estimation import estimate_noise, fit_images

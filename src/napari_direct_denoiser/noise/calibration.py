@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from ..data.images import as_planes
 from ..errors import ImageError, TrainingError
-from ..images import as_planes
 from .fit import NoiseFit
 from .mixture import MixtureNoise
 from .windows import is_static

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images import Frames
+from ..data.images import Frames
 from .fit import NoiseFit
 from .windows import crop, part_of
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..data.images import Frames, as_planes
 from ..errors import ImageError
-from ..images import Frames, as_planes
 from .fit import Correlation, NoiseFit, robust_line
 from .models import GaussianNoise, NoiseModel, PoissonGaussianNoise
 from .windows import Windows, hot_pixels, measure

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..data.files import check_target, replacing
 from ..errors import ModelFileError
-from ..files import check_target, replacing
 from .histogram import HistogramNoise
 from .mixture import MixtureNoise
 from .models import NoiseModel

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import convolve1d, maximum_filter, uniform_filter
 
-from ..images import Frames
+from ..data.images import Frames
 
 _AROUND, _MIDDLE = 7, 3  # sides of the ring of a window, pixels
 _MARGIN = 5

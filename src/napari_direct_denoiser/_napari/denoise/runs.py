@@ -1,0 +1,184 @@
+"""What the Denoise dock does in a worker thread. What needs torch or dask is imported in there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...data.images import Region
+from ...errors import DenoiserError
+from ...progress import mapped
+from ..shared.layers import METADATA_KEY, Source, result_name
+from ..shared.session import NamedModel
+from ..shared.workers import Update
+
+if TYPE_CHECKING:
+    from ...config import DenoiseSettings
+    from ...prediction.tiling import Output
+
+_SHOWN = 99.9  # per cent of the pixels of a deviation that its contrast covers
+_PLANES_SEEN = 8  # of a deviation, to find its contrast
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What a person asked for: read once, whatever happens to the layer and the dock during the run."""
+
+    source: Source
+    axes: str
+    model: NamedModel
+    outputs: tuple[Output, ...]
+    settings: DenoiseSettings
+    kept: int = 0
+    """Single samples to keep."""
+    region: Region | None = None
+    """Where in the source the only plane lies that is wanted; None for all of it."""
+    first: int = 0
+    """Number of the first plane in the source."""
+    as_looked_at: bool = False
+    folder: Path | None = None
+    """Where zarr folders are to be written; None to keep the results in memory."""
+
+    def samples(self, output: Output) -> int | None:
+        """Samples that a result is made of; None for the direct pass."""
+        if output == "direct":
+            return None
+        return self.kept if output == "sample" else self.settings.samples
+
+    def path(self, output: Output) -> Path | None:
+        """Where a result is to be written."""
+        if self.folder is None:
+            return None
+        name = result_name(self.source.name, output, self.samples(output))
+        return self.folder / ("".join(c if c.isalnum() or c in " -_.()=" else "_" for c in name) + ".zarr")
+
+    def shape(self, output: Output) -> tuple[int, ...]:
+        """Shape of a result."""
+        sides = zip(self.axes, self.source.shape, strict=True)
+        shape = tuple(side if self.region is None or axis in "YX" else 1 for axis, side in sides)
+        return (self.kept, *shape) if output == "sample" else shape
+
+    def facts(self, output: Output, seconds: float | None = None) -> dict[str, Any]:
+        """What a result is to know of itself."""
+        samples = self.samples(output)
+        return {
+            "source": self.source.name,
+            "model": self.model.name,
+            "method": output,
+            "samples": samples,
+            "seed": None if samples is None else self.settings.seed,
+            "seconds": seconds,
+            "training": self.model.denoiser.summary(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One denoised image, of any kind of array."""
+
+    output: Output
+    data: Any
+    limits: tuple[float, float] | None = None
+    """Contrast limits, of a deviation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Warned(Update):
+    """An update that says in which ways the image differs strongly from those of the training."""
+
+    differences: tuple[str, ...] = field(default=())
+
+
+def denoising(request: Request) -> Generator[Update, None, tuple[list[Result], float]]:
+    """Denoise as requested; gives the results with the seconds that they took."""
+    yield Update("Loading PyTorch, looking at the image …")
+    from ...evaluation.domain_shift import check_domain_shift
+    from ...prediction.lazy import denoised
+
+    denoiser, settings = request.model.denoiser, request.settings
+    image: Any = request.source.data
+    image = image if request.region is None else image[request.region]
+    looking = check_domain_shift(denoiser.model, image, request.axes)
+    differences = yield from mapped(looking, lambda part: Update("Looking at the image …", part))
+    if differences:
+        yield Warned("Looking at the image …", differences=tuple(differences))
+    began = time.perf_counter()
+    if request.as_looked_at:
+        lazy = denoised(denoiser.model, image, axes=request.axes, seed=settings.seed, first=request.first)
+        return [Result("direct", lazy)], time.perf_counter() - began
+    try:
+        results = yield from _computing(request, image)
+    except MemoryError as error:
+        raise DenoiserError(
+            "Out of memory for the results: choose the zarr folder as result, fewer single samples, or crop the image"
+        ) from error
+    return results, time.perf_counter() - began
+
+
+def _computing(request: Request, image: Any) -> Generator[Update, None, list[Result]]:
+    """Denoise plane by plane, into memory or zarr folders."""
+    from ...data.zarr_images import open_zarr
+    from ...prediction.lazy import denoise_into
+
+    planes = int(np.prod([side for axis, side in zip(request.axes, image.shape, strict=True) if axis not in "YX"]))
+    with ExitStack() as files:
+        targets = {output: _target(request, output, files) for output in request.outputs}
+        steps = denoise_into(
+            request.model.denoiser.model,
+            image,
+            targets,
+            axes=request.axes,
+            samples=request.settings.samples,
+            seed=request.settings.seed,
+            first=request.first,
+        )
+
+        def update(progress: Any) -> Update:
+            fraction = progress.fraction
+            plane = min(int(fraction * planes) + 1, planes)
+            return Update(f"Plane {plane} of {planes} …", fraction, progress.remaining_seconds)
+
+        yield from mapped(steps, update)
+        limits = {"std": _limits(targets["std"])} if "std" in targets else {}
+    return [
+        Result(output, target if (path := request.path(output)) is None else open_zarr(path), limits.get(output))
+        for output, target in targets.items()
+    ]
+
+
+def _target(request: Request, output: Output, files: ExitStack) -> Any:
+    """Make the array that takes a result."""
+    from ...data.zarr_images import ngff, writing_zarr
+
+    path, shape = request.path(output), request.shape(output)
+    if path is None:
+        return np.zeros(shape, np.float32)
+    place = request.source.appearance
+    units = [str(unit) for unit in place["units"]]
+    known = {
+        **request.facts(output),
+        "axes": request.axes,
+        "units": units,
+        **{key: np.asarray(place[key]).tolist() for key in ("scale", "translate", "rotate", "shear", "affine")},
+    }
+    axes = ["N", *request.axes] if output == "sample" else list(request.axes)
+    chunks = [side if axis in "YX" else 1 for axis, side in zip(axes, shape, strict=True)]
+    described = {} if output == "sample" else ngff(request.axes, known["scale"], known["translate"], units)
+    return files.enter_context(writing_zarr(path, shape, chunks, {METADATA_KEY: known, **described}))
+
+
+def _limits(deviation: Any) -> tuple[float, float]:
+    """Contrast for a map of deviations: from 0 to nearly the highest."""
+    flat = [np.unravel_index(number, deviation.shape[:-2]) for number in _spread(int(np.prod(deviation.shape[:-2])))]
+    highest = max(float(np.percentile(np.asarray(deviation[tuple(map(int, at))]), _SHOWN)) for at in flat)
+    return 0.0, highest or 1.0
+
+
+def _spread(count: int) -> list[int]:
+    return np.unique(np.linspace(0, count - 1, min(count, _PLANES_SEEN)).astype(int)).tolist()

@@ -1,0 +1,198 @@
+"""What the docks take from a layer, and what they put back. No viewer is needed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import ImageError
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Layer
+    from numpy.typing import ArrayLike
+
+METADATA_KEY = "napari_direct_denoiser"
+_PER_AXIS = ("scale", "translate", "units", "axis_labels")
+_GEOMETRY = (*_PER_AXIS, "rotate", "shear")
+_DISPLAY = ("contrast_limits", "gamma", "colormap")
+_WORDS = {"TIME": "T", "FRAME": "T", "CHANNEL": "C", "DEPTH": "Z", "POSITION": "P"}
+_FREE = "QIUVW"  # for axes of other names: any letter does that says nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a run needs of its layer, read once: the layer may be renamed or deleted while the run goes on."""
+
+    name: str
+    data: ArrayLike
+    """Level 0 of a multiscale layer; may be lazy."""
+    axes: str | None
+    """From the axis labels if there are any, otherwise left to the number of axes."""
+    appearance: dict[str, Any]
+    """Geometry and display: what a layer that lies exactly over this one is made with."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the data, which is not read for it."""
+        return tuple(np.shape(self.data))
+
+
+def read_layer(layer: Layer | None, axes: str | None = None) -> Source:
+    """Read a layer that is to be trained on or denoised.
+
+    Parameters
+    ----------
+    layer
+        Any layer.
+    axes
+        Letters of its axes, if a person wrote them; otherwise they come from its axis labels.
+
+    Raises
+    ------
+    ImageError
+        If there is no layer, it is no grayscale image, or its axis labels do not tell which axes are Y and X.
+    """
+    from napari.layers import Image  # late, so that tests of the rest need no viewer
+
+    if layer is None:
+        raise ImageError("Expected an image layer, found none: open an image, or File > Open Sample > Direct Denoiser")
+    if not isinstance(layer, Image):
+        found = f"a {type(layer).__name__} layer, {layer.name!r}"
+        raise ImageError(f"Expected an image layer, found {found}: choose the image that it was made from")
+    data = layer.data[0] if layer.multiscale else layer.data
+    if layer.rgb:
+        raise ImageError(
+            f"Expected a grayscale image, found RGB of shape {data.shape} in {layer.name!r}: "
+            "split the channels first (right click on the layer > Split RGB)"
+        )
+    appearance = {**geometry(layer), **{key: getattr(layer, key) for key in _DISPLAY}}
+    return Source(layer.name, data, _axes_from_labels(layer) if axes is None else axes, appearance)
+
+
+def full_shape(layer: Image) -> tuple[int, ...]:
+    """Shape of a layer at full resolution."""
+    return tuple((layer.data[0] if layer.multiscale else layer.data).shape)
+
+
+def geometry(layer: Layer) -> dict[str, Any]:
+    """Where a layer lies: keywords for one that lies exactly over it."""
+    return {**{key: getattr(layer, key) for key in _GEOMETRY}, "affine": np.array(layer.affine.affine_matrix)}
+
+
+def result_layer(
+    source: Source,
+    image: Any,
+    output: str,
+    provenance: Mapping[str, Any],
+    samples: int | None = None,
+    limits: tuple[float, float] | None = None,
+) -> tuple[Any, dict[str, Any]]:
+    """Make the data and the keywords of `viewer.add_image` for a result that lies exactly over its source.
+
+    Parameters
+    ----------
+    source
+        What was denoised.
+    image
+        The result, of any kind of array; samples have one more axis in front.
+    output
+        What it is, as in `Denoiser.denoise_steps`.
+    provenance
+        What the layer is to know of itself.
+    samples
+        Out of how many samples it was made; None for the direct pass.
+    limits
+        Contrast limits of a deviation, which has a colormap of its own too; those of the source if not given.
+    """
+    appearance = source.appearance
+    if output == "sample":
+        appearance = with_samples_axis(appearance)
+    if output == "std" and limits is not None:
+        appearance = {**appearance, "colormap": "magma", "gamma": 1.0, "contrast_limits": limits}
+    return image, {
+        **appearance,
+        "name": result_name(source.name, output, samples),
+        "metadata": {METADATA_KEY: dict(provenance)},
+    }
+
+
+def result_name(source: str, output: str, samples: int | None = None) -> str:
+    """Name a result: ``cells direct``, ``cells HDN mean (N=50)``."""
+    return f"{source} direct" if samples is None else f"{source} HDN {output} (N={samples})"
+
+
+def with_samples_axis(appearance: Mapping[str, Any]) -> dict[str, Any]:
+    """Geometry of a layer with one more axis in front, along which samples of the same place lie."""
+    labels = appearance["axis_labels"]
+    named = not all(map(_is_nameless, labels))
+    return {
+        **appearance,
+        "scale": [1.0, *appearance["scale"]],
+        "translate": [0.0, *appearance["translate"]],
+        "rotate": _one_more(appearance["rotate"]),
+        "shear": _one_more(_shear_matrix(appearance["shear"], len(labels))),
+        "affine": _one_more(appearance["affine"]),
+        "units": ("pixel", *appearance["units"]),
+        "axis_labels": ("sample", *labels) if named else None,
+    }
+
+
+def without_axis(place: Mapping[str, Any], axis: int) -> dict[str, Any]:
+    """Geometry of a layer with one axis less, that is not mixed with the others."""
+    matrices = {"rotate": place["rotate"], "shear": _shear_matrix(place["shear"], len(place["axis_labels"]))}
+    matrices["affine"] = place["affine"]
+    return {
+        **{key: [value for at, value in enumerate(place[key]) if at != axis] for key in _PER_AXIS},
+        **{key: np.delete(np.delete(matrix, axis, 0), axis, 1) for key, matrix in matrices.items()},
+    }
+
+
+def facts(layer: Layer) -> dict[str, Any]:
+    """What a result of the Denoise dock knows of itself; nothing for other layers."""
+    found: dict[str, Any] = layer.metadata.get(METADATA_KEY, {})
+    return found
+
+
+def is_result(layer: Layer) -> bool:
+    """Whether the layer was made by the Denoise dock."""
+    return METADATA_KEY in layer.metadata
+
+
+def _one_more(matrix: Any) -> Any:
+    """Give a matrix one more axis in front that it leaves alone."""
+    larger = np.eye(len(matrix) + 1)
+    larger[1:, 1:] = matrix
+    return larger
+
+
+def _shear_matrix(shear: Any, ndim: int) -> Any:
+    """Give shear, which napari keeps as it was given, as a matrix: of a vector, the upper triangle."""
+    if np.ndim(shear) == 2:
+        return shear
+    matrix = np.eye(ndim)
+    matrix[np.triu_indices(ndim, 1)] = shear
+    return matrix
+
+
+def _axes_from_labels(layer: Layer) -> str | None:
+    """One letter for each axis by its label; None where no axis has a name."""
+    labels = layer.axis_labels
+    if all(map(_is_nameless, labels)):
+        return None
+    free = iter(_FREE)
+    words = [label.strip().upper() for label in labels]
+    axes = [_WORDS.get(word) or (word if len(word) == 1 and word.isalpha() else next(free)) for word in words]
+    if len(set(axes)) != len(axes) or not {"Y", "X"} <= set(axes):
+        raise ImageError(
+            f"Expected axis labels with y and x among them and none twice, found {labels} in {layer.name!r}: "
+            "name its axes, for example layer.axis_labels = ('t', 'y', 'x')"
+        )
+    return "".join(axes)
+
+
+def _is_nameless(label: str) -> bool:
+    """Whether an axis has no name, or one that napari gave it: ``-3``, before 0.9 ``axis -3``."""
+    return not label or label.removeprefix("axis ").removeprefix("-").isdecimal()

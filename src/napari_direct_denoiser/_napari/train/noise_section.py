@@ -1,0 +1,248 @@
+"""The section of the Train dock about the noise model: choose it, look at it, save it; and what is unusual."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from magicgui.widgets import ComboBox, FileEdit, FloatSpinBox
+from magicgui.widgets.bases import ValueWidget
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSlider, QVBoxLayout, QWidget
+
+from ...config import TrainSettings
+from ...data.images import named_axes
+from ..shared.forms import Form, control
+from ..shared.layer_choice import OneLayer
+from ..shared.layers import read_layer
+from .noise_plot import NoisePlot
+from .noise_runs import Look, NoiseChoice
+from .parts import NotReadyError, Part
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from ...noise import Finding
+
+_KINDS = [
+    ("automatic", "auto"),
+    ("from a calibration layer", "calibration"),
+    ("from a file", "file"),
+    ("Poisson-Gaussian by numbers", "poisson"),
+    ("Gaussian by numbers", "gaussian"),
+]
+_FIELDS = {"poisson": ("gain", "offset", "read_noise"), "gaussian": ("sigma",), "file": ("noise_file",)}
+_FILES = (".npz", ".npy")
+
+
+class NoiseForm(Form):
+    """Which noise model, with the numbers, layers or file that it needs."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__([*_controls(), control(TrainSettings, "refine_noise")])
+        self.calibration = OneLayer(
+            "A calibration: frames of one static scene, or images of something smooth, such as a field diaphragm out "
+            "of focus. It has to be as bright and as dark as the images."
+        )
+        self.signal = OneLayer("The calibration without noise, if there is such an image.", "unknown: take the mean")
+        self.insertRow(1, "Calibration", self.calibration)
+        self.insertRow(2, "Its signal", self.signal)
+        self["noise"].changed.connect(self._show_rows)
+        for each in self.controls.values():
+            each.changed.connect(lambda value: self.changed.emit())
+        for choice in (self.calibration, self.signal):
+            choice.activated.connect(self.changed)
+        self._show_rows()
+
+    @property
+    def kind(self) -> str:
+        """auto, poisson, gaussian, calibration or file."""
+        kind: str = self["noise"].value
+        return kind
+
+    def describe(self) -> str:
+        """Name the kind of noise model."""
+        return next(words for words, kind in _KINDS if kind == self.kind)
+
+    def choice(self) -> NoiseChoice:
+        """Read the choice.
+
+        Raises
+        ------
+        NotReadyError
+            If a layer or a file is missing.
+        ImageError
+            If the calibration layer is none that can be used.
+        """
+        if self.kind == "calibration":
+            if self.calibration.layer is None:
+                raise NotReadyError("open a calibration", "Expected a calibration layer, found none: open one")
+            signal = self.signal.layer
+            return NoiseChoice("auto", _part(self.calibration.layer), None if signal is None else _part(signal))
+        values = self.values()
+        if self.kind == "file":
+            file = values["noise_file"]
+            if file is None or not Path(file).is_file() or Path(file).suffix.lower() not in _FILES:
+                found = "none" if file is None else str(file)
+                words = f"Expected a noise model file (.npz or .npy), found {found}: choose one"
+                raise NotReadyError("choose a noise model file", words)
+            return NoiseChoice(str(file))
+        numbers = [f"{values[name]:.6g}" for name in _FIELDS.get(self.kind, ())]
+        return NoiseChoice(f"{self.kind}:{','.join(numbers)}" if numbers else self.kind)
+
+    def offer(self, layers: Sequence[Image]) -> None:
+        """List the layers that may be a calibration."""
+        self.calibration.offer(layers, layers[0] if layers else None)
+        self.signal.offer(layers)
+
+    def _show_rows(self) -> None:
+        for kind, names in _FIELDS.items():
+            for name in names:
+                self.setRowVisible(self[name].native, kind == self.kind)
+        for row in (self.calibration, self.signal):
+            self.setRowVisible(row, self.kind == "calibration")
+
+
+class NoiseSection(QWidget):
+    """The form, the fit in words and plots, and buttons to look at it and to save it.
+
+    Its findings stand elsewhere in the dock, where they are seen while the section is closed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.form = NoiseForm()
+        self.form.changed.connect(self.forget)
+        self.findings = FindingsBox()
+        self.look_button = QPushButton("Look at the noise")
+        self.look_button.setToolTip("Measure the noise of the chosen image, and fit the model, without training.")
+        self.save_button = QPushButton("Save …")
+        self.save_button.setToolTip("Write the noise model below to a file (.npz), for other images of this camera.")
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.plot = NoisePlot()
+        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider.setRange(1, 99)
+        self.slider.setValue(50)
+        self.slider.setToolTip("The signal of the histogram below: from the darkest to the brightest pixels.")
+        self.slider.valueChanged.connect(self._show_signal)
+        self.look: Look | None = None
+        self.looked_at: Image | None = None
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.look_button, 1)
+        buttons.addWidget(self.save_button)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(self.form)
+        column.addLayout(buttons)
+        for part in (self.words, self.plot, self.slider):
+            column.addWidget(part)
+            part.hide()
+
+    def show_look(self, look: Look, layer: Image | None) -> None:
+        """Show a noise model beside the noise of a layer."""
+        self.look, self.looked_at = look, layer
+        measured = bool(len(look.fit.signals))
+        self.words.show()
+        self.plot.setVisible(measured)
+        self.slider.setVisible(measured)
+        self.findings.show_findings(look.findings)
+        described = look.fit.model.describe()
+        described = described[0].upper() + described[1:]
+        self.words.setText(f"{described}. The points are measured in {look.fit.source}." if measured else described)
+        if measured:
+            self.plot.show_fit(look.fit, look.calibration)
+            self._show_signal()
+
+    def forget(self) -> None:
+        """Show nothing: what was seen is the noise of another layer, or another noise model."""
+        self.look = self.looked_at = None
+        self.findings.show_findings(())
+        for part in (self.words, self.plot, self.slider):
+            part.hide()
+
+    def set_enabled(self, enabled: bool) -> None:
+        """Let a person change the choice, or not."""
+        self.form.set_enabled(enabled)
+        for widget in (self.form.calibration, self.form.signal, self.look_button):
+            widget.setEnabled(enabled)
+        self.save_button.setEnabled(enabled and self.look is not None)
+
+    def _show_signal(self) -> None:
+        if self.look is not None:
+            self.plot.show_signal(self.plot.signal_at(self.slider.value() / 100))
+
+
+class FindingsBox(QWidget):
+    """What is unusual about the images, and a button where a setting answers it."""
+
+    structured_wanted = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.button = QPushButton("Turn on Structured noise")
+        self.button.setToolTip(TrainSettings.model_fields["structured"].description or "")
+        self.button.clicked.connect(self.structured_wanted)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.words)
+        column.addWidget(self.button)
+        self._suggested = self._on = False
+        self.show_findings(())
+
+    def show_findings(self, findings: Sequence[Finding]) -> None:
+        """Show findings; nothing where all is as it should be."""
+        self.words.setText("\n".join(f"• {finding.words}." for finding in findings))
+        self._suggested = any(finding.suggests_structured for finding in findings)
+        self.setVisible(bool(findings))
+        self.set_structured(self._on)
+
+    def set_structured(self, on: bool) -> None:
+        """Offer the setting only while it is off."""
+        self._on = on
+        self.button.setVisible(self._suggested and not on)
+
+
+def _part(layer: Image) -> Part:
+    source = read_layer(layer)
+    return Part(source, named_axes(source.shape, source.axes, name=repr(source.name)))
+
+
+def _controls() -> list[ValueWidget]:
+    number = {"min": 0.001, "max": 1e6, "step": 0.001}
+    file = FileEdit(
+        name="noise_file",
+        label="File",
+        filter="*.npz *.npy",
+        nullable=True,
+        tooltip="A noise model as saved here or by the published code: mixture (.npz) or histogram (.npy).",
+    )
+    for part in file:
+        part.tooltip = file.tooltip
+    return [
+        ComboBox(
+            name="noise", label="Noise model", choices=_KINDS, tooltip=TrainSettings.model_fields["noise"].description
+        ),
+        FloatSpinBox(name="gain", label="Gain", value=1.0, tooltip="Camera counts for one photo-electron.", **number),
+        FloatSpinBox(
+            name="offset", label="Offset", value=100.0, tooltip="Camera counts in the dark.", **{**number, "min": -1e6}
+        ),
+        FloatSpinBox(
+            name="read_noise",
+            label="Read noise",
+            value=3.0,
+            tooltip="Deviation in the dark, in counts.",
+            **{**number, "min": 0.0},
+        ),
+        FloatSpinBox(
+            name="sigma", label="Sigma", value=10.0, tooltip="Deviation of the noise, in camera counts.", **number
+        ),
+        file,
+    ]

@@ -1,0 +1,162 @@
+"""What is trained on: layers, or rectangles of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...config import PRESETS
+from ...data.images import Planes, check_planes, named_axes
+from ...errors import DenoiserError, ImageError
+from ..shared.channels import channel_axis
+from ..shared.layers import Source, read_layer
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Shapes
+    from numpy.typing import NDArray
+
+MIN_SIDE = max(preset.schedule.patch for preset in PRESETS.values())
+
+
+class NotReadyError(DenoiserError):
+    """What is missing before training can start: a few words for the button, and a sentence."""
+
+    def __init__(self, short: str, words: str) -> None:
+        super().__init__(words)
+        self.short = short
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A layer, or a rectangle of all its planes."""
+
+    source: Source
+    axes: str
+    """One letter for each axis."""
+    rows: slice = field(default_factory=lambda: slice(None))
+    columns: slice = field(default_factory=lambda: slice(None))
+
+    @property
+    def planes_shape(self) -> tuple[int, int, int]:
+        """Planes, and the sides of each: (planes, Y, X)."""
+        sizes = dict(zip(self.axes, self.source.shape, strict=True))
+        height, width = (len(range(sizes[axis])[part]) for axis, part in (("Y", self.rows), ("X", self.columns)))
+        return math.prod(size for axis, size in sizes.items() if axis not in "YX"), height, width
+
+    def read(self) -> NDArray[Any]:
+        """Read the pixels, with all axes of the layer; may take long."""
+        cut = {"Y": self.rows, "X": self.columns}
+        return np.asarray(self.source.data[tuple(cut.get(axis, slice(None)) for axis in self.axes)])  # type: ignore[call-overload,index]
+
+
+def parts_of(layers: Sequence[Image], shapes: Shapes | None, written_axes: Callable[[Image], str | None]) -> list[Part]:
+    """Say what to train on, and refuse what can be refused without reading a pixel.
+
+    Parameters
+    ----------
+    layers
+        The layers to train on.
+    shapes
+        Whose rectangles to train on only; None for all of the layers.
+    written_axes
+        Letters of the axes that a person wrote for a layer, if any.
+
+    Raises
+    ------
+    NotReadyError
+        If something is missing or wrong.
+    """
+    if not layers:
+        raise NotReadyError(
+            "open an image", "Open an image to train on, or a sample: File > Open Sample > Direct Denoiser."
+        )
+    parts = []
+    for layer in layers:
+        axes = written_axes(layer)
+        with _refused("split the channels" if layer.rgb else "correct the axes"):
+            source = read_layer(layer, axes)
+        with _refused("correct the axes" if channel_axis(layer, source.axes) is None else "split the channels"):
+            axes = named_axes(source.shape, source.axes, name=repr(source.name))
+        with _refused("draw a rectangle"):
+            places = [(slice(None), slice(None))] if shapes is None else regions(layer, axes, shapes)
+        parts += [Part(source, axes, *place) for place in places]
+    with _refused("choose another image" if shapes is None else "draw a larger rectangle"):
+        for part in parts:
+            check_part(part)
+    return parts
+
+
+@contextmanager
+def _refused(mend: str) -> Iterator[None]:
+    """Say in a few words what mends an error."""
+    try:
+        yield
+    except DenoiserError as error:
+        raise NotReadyError(mend, str(error)) from error
+
+
+def check_part(part: Part) -> None:
+    """Refuse what can be refused without reading a pixel.
+
+    Raises
+    ------
+    ImageError
+        If the pixels are no intensities, or the planes too small.
+    """
+    # One plane that takes no memory has the shape and the kind of numbers of the real ones, and passes where they would
+    kind = np.dtype(getattr(part.source.data, "dtype", float))
+    values = np.zeros((), np.float16 if kind.kind in "uif" else kind)
+    count, height, width = part.planes_shape
+    if min(height, width) >= MIN_SIDE:
+        height = width = MIN_SIDE
+    plane = Planes(np.broadcast_to(values, (min(count, 1), height, width)), (), "YX")
+    check_planes(plane, min_side=MIN_SIDE, name=repr(part.source.name), require_contrast=False)
+
+
+def together(parts: Sequence[Part]) -> tuple[list[NDArray[Any]], str]:
+    """Read all parts, and give them the same axes: those that one lacks have length 1."""
+    axes = parts[0].axes
+    for part in parts[1:]:
+        axes = "".join(axis for axis in part.axes if axis not in axes) + axes
+    return [with_axes(part.read(), part.axes, axes) for part in parts], axes
+
+
+def with_axes(image: NDArray[Any], axes: str, wanted: str) -> NDArray[Any]:
+    """Order the axes of an image as wanted, and add those that it lacks."""
+    shown = image.transpose([axes.index(axis) for axis in wanted if axis in axes])
+    return shown[tuple(slice(None) if axis in axes else None for axis in wanted)]
+
+
+def regions(layer: Image, axes: str, shapes: Shapes) -> list[tuple[slice, slice]]:
+    """Rows and columns of a layer that each rectangle of a Shapes layer touches.
+
+    Raises
+    ------
+    ImageError
+        If there is no rectangle, or one lies outside the layer.
+    """
+    size = dict(zip(axes, (layer.data[0] if layer.multiscale else layer.data).shape, strict=True))
+    found = []
+    for kind, corners in zip(shapes.shape_type, shapes.data, strict=True):
+        if kind != "rectangle":
+            continue
+        here = np.array([layer.world_to_data(shapes.data_to_world(corner)) for corner in corners])  # (4, axes)
+        limits = []
+        for axis in "YX":
+            places = np.round(here[:, axes.index(axis)] + 0.5, 6)  # pixel 0 reaches from -0.5 to 0.5
+            low, high = np.clip([np.floor(places.min()), np.ceil(places.max())], 0, size[axis])
+            limits.append(slice(int(low), int(high)))
+        rows, columns = limits
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            raise ImageError(
+                f"Expected rectangles inside {layer.name!r}, found one outside in {shapes.name!r}: move or delete it"
+            )
+        found.append((rows, columns))
+    if not found:
+        raise ImageError(f"Expected a rectangle in {shapes.name!r}, found none: draw one, or choose the whole image")
+    return found

@@ -1,0 +1,350 @@
+"""The Train dock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_error
+from napari.utils.theme import get_theme
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QPushButton, QWidget
+
+from ...config import TrainSettings, train_settings
+from ...errors import DenoiserError
+from ..shared.dock import RunDock, collapsed, main_button, stacked
+from ..shared.forms import Form, control
+from ..shared.save_dialog import ask_for_file
+from ..shared.session import MODELS
+from ..shared.workers import Steps, Update, loading
+from .current_run import CurrentRun
+from .data_section import TrainingData
+from .estimate_words import estimate_words
+from .loss_plot import LossPlot
+from .models_section import ModelsSection
+from .noise_runs import Look, looking, saving_noise
+from .noise_section import NoiseSection
+from .parts import NotReadyError, Part
+from .preview import Preview
+from .runs import Begun, Previewed, Requests, Saved, Stepped, continuing, training
+
+if TYPE_CHECKING:
+    import napari
+
+    from ...denoiser import Denoiser
+
+_SUFFIX = ".safetensors"
+_SECONDS_BETWEEN_DRAWINGS = 0.5
+_READY = "Train a model on every plane of the chosen layer. No clean image is needed."
+
+
+class TrainWidget(RunDock):
+    """Train HDN and its Direct Denoiser on layers, watch it learn, save the model."""
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.data = TrainingData(self.viewer, self.layer_choice)
+        self.form = Form([control(TrainSettings, name) for name in ("preset", "max_minutes")])
+        self.noise = NoiseSection()
+        self.advanced = Form(
+            [control(TrainSettings, name) for name in ("loss", "structured", "max_steps", "seed", "device")]
+        )
+        self.ready = QLabel()
+        self.ready.setWordWrap(True)
+        self.train_button = main_button("Train")
+        self.stop_button.setToolTip("End training at once, and keep the best weights so far.")
+        self.pause_button = QPushButton("Pause")
+        self.pause_button.setCheckable(True)
+        self.pause_button.setToolTip("Let training rest, or go on. The time of a pause does not count.")
+        self.preview_box = QCheckBox("Live preview")
+        self.preview_box.setChecked(True)
+        self.preview_box.setToolTip("While training, show the plane in view as the model denoises it now, in a layer.")
+        self.plot = LossPlot()
+        self.plot.hide()
+        self.models = ModelsSection()
+        self.preview = Preview(self.viewer)
+        self._run: CurrentRun | None = None
+        self._take: Callable[[Any], None] = lambda result: None
+        self._drawn = 0.0
+        self._lay_out()
+        self._connect()
+        self._recolour()
+        self.data.refresh()
+
+    def _lay_out(self) -> None:
+        self.form.insertRow(0, "Image layer", self.layer_choice)
+        self.form.insertRow(1, "Axes", self.data.axes_row)
+        advanced = QWidget()
+        advanced.setLayout(self.advanced)
+        self.advanced.setContentsMargins(0, 0, 0, 0)
+        more = ("Several layers, or a region", "Train on more than one layer, or on a part.", self.data.more)
+        self.noise_title = collapsed("Noise model", "The noise model: choose it, look at it, save it.", self.noise)
+        row = self.progress_row()
+        row.insertWidget(1, self.pause_button)
+        column = stacked(
+            self.form,
+            collapsed(*more),
+            self.noise_title,
+            collapsed("More settings", "Settings that are seldom needed.", advanced),
+            self.noise.findings,
+            self.ready,
+            self.data.split_button,
+            self.train_button,
+            row,
+            self.status,
+            self.models,
+            self.preview_box,
+            self.plot,
+        )
+        column.setSpacing(5)
+        column.setStretchFactor(self.plot, 100)
+        column.addStretch(1)
+        self.fill(column)
+
+    def _connect(self) -> None:
+        self.data.changed.connect(self._list_layers)
+        self.models.changed.connect(self.refresh_buttons)
+        self.noise.form.changed.connect(self.refresh_buttons)
+        for form in (self.form, self.advanced):
+            for each in form.controls.values():
+                each.changed.connect(self.refresh_buttons)
+        for button, does in (
+            (self.train_button, self.train),
+            (self.pause_button, self._pause),
+            (self.noise.look_button, self.look),
+            (self.noise.save_button, self.save_noise),
+            (self.models.continue_button, self.continue_training),
+            (self.models.save_button, self.save),
+            (self.models.load_button, self.load),
+        ):
+            button.clicked.connect(does)
+        self.noise.findings.structured_wanted.connect(lambda: setattr(self.advanced["structured"], "value", True))
+        self.preview_box.toggled.connect(self.preview.turn)
+        self.preview.deleted.connect(lambda: self.preview_box.setChecked(False))
+        self.viewer.events.theme.connect(self._recolour)
+
+    def settings(self) -> TrainSettings:
+        """The settings as they stand in the dock.
+
+        Raises
+        ------
+        DenoiserError
+            If something is missing, or they do not make sense.
+        """
+        noise = self.noise.form
+        refine = noise["refine_noise"].value
+        return train_settings(
+            noise=noise.choice().text, refine_noise=refine, **self.form.values(), **self.advanced.values()
+        )
+
+    # What the buttons do.
+    def train(self) -> None:
+        """Start training on what is chosen."""
+        with self._refusals():
+            parts, noise, settings = self.data.parts(), self.noise.form.choice(), self.settings()
+            run = CurrentRun.on(parts, Requests(self.job.stopping))
+            self._begin_training(run, parts, training(parts, settings, noise, run.requests))
+
+    def continue_training(self) -> None:
+        """Train a copy of the chosen model further on what is chosen."""
+        model = self.models.model
+        assert model is not None
+        with self._refusals():
+            parts, settings = self.data.parts(), self.settings()
+            run = CurrentRun.of(model, Requests(self.job.stopping))
+            self._begin_training(run, parts, continuing(model.denoiser, parts, settings, run.requests))
+
+    def look(self) -> None:
+        """Measure the noise of what is chosen, beside the noise model."""
+        with self._refusals():
+            self._begin(looking(self.data.parts(), self.noise.form.choice()), self._show_look)
+
+    def save_noise(self) -> None:
+        """Ask where to, and write the noise model that is shown."""
+        assert self.noise.look is not None
+        with self._refusals():
+            path = ask_for_file(self, "Save noise model", "noise", ".npz", "noise model")
+            if path is not None:
+                done = f"Saved the noise model to {path}"
+                self._begin(saving_noise(self.noise.look, path), lambda result: self.end(done, done=True))
+
+    def save(self) -> None:
+        """Ask where to, and write the chosen model; one in training is written as it is after its next step."""
+        model = self.models.model
+        assert model is not None
+        with self._refusals():
+            path = ask_for_file(self, "Save model", model.name, _SUFFIX, "model file")
+            if path is not None and self._run is not None and model is self.models.training:
+                self._run.requests.saves.put(path)
+            elif path is not None:
+                model.denoiser.save(path)
+                self.say(f"Saved “{model.name}” to {path}")
+
+    def load(self) -> None:
+        """Ask for a model file and load it; it joins the models of this session."""
+        path, _ = QFileDialog.getOpenFileName(self, "Load model", "", f"Model (*{_SUFFIX})")
+        if path:
+            self._begin(loading(Path(path)), lambda denoiser: self._take_loaded(Path(path).stem, denoiser))
+
+    def _begin_training(self, run: CurrentRun, parts: list[Part], steps: Steps) -> None:
+        self._run = run
+        self.plot.reset()
+        source, axes = parts[0].source, parts[0].axes
+        self.preview.begin(self.layer_choice.layer, source, axes, run.requests, on=self.preview_box.isChecked())
+        self._begin(steps, lambda denoiser: self._end_training("Done.", done=True))
+
+    def _begin(self, steps: Steps, take: Callable[[Any], None]) -> None:
+        self._take = take
+        self.begin(steps)
+
+    def _pause(self) -> None:
+        if self._run is not None:
+            paused = self.pause_button.isChecked()
+            self.pause_button.setText("Resume" if paused else "Pause")
+            (self._run.requests.pause.set if paused else self._run.requests.pause.clear)()
+
+    # What becomes of a run.
+    def show_update(self, update: Update) -> None:
+        """Show how far a run is, what it learned, and what was asked of it meanwhile."""
+        super().show_update(update)
+        run = self._run
+        if run is None:
+            return
+        if isinstance(update, Begun):
+            self._show_begun(run, update)
+        elif isinstance(update, Stepped) and update.record is not None:
+            run.step(update.record)
+            self.plot.add(update.record)
+            if time.monotonic() - self._drawn > _SECONDS_BETWEEN_DRAWINGS:
+                self._drawn = time.monotonic()
+                self.plot.draw()
+        elif isinstance(update, Previewed):
+            self.preview.show(update)
+        elif isinstance(update, Saved):
+            run.note = f"Saved it as it then was to {update.path}." if update.error is None else f"{update.error}."
+            if update.error is not None:
+                show_error(str(update.error))
+        if run.note and not self.job_is_stopping:
+            self.say(f"{update.words} {run.note}")
+        if self.pause_button.isChecked() and update.fraction is not None:
+            self.progress.setFormat(f"{update.fraction:.0%} · paused")
+
+    def on_success(self, result: Any) -> None:
+        """Take the result of the run."""
+        self._take(result)
+
+    def on_stop(self) -> None:
+        """Take the model as it was when training was stopped."""
+        if self._run is None:
+            super().on_stop()
+        else:
+            self._end_training("Stopped.", done=False)
+
+    def on_failure(self, error: Exception) -> None:
+        """Show the error, and keep the model if there is one: it holds the last good weights."""
+        run = self._run
+        words = self._finish() if run is not None else ""
+        super().on_failure(error)
+        if run is not None and run.last is not None:
+            self.say(f"{error}. {words}", error=True)
+
+    def _show_begun(self, run: CurrentRun, begun: Begun) -> None:
+        model = run.begin(begun)
+        self.plot.show()
+        self.models.show_training(model)
+        for record in model.denoiser.provenance.history:
+            self.plot.add(record)
+        if begun.look is not None:
+            self.noise.show_look(begun.look, self.layer_choice.layer)
+
+    def _end_training(self, words: str, *, done: bool) -> None:
+        assert self._run is not None
+        why = self._run.last.stopped if self._run.last else None
+        early = f"Ended early: {why}." if why and why != "finished" else words
+        self.end(f"{early} {self._finish()}", done=done)
+
+    def _finish(self) -> str:
+        """Take the model of a training that has ended, and say what it is."""
+        run, self._run = self._run, None
+        assert run is not None
+        self.preview.end()
+        self.pause_button.setChecked(False)
+        self.pause_button.setText("Pause")
+        self.plot.draw()
+        model = run.end()
+        self.models.show_training(None)
+        if model is not None:
+            self.models.choose(model)
+        return run.words(model)
+
+    def _take_loaded(self, name: str, denoiser: Denoiser) -> None:
+        model = MODELS.add(name, denoiser)
+        self.models.choose(model)
+        self.end(f"Loaded “{model.name}”.", done=True)
+
+    def _show_look(self, look: Look) -> None:
+        self.noise.show_look(look, self.layer_choice.layer)
+        self.end("Measured the noise." + ("" if look.findings else " Nothing unusual."), done=True)
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Show an error that is none of the run, which may go on."""
+        try:
+            yield
+        except DenoiserError as error:
+            self.say(str(error), error=True)
+            show_error(str(error))
+
+    # What there is, and what can be pressed.
+    def refresh_buttons(self) -> None:
+        """Enable what can be pressed now, and say what is missing or what it will take."""
+        missing, running, model = self._missing(), self.job.running, self.models.model
+        self.noise_title.setText(f"Noise model: {self.noise.form.describe()}")
+        self.train_button.setText(f"Train: {missing.short}" if missing else "Train")
+        self.train_button.setToolTip(str(missing or _READY))
+        self.noise.findings.set_structured(self.advanced["structured"].value)
+        self.train_button.setEnabled(not missing and not running)
+        self.stop_button.setEnabled(running)
+        self.pause_button.setEnabled(running and self.models.training is not None)
+        self.models.continue_button.setEnabled(not missing and not running and model is not None)
+        self.models.save_button.setEnabled(model is not None)
+        self.models.load_button.setEnabled(not running)
+        for part in (self.form, self.advanced, self.data, self.noise):
+            part.set_enabled(not running)
+
+    def _missing(self) -> NotReadyError | None:
+        """What is missing before training can start; otherwise the label says what it will take."""
+        missing = None
+        try:
+            words = estimate_words([part.planes_shape for part in self.data.parts()], self.settings())
+        except NotReadyError as error:
+            missing, words = error, str(error)
+        except DenoiserError as error:
+            missing, words = NotReadyError("change the settings", str(error)), str(error)
+        self.ready.setText(words)
+        return missing
+
+    def _list_layers(self) -> None:
+        self.noise.form.offer(self.data.others())
+        if self.layer_choice.layer is not self.noise.looked_at and not self.job.running:
+            self.noise.forget()
+        self.refresh_buttons()
+
+    def _recolour(self, event: Any = None) -> None:
+        text = get_theme(self.viewer.theme).text.as_hex()
+        self.plot.recolour(text)
+        self.noise.plot.recolour(text)
+
+    def close_down(self) -> None:
+        """Stop training, keep its model in this session, and let go of the viewer."""
+        super().close_down()
+        self.preview.close()
+        self.data.release()
+        self.noise.form.offer([])
+        self.models.release()
+        self.viewer.events.theme.disconnect(self._recolour)
+        if self._run is not None:
+            self._run.end()
+            self._run = None

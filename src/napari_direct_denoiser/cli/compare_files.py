@@ -1,0 +1,105 @@
+"""Table 1 and Figure 1 of the paper on a person's own data: from files to a folder. No napari is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.files import replacing
+from ..data.images import as_planes, check_planes
+from ..data.io import read_image, write_image
+from ..demo import check_folder
+from ..denoiser import load
+from ..errors import ImageError
+from ..evaluation.compare import Row, noise_variance, table_steps, table_text
+from ..evaluation.metrics import ssim
+from ..evaluation.sample_convergence import sample_convergence_steps
+from ..progress import drain
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..evaluation.sample_convergence import SampleConvergence
+    from ..progress import Progress
+
+TABLE = "compare.csv"
+
+
+def compare_files(
+    image: Path,
+    model: Path,
+    truth: Path | None,
+    samples: Sequence[int],
+    folder: Path,
+    report: Callable[[Progress], None],
+) -> list[Row]:
+    """Denoise every plane directly and by the mean of ever more samples, and write what there is to compare.
+
+    Parameters
+    ----------
+    image, model, truth
+        Files to read. The truth has the shape of the image, or is one plane for all.
+    samples
+        Numbers of samples after which to take the mean.
+    folder
+        Where the results go, made if need be: ``compare.csv`` (the table, which is also the curve: PSNR over seconds),
+        ``direct.tif``, ``hdn_mean_N.tif`` for each N, ``uncertainty.tif`` (the deviation of the samples, counts) and
+        ``disagreement.tif`` (1 where direct and the last mean differ by more than 3 standard errors).
+    report
+        Called with how far it is.
+
+    Raises
+    ------
+    DenoiserError
+        If a file cannot be read or written, or images do not belong together: before any work.
+    """
+    check_folder(folder)
+    file = read_image(image)
+    denoiser = load(model)
+    planes = denoiser.planes(file.data, file.axes)
+    true_planes = None if truth is None else _read_truth(truth, planes.data)
+    result = drain(sample_convergence_steps(denoiser.model, planes.data, samples), report)
+    table = table_steps(
+        planes.data,
+        result.judged(),
+        truth=true_planes,
+        variance=noise_variance(denoiser.model),
+        final_mean=result.means[-1],
+    )
+    rows = drain(table)
+    folder.mkdir(exist_ok=True)
+    for name, found in _images(result).items():
+        write_image(folder / f"{name}.tif", planes.restore(found), like=file)
+    with replacing(folder / TABLE) as draft:
+        draft.write_text(table_text(rows), encoding="utf-8")
+    return rows
+
+
+def _read_truth(path: Path, noisy: NDArray[Any]) -> NDArray[Any]:
+    """Read the truth, and refuse now what would fail after the work."""
+    file = read_image(path)
+    planes = as_planes(file.data, file.axes, name=str(path))
+    if planes.data.dtype.kind in "iu":  # flat areas make labels of a noisy image, but are fine in a truth
+        planes = replace(planes, data=planes.data.astype(np.float32))
+    check_planes(planes, min_side=1, name=str(path), require_contrast=False)
+    if planes.data.shape not in (noisy.shape, (1, *noisy.shape[1:])):
+        raise ImageError(
+            f"Expected a truth of the image's planes {noisy.shape} or one plane of them, "
+            f"found {planes.data.shape} in {path}: give the truth of this image"
+        )
+    for plane in planes.data:
+        ssim(plane, plane)  # refuses a plane that is too small or has no contrast
+    return planes.data
+
+
+def _images(result: SampleConvergence) -> dict[str, NDArray[Any]]:
+    """Images to write, by the name of their file."""
+    images: dict[str, NDArray[Any]] = {"direct": result.direct}
+    images |= {f"hdn_mean_{n}": mean for n, mean in zip(result.samples, result.means, strict=True)}
+    if result.std is not None and result.disagreement is not None:
+        images |= {"uncertainty": result.std, "disagreement": result.disagreement}
+    return images

@@ -1,0 +1,1 @@
+"""Images: axes and planes, files, patches, simulated stacks."""

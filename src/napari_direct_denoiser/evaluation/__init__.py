@@ -1,0 +1,1 @@
+"""Evaluation: metrics, comparison of results, domain shift."""

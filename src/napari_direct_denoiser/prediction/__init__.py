@@ -1,0 +1,1 @@
+"""Prediction: the direct pass and posterior samples, tile by tile."""

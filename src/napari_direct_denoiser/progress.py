@@ -1,0 +1,122 @@
+"""Progress of long work, and generators that report it.
+
+Training, prediction and evaluation are generators: they yield `Progress` and return a result, so that a dock, the
+command line and a script can show how far the work is, and stop it between two steps.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+YIELD_SECONDS = 0.1
+"""Progress is yielded at most once in this time, so that a viewer that draws it stays responsive."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far some work is."""
+
+    fraction: float
+    """Part of the work that is done, 0 to 1."""
+    elapsed_seconds: float
+    remaining_seconds: float | None
+    """Estimated; None while that would be a guess."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingProgress(Progress):
+    """Where training stands. Losses are running means since the last record, lower is better."""
+
+    step: int
+    total_steps: int | None
+    neg_elbo: float
+    """Negative evidence lower bound, nats per pixel: reconstruction + kl."""
+    reconstruction: float
+    kl: float
+    direct_loss: float
+    """Mean squared (l2) or absolute (l1) error, in `Normalization.unit`."""
+    validation_neg_elbo: float | None
+    validation_direct_loss: float | None
+    stopped: str | None
+    """On the last record: why training ended."""
+
+    @property
+    def elbo(self) -> float:
+        """The old name of `neg_elbo`."""
+        warnings.warn("TrainingProgress.elbo is now neg_elbo", DeprecationWarning, stacklevel=2)
+        return self.neg_elbo
+
+    @property
+    def validation_elbo(self) -> float | None:
+        """The old name of `validation_neg_elbo`."""
+        warnings.warn("TrainingProgress.validation_elbo is now validation_neg_elbo", DeprecationWarning, stacklevel=2)
+        return self.validation_neg_elbo
+
+
+class Steps(Generic[Item, Result]):
+    """A generator as an iterable that keeps what the generator returns in `result`.
+
+    The one loop of the package that drains generators: ``for item in steps: ...``, then ``steps.result``.
+    """
+
+    result: Result
+
+    def __init__(self, generator: Generator[Item, None, Result]) -> None:
+        self._generator = generator
+
+    def __iter__(self) -> Iterator[Item]:
+        self.result = yield from self._generator
+
+
+def drain(generator: Generator[Item, None, Result], callback: Callable[[Item], object] = lambda item: None) -> Result:
+    """Run a generator to its end, hand each item to `callback`, and give what the generator returns."""
+    steps = Steps(generator)
+    for item in steps:
+        callback(item)
+    return steps.result
+
+
+Other = TypeVar("Other")
+
+
+def mapped(
+    generator: Generator[Item, None, Result], convert: Callable[[Item], Other]
+) -> Generator[Other, None, Result]:
+    """Yield what `convert` makes of each item, and return what the generator returns."""
+    steps = Steps(generator)
+    for item in steps:
+        yield convert(item)
+    return steps.result
+
+
+@dataclass
+class WorkClock:
+    """Counts units of work, and decides when to yield `Progress`."""
+
+    total: int
+    done: int = 0
+    began: float = field(default_factory=time.monotonic)
+    told: float = -math.inf
+
+    def tick(self, work: int) -> bool:
+        """Add units of work; returns whether a record is due."""
+        self.done += work
+        now = time.monotonic()
+        due = now - self.told >= YIELD_SECONDS or self.done == self.total
+        if due:
+            self.told = now
+        return due
+
+    def progress(self) -> Progress:
+        """Progress at this moment; the time left is extrapolated from the work done so far."""
+        elapsed = time.monotonic() - self.began
+        remaining = elapsed / self.done * (self.total - self.done) if self.done else None
+        return Progress(fraction=self.done / self.total, elapsed_seconds=elapsed, remaining_seconds=remaining)

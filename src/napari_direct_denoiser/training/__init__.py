@@ -1,0 +1,1 @@
+"""Co-training of HDN and the Direct Denoiser."""

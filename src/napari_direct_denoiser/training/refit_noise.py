@@ -1,0 +1,50 @@
+"""Bootstrapped noise model: fitted to what the Direct Denoiser makes of the noisy images themselves.
+
+After PPN2V (Prakash et al. 2020), which takes predictions for signals. A prediction that saw the
+noise of its own pixel is drawn towards it, and the noise would come out too small; so the pixels
+that are asked for are hidden from the network.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..co_model import CoModel
+from ..data.patches import PatchSampler
+from ..noise import MixtureNoise, fit_mixture
+
+_PAIRS = 100_000
+_BATCH = 64  # patches
+_APART = 4  # pixels between hidden ones
+_MARGIN = 8  # pixels at the edge of a patch, which the network knows less about
+
+
+def refit_noise(model: CoModel, patches: PatchSampler, seed: int = 0) -> MixtureNoise:
+    """Fit a Gaussian mixture to (prediction, noisy) pairs of a model that has begun to denoise."""
+    signals, noisy = blind_pairs(model, patches, seed)
+    return fit_mixture(signals, noisy)
+
+
+@torch.no_grad()
+def blind_pairs(model: CoModel, patches: PatchSampler, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Predict pixels that the network does not see: (pairs,) predictions and noisy values, counts, on the CPU.
+
+    In every patch each fourth pixel along both axes is replaced by the mean of its eight neighbours.
+    """
+    random = np.random.default_rng(seed)
+    around = torch.ones(1, 1, 3, 3, device=model.device) / 8
+    around[0, 0, 1, 1] = 0
+    signals: list[Tensor] = []
+    observed: list[Tensor] = []
+    while sum(map(len, signals)) < _PAIRS:
+        noisy = patches.draw(_BATCH)
+        hidden = torch.zeros_like(noisy, dtype=torch.bool)
+        y, x = (_MARGIN + int(random.integers(_APART)) for _ in range(2))
+        hidden[..., y:-_MARGIN:_APART, x:-_MARGIN:_APART] = True
+        seen = torch.where(hidden, F.conv2d(F.pad(noisy, (1, 1, 1, 1), mode="reflect"), around), noisy)
+        signals.append(model.direct(seen)[hidden].cpu())
+        observed.append(noisy[hidden].cpu())
+    return torch.cat(signals), torch.cat(observed)

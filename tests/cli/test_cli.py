@@ -1,0 +1,386 @@
+"""The command line as scripts see it: files, exit status, the last line of standard output, one line for an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from napari_direct_denoiser import Denoiser, DenoiseSettings, TrainingError, TrainSettings, load
+from napari_direct_denoiser.cli import app
+from napari_direct_denoiser.data.synthetic import SyntheticStack, simulate
+from napari_direct_denoiser.evaluation.metrics import psnr
+from napari_direct_denoiser.progress import TrainingProgress
+
+OPTIONS = {
+    "train": "--model --preset --noise --refine-noise --loss --structured --axes --max-minutes --max-steps --seed "
+    "--device --json",
+    "fit-noise": "--calibration --signal --output --json",
+    "denoise": "--model --output --method --samples --seed --json",
+    "compare": "--model --truth --samples --output --json",
+    "evaluate": "--truth --json",
+    "info": "--json",
+    "demo": "--headless --output",
+}
+
+
+@pytest.fixture(scope="module")
+def stack() -> SyntheticStack:
+    return simulate(planes=2, size=64, seed=3)
+
+
+@pytest.fixture(scope="module")
+def untrained(stack: SyntheticStack, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    Denoiser.for_images([stack.noisy], TrainSettings(noise="poisson:2,100,3", device="cpu")).save(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, stack: SyntheticStack, untrained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with noisy.tif (ImageJ, 0.2 um pixels), noisy.npy, truth.tif and model.safetensors."""
+    monkeypatch.chdir(tmp_path)
+    scale: dict[str, Any] = {"resolution": (5.0, 5.0), "metadata": {"axes": "TYX", "unit": "um"}}
+    tifffile.imwrite("noisy.tif", stack.noisy, imagej=True, **scale)
+    tifffile.imwrite("truth.tif", stack.truth, imagej=True, **scale)
+    np.save("noisy.npy", stack.noisy)
+    Path("model.safetensors").write_bytes(untrained.read_bytes())
+    return tmp_path
+
+
+def call(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments)
+
+
+def last_line(result: Any) -> dict[str, Any]:
+    assert result.exit_code == 0, result.stderr
+    values = json.loads(result.stdout.splitlines()[-1])
+    assert isinstance(values, dict)
+    return values
+
+
+def error_line(result: Any) -> str:
+    """The one line of an error; there is nothing else."""
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("Error: ")
+    return lines[0]
+
+
+def record(step: int, stopped: str | None = None) -> TrainingProgress:
+    return TrainingProgress(step, 9, step / 9, 0.1 * step, 1.0, 4.0, 3.0, 1.0, 0.5, None, None, stopped)
+
+
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Train in no time: what is put in this list is yielded (records), called (functions) or raised (errors)."""
+    script: list[Any] = []
+
+    def train_steps(self: Denoiser) -> Iterator[TrainingProgress]:
+        for each in script:
+            if isinstance(each, Exception):
+                raise each
+            if callable(each):
+                each()
+            else:
+                yield each
+
+    monkeypatch.setattr(Denoiser, "train_steps", train_steps)
+    return script
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_each_command_has_exactly_its_options(command: str) -> None:
+    found = {
+        flag
+        for parameter in get_command(app).commands[command].params  # type: ignore[attr-defined]
+        for flag in (*parameter.opts, *parameter.secondary_opts)
+        if flag.startswith("-")
+    }
+    assert found == set(OPTIONS[command].split())
+    assert call(command, "--help").exit_code == 0
+
+
+def test_help_says_what_the_settings_say() -> None:
+    for command, settings in (("train", TrainSettings), ("denoise", DenoiseSettings)):
+        words = re.sub(r"\s+", " ", call(command, "--help").stdout)
+        for field in settings.model_fields.values():
+            assert field.description
+            assert field.description in words
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from napari_direct_denoiser.cli import app; app(['train', '--help'], standalone_mode=False); "
+        "sys.exit({'torch', 'numpy', 'napari', 'rich', 'tifffile', 'skimage', 'dask'} & set(sys.modules) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_train_denoise_evaluate_and_info_as_a_script_calls_them(stack: SyntheticStack) -> None:
+    def script(*arguments: str) -> dict[str, Any]:
+        command = [sys.executable, "-c", "from napari_direct_denoiser.cli import main; main()", *arguments, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "Error" not in done.stderr
+        assert done.stderr or arguments[0] in ("evaluate", "info")  # words and progress are there
+        (line,) = done.stdout.splitlines()
+        values = json.loads(line)
+        assert isinstance(values, dict)
+        return values
+
+    trained = script("train", "noisy.tif", "--model", "m.safetensors", "--max-steps", "1", "--noise", "poisson:2,100,3")
+    assert trained.keys() == {"steps", "seconds", "stopped", "model"}
+    assert (trained["steps"], trained["model"]) == (1, "m.safetensors")
+
+    denoised = script("denoise", "noisy.tif", "--model", "m.safetensors", "--output", "direct.tif")
+    assert denoised.keys() == {"seconds", "method", "samples", "planes", "output"}
+    assert (denoised["method"], denoised["planes"], denoised["output"]) == ("direct", 2, "direct.tif")
+    np.testing.assert_array_equal(tifffile.imread("direct.tif"), load("m.safetensors").denoise(stack.noisy))
+
+    judged = script("evaluate", "direct.tif", "--truth", "truth.tif")
+    assert judged.keys() == {"psnr", "ssim", "psnr_per_plane", "ssim_per_plane"}
+    expected = [psnr(plane, truth) for plane, truth in zip(tifffile.imread("direct.tif"), stack.truth, strict=True)]
+    assert judged["psnr_per_plane"] == pytest.approx(expected)
+    assert judged["psnr"] == pytest.approx(np.mean(expected))
+    assert judged["ssim"] == pytest.approx(np.mean(judged["ssim_per_plane"]))
+
+    known = script("info", "m.safetensors")
+    assert known.keys() == {"preset", "loss", "structured", "parameters", "noise", "steps", "version"}
+    assert known["parameters"].keys() == {"hdn", "direct"}
+    assert (known["preset"], known["loss"], known["structured"], known["steps"]) == ("quick", "l2", False, 1)
+
+
+@pytest.mark.parametrize("method", ["direct", "mean", "median", "sample"])
+def test_denoise_keeps_axes_and_pixel_size(method: str, stack: SyntheticStack) -> None:
+    arguments = ["denoise", "noisy.tif", "--model", "model.safetensors", "--method", method, "--samples", "3"]
+    values = last_line(call(*arguments, "--seed", "7", "--output", "out.tif", "--json"))
+    assert values["samples"] == (0 if method == "direct" else 3)
+    assert values["method"] == method
+    assert values["planes"] == 2
+    with tifffile.TiffFile("out.tif") as file:
+        assert file.series[0].dtype == np.float32
+        assert file.series[0].shape == ((3,) if method == "sample" else ()) + stack.noisy.shape
+        assert file.series[0].axes.endswith("YX")
+        assert file.pages[0].resolution == (5.0, 5.0)  # type: ignore[union-attr]
+    call(*arguments, "--seed", "7", "--output", "again.npy")
+    np.testing.assert_array_equal(tifffile.imread("out.tif"), np.load("again.npy"))
+
+
+def test_samples_of_another_seed_are_others() -> None:
+    arguments = ["denoise", "noisy.npy", "--model", "model.safetensors", "--method", "sample", "--samples", "1"]
+    for seed in "01":
+        assert call(*arguments, "--seed", seed, "--output", f"{seed}.npy").exit_code == 0
+    assert (np.load("0.npy") != np.load("1.npy")).mean() > 0.9
+
+
+def test_evaluate_without_json_is_a_table_of_planes() -> None:
+    result = call("evaluate", "noisy.tif", "--truth", "truth.tif")
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["plane", "0", "1", "mean"]
+
+
+def test_a_perfect_image_is_strict_json() -> None:
+    values = last_line(call("evaluate", "truth.tif", "--truth", "truth.tif", "--json"))
+    assert values["psnr"] is None
+    assert values["ssim"] == pytest.approx(1)
+
+
+def test_a_truth_of_flat_areas_is_no_label_image() -> None:
+    phantom = np.kron(np.arange(16).reshape(4, 4), np.ones((16, 16))).astype(np.uint8)
+    np.save("phantom.npy", phantom)
+    np.save("image.npy", phantom + 0.5)
+    assert last_line(call("evaluate", "image.npy", "--truth", "phantom.npy", "--json"))["psnr"] > 20
+
+
+def test_train_takes_several_images_and_axes(training: list[Any], stack: SyntheticStack) -> None:
+    training += [record(4), record(9, stopped="finished")]
+    np.save("plane.npy", stack.noisy[0])
+    values = last_line(call("train", "noisy.tif", "plane.npy", "--model", "m.safetensors", "--json"))
+    assert values == {"steps": 9, "seconds": pytest.approx(0.9), "stopped": "finished", "model": "m.safetensors"}
+    np.save("last.npy", np.moveaxis(stack.noisy, 0, -1))
+    assert call("train", "last.npy", "--model", "m.safetensors", "--axes", "YXT").exit_code == 0
+    assert load("m.safetensors").provenance.axes == "YXT"
+    # What the file cannot say, the model knows.
+    denoised = last_line(call("denoise", "last.npy", "--model", "m.safetensors", "--output", "out.npy", "--json"))
+    assert denoised["planes"] == 2
+    assert np.load("out.npy").shape == (64, 64, 2)
+
+
+def test_settings_reach_the_model(training: list[Any]) -> None:
+    training.append(record(1, stopped="finished"))
+    options = "--loss l1 --structured --seed 5 --device cpu --max-minutes 2.5 --max-steps 7 --noise gaussian:4"
+    assert call("train", "noisy.tif", "--model", "m.safetensors", *options.split()).exit_code == 0
+    expected = TrainSettings(
+        preset="quick",
+        loss="l1",
+        structured=True,
+        seed=5,
+        device="cpu",
+        max_minutes=2.5,
+        max_steps=7,
+        noise="gaussian:4",
+    )
+    assert load("m.safetensors").provenance.settings == expected
+
+
+def test_an_interrupted_training_keeps_the_model(training: list[Any]) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    training += [record(1), lambda: signal.raise_signal(signal.SIGINT), record(2), AssertionError("went on")]
+    values = last_line(call("train", "noisy.tif", "--model", "m.safetensors", "--json"))
+    assert (values["steps"], values["stopped"]) == (2, "interrupted")
+    load("m.safetensors")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_interrupt_stops_at_once_and_writes_nothing(training: list[Any], folder: Path) -> None:
+    training += [record(1), *[lambda: signal.raise_signal(signal.SIGINT)] * 2, AssertionError("went on")]
+    assert call("train", "noisy.tif", "--model", "m.safetensors", "--json").exit_code not in (0, 2)
+    assert not (folder / "m.safetensors").exists()
+
+
+def test_fit_noise_from_the_images_alone_and_train_with_its_file() -> None:
+    noisy = simulate(planes=8, size=160, seed=1, photons=30.0, gain=2.0).noisy
+    tifffile.imwrite("camera.tif", noisy, imagej=True, metadata={"axes": "TYX"})
+    result = call("fit-noise", "camera.tif", "--output", "noise.npz", "--json")
+    found = last_line(result)
+    assert set(found) == {"kind", "gain", "offset", "read_noise", "signal_range", "warnings"}
+    assert found["kind"] == "poisson"
+    assert found["gain"] == pytest.approx(2, rel=0.15)
+    assert found["warnings"] == []
+    train = call("train", "camera.tif", "--model", "m.safetensors", "--noise", "noise.npz", "--max-steps", "1")
+    assert train.exit_code == 0, train.stderr
+    assert "Noise: mixture of 3 Gaussians" in train.stderr
+
+
+def test_fit_noise_from_calibrations() -> None:
+    ramp = np.tile(np.linspace(120, 600, 160, dtype=np.float32), (160, 1))
+    frames = 100 + 2 * np.random.default_rng(0).poisson((ramp - 100) / 2, (6, 160, 160))
+    np.save("frames.npy", frames)
+    np.save("ramp.npy", ramp)
+    for arguments in (["--calibration"], ["--signal", "ramp.npy"]):
+        found = last_line(call("fit-noise", "frames.npy", *arguments, "--output", "noise.npz", "--json"))
+        assert found["kind"] == "mixture"
+        assert found["gain"] == pytest.approx(2, rel=0.1)
+        assert found["offset"] == pytest.approx(100, abs=15)
+        assert found["signal_range"] == pytest.approx([120, 600], abs=45)
+
+
+def test_training_says_what_is_unusual_about_the_noise(training: list[Any]) -> None:
+    training += [record(1, "finished")]
+    lines = np.random.default_rng(0).normal(0, 8, (4, 128, 1)) * np.ones((4, 128, 128))
+    np.save("lines.npy", simulate(planes=4, size=128, seed=1).noisy + lines)
+    result = call("train", "lines.npy", "--model", "m.safetensors")
+    assert result.exit_code == 0, result.stderr
+    assert re.search(r"Note: The noise is correlated .* along x \(0\.\d+\): turn on Structured", result.stderr)
+
+
+def test_a_training_that_fails_leaves_the_old_model(training: list[Any], untrained: Path) -> None:
+    training += [record(1), TrainingError("The loss was nan\nat step 2")]
+    result = call("train", "noisy.tif", "--model", "model.safetensors")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "Error: The loss was nan at step 2"
+    assert Path("model.safetensors").read_bytes() == untrained.read_bytes()
+
+
+BAD = {
+    "missing image": ("denoise none.tif --model model.safetensors --output o.tif", "none.tif"),
+    "image is a folder": ("train . --model m.safetensors", "folder"),
+    "empty file": ("train empty.tif --model m.safetensors", "empty"),
+    "not a TIFF": ("train words.tif --model m.safetensors", "TIFF"),
+    "unknown suffix": ("train words.txt --model m.safetensors", "words.txt"),
+    "NaN": ("train nan.npy --model m.safetensors", "NaN"),
+    "NaN to denoise": ("denoise nan.npy --model model.safetensors --output o.tif", "NaN"),
+    "constant": ("train constant.npy --model m.safetensors", "contrast"),
+    "RGB": ("train rgb.npy --model m.safetensors", "RGB"),
+    "bool": ("train bool.npy --model m.safetensors", "bool"),
+    "complex": ("train complex.npy --model m.safetensors", "complex"),
+    "smaller than the patch": ("train small.npy --model m.safetensors", "64"),
+    "axes that do not match": ("train noisy.tif --model m.safetensors --axes YX", "YX"),
+    "noise that is none": ("train noisy.tif --model m.safetensors --noise salt:1", "salt"),
+    "noise file missing": ("train noisy.tif --model m.safetensors --noise none.npz", "none.npz"),
+    "noise file pickled": ("train noisy.tif --model m.safetensors --noise pickled.npz", "not a readable noise model"),
+    "noise file with other keys": ("train noisy.tif --model m.safetensors --noise other.npz", "lacks trained_weight"),
+    "calibration with structure": ("fit-noise structure.npy --calibration --output n.npz", "structure in plane 1"),
+    "signal of another shape": ("fit-noise noisy.tif --signal small.npy --output n.npz", "pair with the signal"),
+    "noise model of unknown suffix": ("fit-noise noisy.tif --output n.txt", r"\.npz"),
+    "missing model": ("denoise noisy.tif --model none.safetensors --output o.tif", "none.safetensors"),
+    "model that is none": ("denoise noisy.tif --model words.txt --output o.tif", "words.txt"),
+    "model cut short": ("info cut.safetensors", "truncated"),
+    "no samples": ("denoise noisy.tif --model model.safetensors --output o.tif --samples 0", "--samples.*found 0"),
+    "no steps": ("train noisy.tif --model m.safetensors --max-steps 0", "--max-steps.*found 0"),
+    "no time": ("train noisy.tif --model m.safetensors --max-minutes -1", "--max-minutes.*found -1"),
+    "negative seed": ("denoise noisy.tif --model model.safetensors --output o.tif --seed -1", "--seed.*found -1"),
+    "no folder for the output": ("denoise noisy.tif --model model.safetensors --output no/o.tif", "no"),
+    "output of unknown suffix": ("denoise noisy.tif --model model.safetensors --output o.png", "o.png"),
+    "no folder for the model": ("train noisy.tif --model no/m.safetensors", "no"),
+    "model of unknown suffix": ("train noisy.tif --model m.pt", "m.pt"),
+    "truth of another shape": ("evaluate noisy.tif --truth small.npy", r"\(1, 40, 40\)|\(40, 40\)"),
+    "demo into a file": ("demo --headless --output words.txt", "words.txt"),
+    "demo into no folder": ("demo --headless --output no/demo", "no"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_clear_line_before_any_work(case: str, folder: Path, stack: SyntheticStack) -> None:
+    noisy = stack.noisy.astype(np.float32)
+    Path("empty.tif").touch()
+    for name in ("words.tif", "words.txt"):
+        Path(name).write_text("no image")
+    Path("cut.safetensors").write_bytes(Path("model.safetensors").read_bytes()[:-100])
+    np.save("nan.npy", np.where(noisy == noisy.max(), np.nan, noisy))
+    np.save("constant.npy", np.full((64, 64), 7.0))
+    np.save("rgb.npy", np.zeros((64, 64, 3), np.uint8))
+    np.save("bool.npy", noisy > 100)
+    np.save("complex.npy", noisy + 1j)
+    np.save("small.npy", noisy[0, :40, :40])
+    np.save("structure.npy", simulate(planes=1, size=128, photons=300.0).noisy)
+    np.savez("pickled.npz", trained_weight=np.array([{}], dtype=object), min_signal=0, max_signal=1, min_sigma=1)
+    np.savez("other.npz", weights=np.zeros((9, 2)))
+    files = sorted(os.listdir(folder))
+    command, words = BAD[case]
+    assert re.search(words, error_line(call(*command.split())))
+    assert sorted(os.listdir(folder)) == files
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train",
+        "train noisy.tif",
+        "train noisy.tif --model m.safetensors --preset huge",
+        "train noisy.tif --model m.safetensors --max-steps many",
+        "train noisy.tif --model m.safetensors --colour red",
+        "denoise noisy.tif --model model.safetensors",
+        "denoise noisy.tif --model model.safetensors --output o.tif --method mode",
+        "evaluate noisy.tif",
+        "paint",
+    ],
+)
+def test_wrong_usage_is_status_2(command: str) -> None:
+    result = call(*command.split())
+    assert result.exit_code == 2
+    assert "Usage" in result.stderr
+    assert result.stdout == ""
+
+
+def test_the_status_of_the_process_is_that_of_the_command() -> None:
+    for arguments, status in (["info", "none.safetensors"], 1), (["info"], 2):
+        command = [sys.executable, "-c", "from napari_direct_denoiser.cli import main; main()", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == status
+        assert "Traceback" not in done.stderr

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_direct_denoiser.data.io import ImageFile, check_output, read_image, write_image
+from napari_direct_denoiser.errors import DenoiserError, ImageError, SettingError
+
+
+@pytest.fixture
+def stack(rng):
+    return rng.poisson(50, (5, 16, 18)).astype(np.uint16)
+
+
+def write_like(path, source, data):
+    """Write `data` as the command line does: like the file it came from."""
+    write_image(path, data, read_image(source))
+    return read_image(path)
+
+
+def test_imagej_keeps_axes_and_pixel_size(tmp_path, stack):
+    calibration = {"unit": "\\u00B5m", "spacing": 0.5, "finterval": 2.0}
+    for axes, data in [("TYX", stack), ("ZYX", stack), ("TZYX", stack[None].repeat(2, 0)), ("YX", stack[0])]:
+        tifffile.imwrite(
+            tmp_path / "in.tif", data, imagej=True, resolution=(9.5, 8.25), metadata={"axes": axes, **calibration}
+        )
+        out = write_like(tmp_path / "out.tif", tmp_path / "in.tif", data * 1.5)
+        assert out.data.dtype == np.float32
+        np.testing.assert_array_equal(out.data, (data * 1.5).astype(np.float32))
+        assert out.axes == axes
+        assert out.metadata["kind"] == "imagej"
+        assert out.metadata["resolution"] == pytest.approx((9.5, 8.25))
+        assert out.metadata["fields"] == calibration
+
+
+def test_ome_keeps_axes_and_pixel_size(tmp_path, stack):
+    sizes = {"PhysicalSizeX": 0.1, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.2, "PhysicalSizeYUnit": "µm"}
+    tifffile.imwrite(tmp_path / "in.ome.tif", stack, metadata={"axes": "TYX", "TimeIncrement": 2.0, **sizes})
+    for name in ("out.ome.tif", "out.tif"):
+        out = write_like(tmp_path / name, tmp_path / "in.ome.tif", stack)
+        assert out.axes == "TYX"
+        assert out.metadata["kind"] == "ome"
+        assert out.metadata["fields"].items() >= {"TimeIncrement": 2.0, **sizes}.items()
+
+
+def test_other_tiff_keeps_axes_and_resolution(tmp_path, stack):
+    tifffile.imwrite(tmp_path / "in.tif", stack, resolution=(300, 300), resolutionunit=2, metadata={"axes": "QYX"})
+    out = write_like(tmp_path / "out.tif", tmp_path / "in.tif", stack)
+    assert out.axes == "QYX"
+    assert out.metadata["resolution"] == (300, 300)
+    assert out.metadata["resolutionunit"] == 2
+
+
+@pytest.mark.parametrize("kind", ["imagej", "ome", "plain", "npy"])
+@pytest.mark.parametrize("axes", ["YX", "TYX"])
+def test_samples_are_one_more_axis_in_front(tmp_path, stack, kind, axes):
+    data = stack if axes == "TYX" else stack[0]
+    source = tmp_path / ("in.npy" if kind == "npy" else "in.tif")
+    if kind == "npy":
+        np.save(source, data)
+    else:
+        tifffile.imwrite(source, data, imagej=kind == "imagej", ome=kind == "ome", metadata={"axes": axes})
+    samples = np.stack([data, data + 1, data + 2])
+    out = write_like(tmp_path / "out.tif", source, samples)
+    np.testing.assert_array_equal(out.data, samples)
+    assert out.axes is not None
+    assert out.axes[1:] == axes
+
+
+def test_an_array_alone_is_written_for_imagej(tmp_path, stack):
+    write_image(tmp_path / "out.tif", stack)
+    assert read_image(tmp_path / "out.tif").metadata["kind"] == "imagej"
+    assert read_image(tmp_path / "out.tif").axes == "TYX"
+    three = np.zeros((3, 16, 3))
+    write_image(tmp_path / "three.tiff", three)  # neither is a colour
+    np.testing.assert_array_equal(read_image(tmp_path / "three.tiff").data, three)
+
+
+def test_any_number_of_axes_can_be_written(tmp_path):
+    data = np.arange(2 * 3 * 2 * 2 * 8 * 8, dtype=np.float32).reshape(2, 3, 2, 2, 8, 8)
+    for ndim in range(2, 7):
+        image = data[(0,) * (6 - ndim)]
+        write_image(tmp_path / "out.tif", image, ImageFile(image))
+        np.testing.assert_array_equal(read_image(tmp_path / "out.tif").data, image)
+
+
+def test_npy(tmp_path, stack):
+    write_image(tmp_path / "out.npy", stack)
+    out = read_image(tmp_path / "out.npy")
+    assert out.data.dtype == np.float32
+    assert out.axes is None
+    np.testing.assert_array_equal(out.data, stack)
+
+
+def test_only_the_first_of_several_images_is_read_and_said_so(tmp_path, stack, caplog):
+    with tifffile.TiffWriter(tmp_path / "two.tif") as tiff:
+        tiff.write(stack, photometric="minisblack")
+        tiff.write(stack[0, :8], photometric="minisblack")
+    np.testing.assert_array_equal(read_image(tmp_path / "two.tif").data, stack)
+    assert "holds 2 images" in caplog.text
+
+
+class Trap:
+    def __reduce__(self):
+        return pytest.fail, ("a file was allowed to run code",)
+
+
+def test_unreadable_files(tmp_path, stack):
+    tifffile.imwrite(tmp_path / "whole.tif", stack)
+    whole = (tmp_path / "whole.tif").read_bytes()
+    contents = {
+        "empty.tif": b"",
+        "words.tif": b"These are words, no image.",
+        "cut.tif": whole[: len(whole) // 2],
+        "headless.tif": whole[:100],
+        "words.npy": b"These are words, no image.",
+        "empty.npy": b"",
+        "pickled.npy": pickle.dumps(Trap()),
+        "photo.jpg": b"jpeg",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    np.save(tmp_path / "objects.npy", np.array([Trap()], dtype=object), allow_pickle=True)
+    for name in (*contents, "objects.npy", "missing.tif", ""):
+        with pytest.raises(ImageError, match=r"^Expected .* found .*: ") as error:
+            read_image(tmp_path / name)
+        assert str(tmp_path / name) in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_outputs_are_checked_before_the_work(tmp_path):
+    (tmp_path / "folder.tif").mkdir()
+    for path, found in [
+        (tmp_path / "no" / "out.tif", "found no .*no: create it"),
+        (tmp_path / "out.png", "out.png: change its suffix"),
+        (tmp_path / "out", "change its suffix"),
+        (tmp_path / "folder.tif", "found the folder"),
+    ]:
+        for use in (check_output, lambda path: write_image(path, np.zeros((8, 8)))):
+            with pytest.raises(SettingError, match=found):
+                use(path)
+    check_output(tmp_path / "OUT.TIF")
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "folder.tif"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, stack, monkeypatch):
+    write_image(tmp_path / "out.tif", stack)
+    before = (tmp_path / "out.tif").read_bytes()
+
+    def fail(path, *args, **kwargs):
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(tifffile, "imwrite", fail)
+    with pytest.raises(DenoiserError, match=r"out\.tif, found: No space"):
+        write_image(tmp_path / "out.tif", stack + 1)
+    assert (tmp_path / "out.tif").read_bytes() == before
+    assert list(tmp_path.iterdir()) == [tmp_path / "out.tif"]
