@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# The first call of torch takes longer than hypothesis waits for an example. In CI every run tries the same examples.
+settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("project")
+
+DOCKS = Path(__file__).parent / "_napari"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the docks, so that ``pytest -m "not gui"`` needs no screen."""
+    for item in items:
+        if DOCKS in item.path.parents:
+            item.add_marker("gui")
 
 
 @pytest.fixture(scope="session")
