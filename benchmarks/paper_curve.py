@@ -42,8 +42,7 @@ def main() -> None:
     data = load_dataset("w2s", args.data)
     denoiser = Denoiser.for_images(data.noisy, train_settings(preset="paper", max_steps=args.steps), axes=data.axes)
     model = denoiser.model
-    stack = torch.from_numpy(data.noisy.astype("float32")).to(model.device)
-    patches = PatchSampler([stack], 64, seed=0).draw(PATCHES)
+    patches = PatchSampler([data.noisy], 64, seed=0).draw(PATCHES).to(model.device)
     names = [f"kl_{level}" for level in range(len(model.config.hdn.filters))]
     with args.csv.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -171,7 +171,7 @@ def train_twin(
     side, device = data.planes.shape[-2:], model.device
     noisy, truth = (
         # the same seed, so the same patches
-        PatchSampler([torch.from_numpy(stack.reshape(-1, *side).astype(np.float32)).to(device)], schedule.patch, seed)
+        PatchSampler([stack.reshape(-1, *side)], schedule.patch, seed)
         for stack in (data.noisy, data.noisy_truth)
     )
     model.train()
@@ -185,7 +185,8 @@ def train_twin(
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * fraction))
         optimizer.zero_grad()
-        model.direct_loss(model.prepare(noisy.draw(schedule.batch)), truth.draw(schedule.batch)).backward()  # type: ignore[no-untyped-call]
+        inputs, clean = (patches.draw(schedule.batch).to(device) for patches in (noisy, truth))
+        model.direct_loss(model.prepare(inputs), clean).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 10.0)
         optimizer.step()
         step += 1

@@ -44,7 +44,13 @@ class CoModel(nn.Module):
         self.unet = UNet(config.direct, VIEWS[config.units])
         self.noise = noise
         self.compute = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
-        self.memory_share = 1.0  # of the usual sizes of tiles and batches, once that was too much to predict with
+
+    @classmethod
+    def initialized(cls, config: ModelConfig, noise: NoiseModel, normalization: Normalization, seed: int) -> CoModel:
+        """Make a model whose initial weights depend on `seed` alone; the global random state stays as it is."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return cls(config, noise, normalization)
 
     @property
     def device(self) -> torch.device:
@@ -73,42 +79,41 @@ class CoModel(nn.Module):
     def to_device(self, device: Device) -> CoModel:
         """Move to a device of that name, at the precision that it gains by."""
         self.compute = resolve(device)
-        self.memory_share = 1.0
         self.to(self.compute.device)
         self.to(memory_format=self.compute.memory_format)  # type: ignore[call-overload]
         return self
 
     def prepare(self, noisy: Tensor) -> NetworkInput:
         """Prepare (B, 1, H, W) for both networks."""
-        seen = self.normalization.prepare(noisy)
-        return seen._replace(views=seen.views.contiguous(memory_format=self.compute.memory_format))
+        inputs = self.normalization.prepare(noisy)
+        return inputs._replace(views=inputs.views.contiguous(memory_format=self.compute.memory_format))
 
-    def hdn_loss(self, seen: NetworkInput) -> HDNLoss:
-        """Draw a clean image for each patch and measure it (eq. 3): reconstruction + KL, per pixel."""
+    def hdn_loss(self, inputs: NetworkInput, generator: torch.Generator | None = None) -> HDNLoss:
+        """Draw a posterior sample for each patch and compute the negative ELBO (eq. 3), nats per pixel."""
         with self.compute.autocast():
-            decoded = self.hdn(seen.views)
+            decoded = self.hdn(inputs.views, generator)
         signal = self.normalization.signal(decoded.signal.float())
-        reconstruction = -self.noise.log_prob(seen.noisy, signal).mean()
+        reconstruction = -self.noise.log_prob(inputs.noisy, signal).mean()
         pixels = signal.shape[-1] * signal.shape[-2]
         kl = free_bits(decoded.kl, self.config.hdn.free_bits) / pixels
         return HDNLoss(
             reconstruction + kl, reconstruction.detach(), decoded.kl.detach().mean(1) / pixels, signal.detach()
         )
 
-    def direct_loss(self, seen: NetworkInput, clean: Tensor) -> Tensor:
+    def direct_loss(self, inputs: NetworkInput, clean: Tensor) -> Tensor:
         """L2 or L1 distance of the direct prediction to a clean image in counts (eq. 7), in `Normalization.unit`."""
-        error = (self.denoise(seen) - clean) / self.normalization.unit
+        error = (self.denoise(inputs) - clean) / self.normalization.unit
         return error.abs().mean() if self.config.loss == "l1" else error.square().mean()
 
     def direct(self, noisy: Tensor) -> Tensor:
         """Denoise (B, 1, H, W) in one pass."""
         return self.denoise(self.prepare(noisy))
 
-    def denoise(self, seen: NetworkInput) -> Tensor:
+    def denoise(self, inputs: NetworkInput) -> Tensor:
         """The direct pass over a prepared image."""
         with self.compute.autocast():
-            predicted: Tensor = self.unet(seen.views)
-        return seen.base + seen.step * predicted.float()
+            predicted: Tensor = self.unet(inputs.views)
+        return inputs.base + inputs.step * predicted.float()
 
     def encode(self, noisy: Tensor) -> list[Tensor]:
         """Bottom-up pass of HDN over (1, 1, H, W): what `sample` needs, once a tile."""

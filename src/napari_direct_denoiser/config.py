@@ -34,7 +34,7 @@ class TrainSettings(Config):
     """What a person chooses before training."""
 
     preset: PresetChoice = "auto"
-    """Networks and length of training: quick (minutes), balanced (longer, for a GPU), paper, or auto (by device)."""
+    """Networks and length of training: quick (minutes), balanced (longer), paper (days on a CPU), or auto (quick)."""
     noise: str = "auto"
     """Noise model: auto, FILE.npz, gaussian:SIGMA or poisson:GAIN,OFFSET,READ (camera counts)."""
     refine_noise: bool = False
@@ -166,33 +166,33 @@ class ScheduleConfig(Config):
     micro_batch: int
     """Patches that pass the networks at a time; gradients are summed over a step."""
     side_by_side: bool = False
-    """Let the networks learn at the same time on a CPU, each with half of the threads: small ones gain by that."""
+    """On a CPU, train both networks at the same time, each with half of the threads: small networks gain by that."""
     optimizer: Literal["adam", "adamax"]
-    """Of both networks, each with its own."""
+    """Optimizer; each network has its own."""
     hdn_rate: float
     """Learning rate of HDN."""
     direct_rate: float
     """Learning rate of the Direct Denoiser."""
     anneal: Literal["budget", "plateau"]
-    """budget: cosine over the time or steps given. plateau: halved after `patience` bad validations."""
+    """budget: cosine over the budget. plateau: halved after `patience` validations without a better one."""
     ema_decay: float
-    """Decay a step of the running average of the weights that is kept as the model; 0 keeps the last."""
+    """Decay per step of the moving average of the weights, which is the model that is kept; 0 keeps the last."""
     resample_noise: bool = False
-    """Let the Direct Denoiser learn from drawn clean images with noise drawn anew, not with the image they are of."""
+    """Pair the target of the Direct Denoiser with noise drawn anew, instead of the noisy image it was drawn for."""
     self_target_weight: float = 0.0
-    """How much of those clean images is the Direct Denoiser's own prediction; the rest is drawn by HDN."""
+    """Share of the Direct Denoiser's own prediction in its target; the rest is a sample of HDN."""
     student_only_fraction: float = 0.0
-    """Last part of the budget in which only the Direct Denoiser learns."""
+    """Last part of the budget, in which HDN is frozen and only the Direct Denoiser learns."""
     max_minutes: float | None
-    """Limit if a person gives none."""
+    """Time limit if neither limit is given."""
     max_steps: int | None
-    """Limit if a person gives none."""
+    """Step limit if neither limit is given: a fast machine is done sooner, at the same quality."""
     validate_every: int
     """Steps between validations (an epoch)."""
     patience: int
-    """Validations without a better result after which the rates are halved (plateau)."""
-    stop_after: int
-    """Validations without a better result after which training stops."""
+    """Validations without a better one after which the learning rates are halved (plateau)."""
+    stop_after: int | None
+    """Validations without a better one after which training stops; None to use the whole budget."""
 
 
 class Preset(Config):
@@ -223,12 +223,14 @@ _QUICK_SCHEDULE = ScheduleConfig(
     self_target_weight=0.4,
     student_only_fraction=0.35,
     max_minutes=5,
-    max_steps=None,
+    max_steps=7_500,  # what two cores with bfloat16 take in 5 minutes
     validate_every=100,
     patience=10,
-    stop_after=30,
+    stop_after=None,
 )
-_BALANCED_SCHEDULE = _QUICK_SCHEDULE.model_copy(update={"batch": 16, "micro_batch": 16, "max_minutes": 30})
+_BALANCED_SCHEDULE = _QUICK_SCHEDULE.model_copy(
+    update={"batch": 16, "micro_batch": 16, "max_minutes": 30, "max_steps": 15_000}
+)
 
 PRESETS: dict[PresetName, Preset] = {
     "quick": Preset(model=_FAST_MODEL, schedule=_QUICK_SCHEDULE, pretrained=True),

@@ -25,11 +25,11 @@ class Keeping(torch.nn.Module):
 
 def flat_patches(sigma: float) -> PatchSampler:
     noisy = 500 + sigma * torch.randn((4, 128, 128), generator=torch.Generator().manual_seed(0))
-    return PatchSampler([noisy], 64, seed=0)
+    return PatchSampler([noisy.numpy()], 64, seed=0)
 
 
 def test_the_noise_of_a_pixel_does_not_leak_into_its_prediction() -> None:
-    """NetworkInput, a pixel is predicted with half its noise, and the residual is half too small; hidden, it is not."""
+    """Seen, a pixel is predicted with half its noise, and the residual is half too small; hidden, it is not."""
     model, sigma = Keeping(), 20.0
     signal, noisy = blind_pairs(model, flat_patches(sigma))  # type: ignore[arg-type]
     patch = flat_patches(sigma).draw(64)
@@ -57,7 +57,7 @@ def test_a_wrong_noise_model_is_mended() -> None:
     """Even an untrained model, which blurs, leads from sixteen times the variance to less than twice."""
     stack = simulate(planes=8, size=128, seed=1, photons=30.0)
     model: CoModel = Denoiser.for_images(stack.noisy, TrainSettings(noise="gaussian:24", device="cpu")).model
-    noise = refit_noise(model, PatchSampler([torch.from_numpy(stack.noisy.astype("float32"))], 64, seed=0))
+    noise = refit_noise(model, PatchSampler([stack.noisy], 64, seed=0))
     assert isinstance(noise, MixtureNoise)
     signal = torch.quantile(torch.from_numpy(stack.truth).flatten()[:100_000], torch.tensor([0.2, 0.5]))
     true = stack.gain * (signal - stack.offset) + stack.read_noise**2

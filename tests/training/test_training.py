@@ -10,21 +10,23 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 
-from napari_direct_denoiser import training
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import PRESETS, HDNConfig, ModelConfig, ScheduleConfig, UNetConfig
-from napari_direct_denoiser.errors import TrainingError
+from napari_direct_denoiser.data.patches import PatchSampler, split
+from napari_direct_denoiser.errors import SettingError, TrainingError
 from napari_direct_denoiser.noise import GaussianNoise
 from napari_direct_denoiser.normalization import Normalization
 from napari_direct_denoiser.progress import TrainingProgress
-from napari_direct_denoiser.training.co_trainer import Run
+from napari_direct_denoiser.training import loop
+from napari_direct_denoiser.training.co_trainer import CoTrainer, StudentTargets
 from napari_direct_denoiser.training.loop import train_steps
+from napari_direct_denoiser.training.validation import Validator
 
 CONFIG = ModelConfig(
     hdn=HDNConfig(filters=(8, 8), latent_channels=4, blocks=1, space_to_depth=2, gated=False),
@@ -34,7 +36,9 @@ CONFIG = ModelConfig(
 SCHEDULE = PRESETS["quick"].schedule.model_copy(
     update={"patch": 16, "batch": 4, "micro_batch": 4, "validate_every": 10}
 )
-PLATEAU = SCHEDULE.model_copy(update={"anneal": "plateau", "averaging": 0.0, "patience": 0, "validate_every": 1})
+PLATEAU = SCHEDULE.model_copy(
+    update={"stop_after": 30, "anneal": "plateau", "ema_decay": 0.0, "patience": 0, "validate_every": 1}
+)
 
 
 def signal() -> np.ndarray:
@@ -48,9 +52,8 @@ def stack(rng: np.random.Generator) -> np.ndarray:
 
 
 def build(stack: np.ndarray) -> CoModel:
-    torch.manual_seed(0)
     noise = GaussianNoise(20.0)
-    return CoModel(CONFIG, noise, Normalization.of([stack], CONFIG.units, noise)).eval()
+    return CoModel.initialized(CONFIG, noise, Normalization.of([stack], CONFIG.units, noise), 0).eval()
 
 
 def weights(model: CoModel) -> torch.Tensor:
@@ -109,7 +112,7 @@ def test_nothing_of_a_training_is_left_when_memory_is_given_back(
     learners: list[weakref.ref[CoModel]] = []
     left: list[bool] = []
 
-    class Watched(training.Run):
+    class Watched(CoTrainer):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
             learners.append(weakref.ref(self.learner))
@@ -121,8 +124,8 @@ def test_nothing_of_a_training_is_left_when_memory_is_given_back(
         finally:
             left.extend(learner() is not None for learner in learners)
 
-    monkeypatch.setattr(training, "Run", Watched)
-    monkeypatch.setattr(training, "reusing_memory", giving_back)
+    monkeypatch.setattr(loop, "CoTrainer", Watched)
+    monkeypatch.setattr(loop, "reusing_memory", giving_back)
     stop: list[bool] = []
     steps = train_steps(build(stack), [stack], SCHEDULE, max_steps=20, cancelled=lambda: bool(stop))
     gc.disable()
@@ -177,48 +180,111 @@ def test_stopping_at_any_yield_leaves_a_usable_model(stack: np.ndarray, steps: i
         assert model.direct(torch.from_numpy(stack[:1, None])).isfinite().all()
 
 
-def test_the_best_validated_weights_are_kept(stack: np.ndarray) -> None:
-    """A learning rate that wrecks the network after the first validation must not reach the model."""
+def make_trainer(model: CoModel, stack: np.ndarray, schedule: ScheduleConfig) -> tuple[CoTrainer, Validator]:
+    training, validation = (PatchSampler(parts, schedule.patch, 0) for parts in split([stack], schedule.patch))
+    return CoTrainer(model, training, schedule, 0), Validator(model, validation, schedule)
+
+
+def broken(network: torch.nn.Module, factor: float) -> None:
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(factor)
+
+
+@pytest.mark.parametrize("wrecked", ["hdn", "unet"])
+def test_each_network_keeps_its_best_weights_by_its_own_measure(stack: np.ndarray, wrecked: str) -> None:
+    """One network gets worse and the other better: the first stays as it was, the second is replaced."""
     model = build(stack)
-    progress = train_steps(model, [stack], PLATEAU.model_copy(update={"validate_every": 40}), max_steps=80)
-    state: dict[str, torch.Tensor] = {}
-    for record in progress:
-        if record.step >= 40 and not state:
-            state = copy.deepcopy(model.state_dict())
-            assert progress.gi_frame is not None  # type: ignore[attr-defined]
-            learner = progress.gi_frame.f_locals["run"].learner  # type: ignore[attr-defined]
-            with torch.no_grad():
-                for p in learner.parameters():
-                    p.mul_(3)
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    trainer, validator = make_trainer(model, stack, SCHEDULE)
+    for number in range(15):
+        trainer.step(number / 150)
+    assert validator.validate(trainer, 15) is None
+    before = copy.deepcopy(model)
+    for number in range(15, 60):
+        trainer.step(number / 150)
+    broken(getattr(trainer.average, wrecked), 3)
+    assert validator.validate(trainer, 60) is None
+    assert validator.best_step == 60
+    for name in ("hdn", "unet"):
+        same = [
+            torch.equal(kept, old)
+            for kept, old in zip(getattr(model, name).parameters(), getattr(before, name).parameters(), strict=True)
+        ]
+        assert all(same) if name == wrecked else not all(same)
 
 
-def test_plateau_halves_the_rates_and_then_stops(stack: np.ndarray) -> None:
+def test_the_rates_of_the_plateau_schedule_are_halved_and_then_it_stops(stack: np.ndarray) -> None:
     frozen = PLATEAU.model_copy(update={"hdn_rate": 0.0, "direct_rate": 0.0, "stop_after": 4})
     _, records = run(stack, frozen, max_steps=100)
     assert records[-1].step == 5  # nothing learns, so the first validation stays the best
     assert records[-1].stopped == "no better validation since step 1"
+    trainer, _ = make_trainer(build(stack), stack, PLATEAU)
     rates = []
-    progress = train_steps(build(stack), [stack], PLATEAU, max_steps=400)
-    for _ in progress:
-        rates.append(progress.gi_frame.f_locals["run"].hdn_optimizer.param_groups[0]["lr"])  # type: ignore[attr-defined]
-    assert min(rates) < SCHEDULE.hdn_rate
-    assert all(math.isclose(math.log2(SCHEDULE.hdn_rate / rate) % 1, 0, abs_tol=1e-6) for rate in rates)
+    for loss in (1.0, 1.0, 1.0):
+        trainer.reduce_rates_on_plateau(loss, loss)
+        rates.append(trainer.hdn_optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([PLATEAU.hdn_rate, PLATEAU.hdn_rate / 2, PLATEAU.hdn_rate / 4])
 
 
-def test_a_loss_that_is_not_a_number_stops_with_the_reason(stack: np.ndarray) -> None:
+def test_a_budget_is_used_whole_even_if_nothing_improves(stack: np.ndarray) -> None:
+    idle = SCHEDULE.model_copy(update={"hdn_rate": 0.0, "direct_rate": 0.0, "validate_every": 1})
+    _, records = run(stack, idle, max_steps=60)
+    assert (records[-1].step, records[-1].stopped) == (60, "finished")
+
+
+@pytest.mark.parametrize("preset", ["quick", "balanced"])
+def test_presets_on_a_budget_never_stop_early(preset: Literal["quick", "balanced"]) -> None:
+    assert PRESETS[preset].schedule.stop_after is None
+
+
+@pytest.mark.parametrize("limits", [{"max_steps": 0}, {"max_minutes": -1.0}, {"max_minutes": 0.0}])
+def test_a_budget_of_nothing_is_refused(stack: np.ndarray, limits: dict[str, float]) -> None:
+    with pytest.raises(SettingError, match=r"max_(steps|minutes)"):
+        next(train_steps(build(stack), [stack], SCHEDULE, **limits))  # type: ignore[arg-type]
+
+
+def test_the_random_state_of_the_caller_is_left_alone(stack: np.ndarray) -> None:
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    first = run(stack, max_steps=12)[0]
+    torch.manual_seed(7)
+    assert torch.equal(torch.get_rng_state(), before)
     model = build(stack)
-    progress = train_steps(model, [stack], SCHEDULE, max_steps=500)
-    good: dict[str, torch.Tensor] = {}
-    for record in progress:
-        if record.step >= 10 and not good:
-            good = copy.deepcopy(model.state_dict())
-            learner = progress.gi_frame.f_locals["run"].learner  # type: ignore[attr-defined]
-            with torch.no_grad():
-                next(learner.hdn.parameters()).fill_(math.nan)
-        last = record
+    torch.manual_seed(8)
+    state = torch.get_rng_state()
+    for _ in train_steps(model, [stack], SCHEDULE, max_steps=12):
+        assert torch.equal(torch.get_rng_state(), state)
+        torch.rand(3)  # what the caller draws meanwhile changes nothing
+        state = torch.get_rng_state()
+    assert torch.equal(weights(model), weights(first))
+
+
+def test_dropout_draws_from_the_generator_of_the_training(stack: np.ndarray) -> None:
+    gated = CONFIG.model_copy(update={"hdn": CONFIG.hdn.model_copy(update={"gated": True, "dropout": 0.2})})
+    found = []
+    for outside in (1, 2):
+        noise = GaussianNoise(20.0)
+        model = CoModel.initialized(gated, noise, Normalization.of([stack], gated.units, noise), 0)
+        torch.manual_seed(outside)
+        list(train_steps(model, [stack], SCHEDULE, max_steps=4))
+        found.append(weights(model))
+    assert torch.equal(*found)
+
+
+def test_a_loss_that_is_not_a_number_stops_with_the_reason(stack: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(stack)
+    step, made = CoTrainer.step, []
+
+    def failing(self: CoTrainer, fraction: float) -> torch.Tensor:
+        losses = step(self, fraction)
+        made.append(losses)
+        return losses * (math.nan if len(made) > 15 else 1)
+
+    monkeypatch.setattr(CoTrainer, "step", failing)
+    last = list(train_steps(model, [stack], SCHEDULE, max_steps=500))[-1]
     assert last.stopped is not None
     assert "not a number" in last.stopped
+    assert "kept the weights of step 10" in last.stopped
     assert all(value.isfinite().all() for value in model.state_dict().values())
 
 
@@ -230,64 +296,63 @@ def test_a_loss_that_is_never_a_number_is_an_error(stack: np.ndarray) -> None:
         list(train_steps(model, [stack], SCHEDULE, max_steps=50))
 
 
-def test_hdn_rests_in_the_last_part_of_the_budget(stack: np.ndarray) -> None:
-    schedule = SCHEDULE.model_copy(update={"student_only_fraction": 0.5, "averaging": 0.0})
-    progress = train_steps(build(stack), [stack], schedule, max_steps=200)
-    rested: torch.Tensor | None = None
-    for record in progress:
-        hdn = progress.gi_frame.f_locals["run"].learner.hdn if progress.gi_frame else None  # type: ignore[attr-defined]
-        if hdn is not None and record.fraction > 0.55:
-            found = torch.cat([p.detach().flatten() for p in hdn.parameters()])
-            rested = found if rested is None else rested
-            assert torch.equal(found, rested)
-    assert rested is not None
-
-
-def test_what_the_direct_denoiser_learns_is_part_drawn_and_part_its_own_with_noise_drawn_anew(
-    stack: np.ndarray,
-) -> None:
+def test_hdn_is_frozen_in_the_last_part_of_the_budget(stack: np.ndarray) -> None:
+    """Its best weights are kept and draw; the Direct Denoiser goes on, and is validated on the same pairs."""
     model = build(stack)
-    learning = Run(model, [stack], SCHEDULE.model_copy(update={"self_target_weight": 0.25}), 0)
-    seen = model.prepare(torch.from_numpy(stack[:, None]))
-    drawn = torch.full_like(seen.noisy, 250.0)
-    made, clean = learning._pair(seen, drawn)
-    torch.testing.assert_close(clean, 0.75 * drawn + 0.25 * learning.average.direct(seen.noisy))
+    schedule = SCHEDULE.model_copy(update={"student_only_fraction": 0.5, "ema_decay": 0.0, "validate_every": 20})
+    hdn: list[torch.Tensor] = []
+    unet: list[torch.Tensor] = []
+    neg_elbos: set[float | None] = set()
+    for record in train_steps(model, [stack], schedule, max_steps=200):
+        if record.fraction > 0.55:
+            hdn.append(torch.cat([p.detach().flatten() for p in model.hdn.parameters()]))
+            unet.append(torch.cat([p.detach().flatten() for p in model.unet.parameters()]))
+            neg_elbos.add(record.validation_neg_elbo)
+    assert len(hdn) > 2
+    assert all(torch.equal(each, hdn[0]) for each in hdn)
+    assert not torch.equal(unet[0], unet[-1])
+    assert len(neg_elbos) <= 2  # measured once before HDN is frozen, and once after
+
+
+def test_while_hdn_is_frozen_its_best_weights_draw_and_the_reported_loss_stays(stack: np.ndarray) -> None:
+    model = build(stack)
+    trainer, validator = make_trainer(model, stack, SCHEDULE)
+    for number in range(30):
+        trainer.step(number / 100)
+    validator.validate(trainer, 30)
+    trainer.freeze_hdn(model.hdn)
+    reported = torch.stack([trainer.step(0.7)[:2] for _ in range(3)])
+    assert torch.equal(reported, reported[:1].expand(3, 2))
+    for each in (trainer.learner, trainer.average, trainer.targets.teacher):
+        for found, best in zip(each.hdn.parameters(), model.hdn.parameters(), strict=True):
+            torch.testing.assert_close(found, best, rtol=0, atol=0)
+
+
+def test_targets_are_part_sample_and_part_own_prediction_with_noise_drawn_anew(stack: np.ndarray) -> None:
+    model = build(stack)
+    targets = StudentTargets(model, 0.25, resample_noise=True)
+    inputs = model.prepare(torch.from_numpy(stack[:, None]))
+    sample = torch.full_like(inputs.noisy, 250.0)
+    made, clean = targets.pair(inputs, sample, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(clean, 0.75 * sample + 0.25 * model.direct(inputs.noisy).detach())
     assert not clean.requires_grad
     noise = made.noisy - clean
     assert noise.std() == pytest.approx(20, rel=0.02)
-    assert torch.corrcoef(torch.stack([noise.flatten(), (seen.noisy - clean).flatten()]))[0, 1].abs() < 0.05
+    assert torch.corrcoef(torch.stack([noise.flatten(), (inputs.noisy - clean).flatten()]))[0, 1].abs() < 0.05
 
 
-def test_the_paper_learns_what_was_drawn_for_the_image_itself(stack: np.ndarray) -> None:
-    model = build(stack)
-    learning = Run(model, [stack], PRESETS["paper"].schedule.model_copy(update={"patch": 16}), 0)
-    seen = model.prepare(torch.from_numpy(stack[:, None]))
-    drawn = torch.zeros_like(seen.noisy)
-    made, clean = learning._pair(seen, drawn)
-    assert made is seen
-    assert clean is drawn
-
-
-def test_while_hdn_rests_what_is_learned_and_validated_with_stays(stack: np.ndarray) -> None:
-    schedule = SCHEDULE.model_copy(update={"student_only_fraction": 0.8})
-    learning = Run(build(stack), [stack], schedule, 0)
-    teachers, pairs, unets = [], [], []
-    for number in range(100):
-        learning.step(number / 100)
-        if number % 10 == 9:
-            learning.validate(number)
-        if number in (59, 99):
-            teachers.append(weights(learning.teacher))
-            pairs.append(torch.cat([clean for _, clean in learning.held_out]))
-            unets.append(next(learning.average.unet.parameters()).detach().clone())
-    torch.testing.assert_close(*teachers, rtol=0, atol=0)
-    torch.testing.assert_close(*pairs, rtol=0, atol=0)
-    assert not torch.equal(*unets)
-    assert learning.best is not None
-    assert math.isfinite(learning.best[1])
-    for model in (learning.model, learning.average):  # what is kept draws as the teacher does
-        for kept, teaching in zip(model.hdn.parameters(), learning.teacher.hdn.parameters(), strict=True):
-            torch.testing.assert_close(kept, teaching, rtol=0, atol=0)
+@pytest.mark.parametrize("structured", [True, False])
+def test_the_paper_and_structured_noise_pair_a_sample_with_its_own_image(stack: np.ndarray, structured: bool) -> None:
+    config = CONFIG.model_copy(update={"hdn": CONFIG.hdn.model_copy(update={"structured": structured})})
+    noise = GaussianNoise(20.0)
+    model = CoModel.initialized(config, noise, Normalization.of([stack], config.units, noise), 0)
+    schedule = SCHEDULE if structured else PRESETS["paper"].schedule.model_copy(update={"patch": 16})
+    trainer, _ = make_trainer(model, stack, schedule)
+    inputs = model.prepare(torch.from_numpy(stack[:, None]))
+    sample = torch.zeros_like(inputs.noisy)
+    made, clean = trainer.targets.pair(inputs, sample, trainer.generator)
+    assert made is inputs
+    assert clean is sample
 
 
 @pytest.mark.parametrize("network", ["hdn", "unet"])
@@ -299,11 +364,11 @@ def test_out_of_memory_is_met_with_fewer_patches_at_a_time_and_said_once(
     kind, met = type(getattr(model, network)), []
     forward = kind.forward
 
-    def cramped(self: torch.nn.Module, x: torch.Tensor) -> object:
+    def cramped(self: torch.nn.Module, x: torch.Tensor, *args: Any) -> object:
         if torch.is_grad_enabled() and len(x) > 1:
             met.append(len(x))
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(self, x)
+        return forward(self, x, *args)
 
     monkeypatch.setattr(kind, "forward", cramped)
     with pytest.warns(UserWarning, match="fewer patches at a time") as said:

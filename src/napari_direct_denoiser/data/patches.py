@@ -1,4 +1,4 @@
-"""Random patches of the training and validation parts of the images, augmented 8-fold, on the device."""
+"""Random patches of the training and the validation part of the images, with 8-fold augmentation."""
 
 from __future__ import annotations
 
@@ -10,74 +10,110 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_VALIDATION_PART = 0.15
-_MIN_PLANES = 7  # fewer planes are split into regions rather than planes
+_VALIDATION_SHARE = 0.15
+_MIN_PLANES = 7  # stacks with fewer planes are split into regions instead of planes
 
 
-@dataclass(frozen=True)
-class Split:
-    """Stacks (planes, Y, X), float32, for training and for validation."""
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some planes of a stack, or a region of all. Nothing is copied.
 
-    training: list[Tensor]
-    validation: list[Tensor]
+    Attributes
+    ----------
+    stack
+        (planes, Y, X), any real dtype.
+    planes
+        Indices of the planes.
+    rows, columns
+        Region of each plane.
+    """
+
+    stack: NDArray[np.generic]
+    planes: NDArray[np.intp]
+    rows: range
+    columns: range
+
+    @classmethod
+    def whole(cls, stack: NDArray[np.generic]) -> Part:
+        """All of a stack."""
+        planes, rows, columns = stack.shape
+        return cls(stack, np.arange(planes), range(rows), range(columns))
+
+    def pixels(self) -> NDArray[np.generic]:
+        """Read the part: (planes, rows, columns)."""
+        rows, columns = (slice(side.start, side.stop) for side in (self.rows, self.columns))
+        return self.stack[self.planes, rows, columns]
 
 
-def split(stacks: Sequence[NDArray[np.generic]], patch: int, device: torch.device) -> Split:
-    """Set aside 15 % of the data for validation.
+def split(stacks: Sequence[NDArray[np.generic]], patch: int) -> tuple[list[Part], list[Part]]:
+    """Divide stacks (planes, Y, X) into a training and a validation part (15 %).
 
-    Of a stack with 7 planes or more, every seventh; of fewer, the end of the longer side of each
-    plane. A plane too small to hold two patches side by side is used for both.
+    Of a stack with 7 planes or more, every seventh plane is held out; of fewer, the end of the longer side of each
+    plane. A plane too small for two patches side by side is used for both.
     """
     training, validation = [], []
     for stack in stacks:
-        data = torch.from_numpy(np.ascontiguousarray(stack, dtype=np.float32)).to(device)
-        planes, height, width = data.shape
-        if planes >= _MIN_PLANES:
-            held_out = torch.arange(planes, device=device) % _MIN_PLANES == _MIN_PLANES // 2
-            training.append(data[~held_out])
-            validation.append(data[held_out])
+        whole = Part.whole(stack)
+        planes, rows, columns = whole.planes, whole.rows, whole.columns
+        if len(stack) >= _MIN_PLANES:
+            held_out = planes % _MIN_PLANES == _MIN_PLANES // 2
+            training.append(Part(stack, planes[~held_out], rows, columns))
+            validation.append(Part(stack, planes[held_out], rows, columns))
             continue
-        axis, side = (1, height) if height >= width else (2, width)
-        rest = side - max(patch, round(_VALIDATION_PART * side))
-        enough = rest >= patch
-        training.append(data.narrow(axis, 0, rest) if enough else data)
-        validation.append(data.narrow(axis, rest, side - rest) if enough else data)
-    return Split(training, validation)
+        side = max(len(rows), len(columns))
+        rest = side - max(patch, round(_VALIDATION_SHARE * side))
+        if rest < patch:
+            training.append(whole)
+            validation.append(whole)
+        elif len(rows) >= len(columns):
+            training.append(Part(stack, planes, rows[:rest], columns))
+            validation.append(Part(stack, planes, rows[rest:], columns))
+        else:
+            training.append(Part(stack, planes, rows, columns[:rest]))
+            validation.append(Part(stack, planes, rows, columns[rest:]))
+    return training, validation
 
 
 class PatchSampler:
-    """Draws random square patches, every position of every plane equally likely.
+    """Draws random square patches; every position of every plane is equally likely.
 
     Parameters
     ----------
-    stacks
-        (planes, Y, X) tensors on one device, sides of at least ``patch``.
+    parts
+        Where to draw from: parts of stacks or whole stacks (planes, Y, X), with sides of at least `patch`.
     patch
         Side, pixels.
     seed
         Of positions and augmentation.
     rotate
-        Also rotate by quarter turns; without, only flip (noise that runs along one axis keeps it).
+        Whether to rotate by quarter turns, too. Noise that is correlated along one axis allows flips only.
     """
 
-    def __init__(self, stacks: Sequence[Tensor], patch: int, seed: int, *, rotate: bool = True) -> None:
-        self.stacks = stacks
+    def __init__(
+        self, parts: Sequence[Part | NDArray[np.generic]], patch: int, seed: int, *, rotate: bool = True
+    ) -> None:
+        self._parts = [part if isinstance(part, Part) else Part.whole(part) for part in parts]
         self.patch = patch
         self.rotate = rotate
         self._random = np.random.default_rng(seed)
-        positions = np.array([len(s) * (s.shape[1] - patch + 1) * (s.shape[2] - patch + 1) for s in stacks], float)
+        positions = np.array(
+            [len(p.planes) * (len(p.rows) - patch + 1) * (len(p.columns) - patch + 1) for p in self._parts], float
+        )
         self._share = positions / positions.sum()
 
     def draw(self, count: int) -> Tensor:
-        """Draw (count, 1, patch, patch)."""
-        which = self._random.choice(len(self.stacks), size=count, p=self._share)
-        return torch.stack([self._one(self.stacks[i]) for i in which])[:, None]
+        """Draw (count, 1, patch, patch) float32, on the CPU."""
+        which = self._random.choice(len(self._parts), size=count, p=self._share)
+        patches = np.empty((count, 1, self.patch, self.patch), np.float32)
+        for place, number in enumerate(which):
+            patches[place, 0] = self._one(self._parts[number])
+        return torch.from_numpy(patches)
 
-    def _one(self, stack: Tensor) -> Tensor:
-        plane, y, x = (
-            int(self._random.integers(n)) for n in (len(stack), *(s - self.patch + 1 for s in stack.shape[1:]))
-        )
-        patch = stack[plane, y : y + self.patch, x : x + self.patch]
+    def _one(self, part: Part) -> NDArray[np.generic]:
+        sides = len(part.planes), len(part.rows) - self.patch + 1, len(part.columns) - self.patch + 1
+        plane, y, x = (int(self._random.integers(side)) for side in sides)
+        rows, columns = part.rows[y : y + self.patch], part.columns[x : x + self.patch]
+        patch = part.stack[part.planes[plane], rows.start : rows.stop, columns.start : columns.stop]
         flips = [axis for axis in (0, 1) if self._random.random() < 0.5]
-        patch = patch.flip(flips) if flips else patch
+        patch = np.flip(patch, tuple(flips)) if flips else patch
         return patch.T if self.rotate and self._random.random() < 0.5 else patch

@@ -30,6 +30,27 @@ class _ReflectConv2d(nn.Conv2d):
         return super().forward(x)
 
 
+class ChannelDropout(nn.Module):
+    """Sets whole channels to 0 in training, as `torch.nn.Dropout2d`, which takes no generator.
+
+    Attributes
+    ----------
+    generator
+        Of the random numbers; torch's global one if None.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.generator: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        kept = torch.empty(*x.shape[:2], 1, 1, device=x.device, dtype=x.dtype)
+        return x * kept.bernoulli_(1 - self.p, generator=self.generator).div_(1 - self.p)
+
+
 class GatedBlock(nn.Module):
     """Residual block of HDN: twice (batch norm, ELU, 3x3 conv, dropout), then a 1x1 gate."""
 
@@ -37,7 +58,12 @@ class GatedBlock(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for _ in range(2):
-            layers += [nn.BatchNorm2d(channels), nn.ELU(inplace=True), conv3(channels, channels), nn.Dropout2d(dropout)]
+            layers += [
+                nn.BatchNorm2d(channels),
+                nn.ELU(inplace=True),
+                conv3(channels, channels),
+                ChannelDropout(dropout),
+            ]
         self.body = nn.Sequential(*layers)
         self.gate = nn.Conv2d(channels, 2 * channels, 1) if gated else None
 

@@ -1,4 +1,4 @@
-"""Co-training of HDN and the Direct Denoiser (Salmon & Krull 2023, section 4), as a generator of progress."""
+"""The training loop, as a generator of progress."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from torch import Tensor
 
 from ..co_model import CoModel
 from ..config import ScheduleConfig
+from ..data.patches import PatchSampler, split
+from ..errors import SettingError
 from ..networks.blocks import GatedBlock, PlainBlock, SharedConvBlock
 from ..progress import YIELD_SECONDS, TrainingProgress
 from ..system import reusing_memory
-from .co_trainer import Run
+from .co_trainer import CoTrainer
+from .refit_noise import refit_noise
+from .validation import Validator
 
-_REFINE_AT = 0.25
+_REFIT_NOISE_AT = 0.25  # of the budget
 
 
 def train_steps(
@@ -34,86 +38,132 @@ def train_steps(
     trained: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[TrainingProgress]:
-    """Train ``model`` in place on noisy ``stacks`` (planes, Y, X), yielding at most ten times a second.
+    """Train a model in place on noisy images, yielding progress at most ten times a second.
 
-    At every yield ``model`` holds usable weights: the running average before the first validation,
-    the best validated ones from then on. Time spent outside the generator does not count.
-    Limits not given are those of the schedule. With ``refine_noise`` the noise model is fitted anew
-    when a quarter of the budget is used up. The weights of a ``trained`` model are the best until
-    others are better. Once ``cancelled`` says so, from any thread, the step is left undone and there
-    are no more records. Raises `TrainingError` if the loss is not a number before there are good
-    weights.
+    At every yield `model` holds usable weights: the moving average before the first validation, the best validated
+    weights from then on. Time spent outside the generator does not count.
+
+    Parameters
+    ----------
+    model
+        Networks to train.
+    stacks
+        Noisy images, (planes, Y, X) each, counts.
+    schedule
+        How to train.
+    max_minutes, max_steps
+        The budget; that of the schedule if neither is given.
+    seed
+        Of everything random.
+    refine_noise
+        Fit the noise model anew when a quarter of the budget is used.
+    trained
+        The weights of `model` are the best until others are better.
+    cancelled
+        Asked in every block of the networks, from any thread may answer. Once true, the step is abandoned and the
+        generator ends without another record.
+
+    Raises
+    ------
+    SettingError
+        If a limit is not positive.
+    TrainingError
+        If the loss is not a number before there are good weights, or memory does not suffice for one patch.
     """
     if max_minutes is None and max_steps is None:
         max_minutes, max_steps = schedule.max_minutes, schedule.max_steps
-    torch.manual_seed(seed)
+    clock = _Clock(max_minutes, max_steps)
     with reusing_memory(model.device):
-        run = Run(model, stacks, schedule, seed)
-        for network in (run.learner, run.average):
-            _ask_in_blocks(network, cancelled)
+        training, validation = split(stacks, schedule.patch)
+        rotate = not model.config.hdn.structured
+        trainer = CoTrainer(model, PatchSampler(training, schedule.patch, seed, rotate=rotate), schedule, seed)
+        validator = Validator(model, PatchSampler(validation, schedule.patch, seed, rotate=rotate), schedule)
+        for network in (trainer.learner, trainer.average):
+            _raise_when_cancelled(network, cancelled)
         try:
             if trained:
-                with _threads(run.threads):
-                    run.validate(0)
-            yield from _records(run, _Clock(max_minutes, max_steps), seed if refine_noise else None)
+                with _threads(trainer.threads):
+                    validator.validate(trainer, 0)
+            yield from _run(trainer, validator, clock, refit_seed=seed if refine_noise else None)
         except _CancelledError:
             return
         finally:
-            del run, network  # or their memory would not be given back
+            del trainer, validator, network  # their memory is given back next
 
 
-def _records(run: Run, clock: _Clock, refine_seed: int | None) -> Iterator[TrainingProgress]:
-    """Make steps until the budget is used up or there is another reason to stop."""
-    recent: list[Tensor] = []
+def _run(trainer: CoTrainer, validator: Validator, clock: _Clock, refit_seed: int | None) -> Iterator[TrainingProgress]:
+    """Take steps until the budget is used or there is another reason to stop."""
+    schedule, recent = trainer.schedule, list[Tensor]()
     stopped: str | None = None
-    step = 0
     while stopped is None:
-        with _threads(run.threads):
-            recent.append(run.step(clock.fraction(step)))
-            step += 1
-            fraction = clock.fraction(step)
-            if refine_seed is not None and fraction >= _REFINE_AT:
-                run.refine(refine_seed)
-                refine_seed = None
-            validate = fraction >= 1 or step % run.schedule.validate_every == 0
-            if not validate and clock.since_yield() < YIELD_SECONDS:
+        with _threads(trainer.threads):
+            fraction = clock.fraction(trainer.steps)
+            if schedule.student_only_fraction and fraction >= 1 - schedule.student_only_fraction:
+                _freeze_hdn(trainer, validator)
+            recent.append(trainer.step(fraction))
+            step, fraction = trainer.steps, clock.fraction(trainer.steps)
+            if refit_seed is not None and fraction >= _REFIT_NOISE_AT:
+                _refit_noise(trainer, validator, refit_seed)
+                refit_seed = None
+            due = fraction >= 1 or step % schedule.validate_every == 0
+            if not due and clock.seconds_since_yield() < YIELD_SECONDS:
                 continue
-            means = torch.stack(recent).mean(0).tolist()
+            losses = torch.stack(recent).mean(0).tolist()
             recent.clear()
-            if not all(map(math.isfinite, means)):
-                stopped = run.broken(step)
-            elif validate:
-                stopped = run.validate(step) or ("finished" if fraction >= 1 else None)
-            run.publish_unvalidated()
+            if not all(map(math.isfinite, losses)):
+                stopped = validator.diverged(step)
+            elif due:
+                stopped = validator.validate(trainer, step) or ("finished" if fraction >= 1 else None)
+            if validator.best_step is None:
+                validator.model.load_state_dict(trainer.average.state_dict())
         clock.pause()
-        yield _progress(step, clock.max_steps, fraction, clock, means, run, stopped)
+        yield _progress(step, clock, losses, validator, stopped)
         clock.resume()
+
+
+def _freeze_hdn(trainer: CoTrainer, validator: Validator) -> None:
+    """Freeze HDN at its best weights, once: only the Direct Denoiser learns in the last part of the budget."""
+    if trainer.hdn_frozen:
+        return
+    if validator.best_step is not None:
+        validator.validate(trainer, trainer.steps)  # HDN has learned since the last validation
+        trainer.freeze_hdn(validator.model.hdn)
+    else:
+        trainer.freeze_hdn(trainer.average.hdn)
+
+
+def _refit_noise(trainer: CoTrainer, validator: Validator, seed: int) -> None:
+    """Fit the noise model to the current predictions."""
+    noise = refit_noise(trainer.average, trainer.patches, seed).to(trainer.device)
+    for model in (validator.model, trainer.learner, trainer.average):
+        model.noise = noise
+    validator.forget_neg_elbo()
 
 
 class _CancelledError(Exception):
     """The caller wants no more steps."""
 
 
-def _ask_in_blocks(network: torch.nn.Module, cancelled: Callable[[], bool]) -> None:
-    """Raise in the next block, forwards or backwards: one step of large networks takes a CPU many seconds."""
+def _raise_when_cancelled(network: torch.nn.Module, cancelled: Callable[[], bool]) -> None:
+    """Raise in the next block, forward or backward: one step of large networks takes a CPU many seconds."""
 
-    def ask(gradient: Tensor | None = None) -> None:
+    def check(gradient: Tensor | None = None) -> None:
         if cancelled():
             raise _CancelledError
 
-    def ask_both_ways(block: torch.nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ask()
+    def check_both_ways(block: torch.nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        check()
         if output.requires_grad:
-            output.register_hook(ask)  # type: ignore[no-untyped-call]
+            output.register_hook(check)  # type: ignore[no-untyped-call]
 
     for module in network.modules():
         if isinstance(module, GatedBlock | PlainBlock | SharedConvBlock):
-            module.register_forward_hook(ask_both_ways)
+            module.register_forward_hook(check_both_ways)
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Let torch use ``count`` threads an operation, and then as many as before: outside it is the caller's choice."""
+    """Let torch use `count` threads an operation inside, and as many as before outside."""
     before = torch.get_num_threads()
     if count >= before:
         yield
@@ -126,37 +176,34 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def _progress(
-    step: int,
-    total: int | None,
-    fraction: float,
-    clock: _Clock,
-    means: list[float],
-    run: Run,
-    stopped: str | None,
+    step: int, clock: _Clock, losses: list[float], validator: Validator, stopped: str | None
 ) -> TrainingProgress:
-    elapsed = clock.elapsed
-    reconstruction, kl, direct = means
-    neg_elbo, direct_validation = run.last if run.last is not None else (None, None)
+    elapsed, fraction = clock.elapsed, clock.fraction(step)
+    reconstruction, kl, direct_loss = losses
     return TrainingProgress(
         step=step,
-        total_steps=total,
+        total_steps=clock.max_steps,
         fraction=min(fraction, 1.0),
         elapsed_seconds=elapsed,
         remaining_seconds=0.0 if stopped else elapsed * (1 - fraction) / fraction if 0 < fraction <= 1 else None,
         neg_elbo=reconstruction + kl,
         reconstruction=reconstruction,
         kl=kl,
-        direct_loss=direct,
-        validation_neg_elbo=neg_elbo,
-        validation_direct_loss=direct_validation,
+        direct_loss=direct_loss,
+        validation_neg_elbo=validator.neg_elbo,
+        validation_direct_loss=validator.direct_loss,
         stopped=stopped,
     )
 
 
 class _Clock:
-    """Seconds that training itself took, and the part of the budget that is used up."""
+    """Seconds that training itself took, and the fraction of the budget that is used."""
 
     def __init__(self, max_minutes: float | None, max_steps: int | None) -> None:
+        if max_minutes is not None and not max_minutes > 0:
+            raise SettingError(f"Expected max_minutes above 0, found {max_minutes:g}: give the minutes to train")
+        if max_steps is not None and max_steps < 1:
+            raise SettingError(f"Expected max_steps of at least 1, found {max_steps}: give the steps to train")
         self.max_seconds = None if max_minutes is None else 60 * max_minutes
         self.max_steps = max_steps
         self._before = 0.0
@@ -171,7 +218,7 @@ class _Clock:
         used += [self.elapsed / self.max_seconds] if self.max_seconds else []
         return max(used, default=0.0)
 
-    def since_yield(self) -> float:
+    def seconds_since_yield(self) -> float:
         return time.perf_counter() - self._last_yield
 
     def pause(self) -> None:

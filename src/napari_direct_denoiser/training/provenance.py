@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import model_validator
@@ -27,6 +28,33 @@ class Record(Config):
             old = {"elbo": "neg_elbo", "validation_elbo": "validation_neg_elbo"}
             values = {old.get(name, name): value for name, value in values.items()}
         return values
+
+
+class History:
+    """Records of a training of any length: evenly thinned to at most `most`, and always with the newest."""
+
+    def __init__(self, records: Sequence[Record] = (), most: int = 500) -> None:
+        self._most, self._stride, self._skipped = most, 1, 0
+        self._kept = list(records)
+        self._newest: Record | None = None
+
+    def add(self, record: Record) -> None:
+        """Add the newest record."""
+        self._newest = None
+        self._skipped += 1
+        if self._skipped < self._stride:
+            self._newest = record
+            return
+        self._skipped = 0
+        self._kept.append(record)
+        if len(self._kept) >= self._most:
+            self._kept = self._kept[::-2][::-1]  # the newest stays
+            self._stride *= 2
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """All that is kept, oldest first."""
+        return (*self._kept, *([] if self._newest is None else [self._newest]))
 
 
 class Provenance(Config):

@@ -40,7 +40,7 @@ def blind_pairs(model: CoModel, patches: PatchSampler, seed: int = 0) -> tuple[T
     signals: list[Tensor] = []
     observed: list[Tensor] = []
     while sum(map(len, signals)) < _PAIRS:
-        noisy = patches.draw(_BATCH)
+        noisy = patches.draw(_BATCH).to(model.device)
         hidden = torch.zeros_like(noisy, dtype=torch.bool)
         y, x = (_MARGIN + int(random.integers(_APART)) for _ in range(2))
         hidden[..., y:-_MARGIN:_APART, x:-_MARGIN:_APART] = True

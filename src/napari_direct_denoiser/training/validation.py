@@ -1,0 +1,105 @@
+"""Validation of a training: which weights are kept, and when to stop."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ..co_model import CoModel
+from ..config import ScheduleConfig
+from ..data.patches import PatchSampler
+from ..errors import TrainingError
+from .co_trainer import CoTrainer, Pair
+
+_PATCHES = 32
+
+
+class Validator:
+    """Keeps the best weights of each network in `model`, each by its own measure.
+
+    HDN is measured by the negative ELBO of held-out patches, always with the same random numbers. The targets of the
+    Direct Denoiser change as HDN learns, so its new weights and the kept ones are compared on the same targets.
+
+    Parameters
+    ----------
+    model
+        The model that takes the best weights.
+    patches
+        Held-out noisy patches.
+    schedule
+        Says after how many validations without a better one training stops.
+    """
+
+    def __init__(self, model: CoModel, patches: PatchSampler, schedule: ScheduleConfig) -> None:
+        self.model, self._stop_after = model, schedule.stop_after
+        batches = patches.draw(_PATCHES).to(model.device).split(schedule.micro_batch)  # type: ignore[no-untyped-call]
+        self._inputs = [model.prepare(batch) for batch in batches]
+        self.neg_elbo: float | None = None
+        self.direct_loss: float | None = None
+        self.best_step: int | None = None
+        """Step of the last validation that was better; None before the first."""
+        self._best_neg_elbo = math.inf
+        self._validations_since_best = 0
+        self._pairs: list[Pair] = []
+        self._pairs_of_frozen_hdn = False
+
+    @torch.no_grad()
+    def validate(self, trainer: CoTrainer, step: int) -> str | None:
+        """Measure the averaged weights, and keep those that are better. Returns why to stop, if so."""
+        if not (trainer.hdn_frozen and self._pairs_of_frozen_hdn):
+            self._draw_pairs(trainer)
+        average = trainer.average
+        self.direct_loss = self._direct_loss(average)
+        assert self.neg_elbo is not None
+        if not (math.isfinite(self.neg_elbo) and math.isfinite(self.direct_loss)):
+            return self.diverged(step)
+        trainer.reduce_rates_on_plateau(self.neg_elbo, self.direct_loss)
+        better = [
+            self._keep(average.hdn, self.model.hdn, self.neg_elbo < self._best_neg_elbo),
+            self._keep(
+                average.unet,
+                self.model.unet,
+                self.best_step is None or self.direct_loss < self._direct_loss(self.model),
+            ),
+        ]
+        self._best_neg_elbo = min(self._best_neg_elbo, self.neg_elbo)
+        if any(better):
+            self.best_step, self._validations_since_best = step, 0
+            return None
+        self._validations_since_best += 1
+        if self._stop_after is not None and self._validations_since_best >= self._stop_after:
+            return f"no better validation since step {self.best_step}"
+        return None
+
+    def forget_neg_elbo(self) -> None:
+        """Compare HDN anew: the noise model has changed, and with it the negative ELBO."""
+        self._best_neg_elbo = math.inf
+
+    def diverged(self, step: int) -> str:
+        """Why training stops when a loss is not a number; `TrainingError` if no good weights were kept."""
+        if self.best_step is None:
+            raise TrainingError(
+                f"The loss was not a number at step {step}, before there was a good model: "
+                "check the noise model and the image for extreme values"
+            )
+        return f"the loss was not a number at step {step}: kept the weights of step {self.best_step}"
+
+    def _draw_pairs(self, trainer: CoTrainer) -> None:
+        """Draw inputs and targets of the Direct Denoiser, and the negative ELBO, with the same random numbers."""
+        generator = torch.Generator(device=self.model.device).manual_seed(0)
+        losses = [trainer.average.hdn_loss(inputs, generator) for inputs in self._inputs]
+        self._pairs = [
+            trainer.targets.pair(inputs, loss.sample, generator)
+            for inputs, loss in zip(self._inputs, losses, strict=True)
+        ]
+        self.neg_elbo = float(torch.stack([loss.loss for loss in losses]).mean())
+        self._pairs_of_frozen_hdn = trainer.hdn_frozen
+
+    def _direct_loss(self, model: CoModel) -> float:
+        return float(torch.stack([model.direct_loss(*pair) for pair in self._pairs]).mean())
+
+    def _keep(self, found: torch.nn.Module, kept: torch.nn.Module, better: bool) -> bool:
+        if better:
+            kept.load_state_dict(found.state_dict())
+        return better
