@@ -1,16 +1,32 @@
-"""What can go wrong in a way that a person can mend.
+"""User-facing errors: each message names what was found and how to mend it.
 
-Every message names what was found and what to do. None of these is a
-`RuntimeError`: napari's worker threads turn those into a mere warning.
+None of these is a `RuntimeError`: napari's worker threads turn those into a mere warning.
 """
+
+from __future__ import annotations
 
 
 class DenoiserError(Exception):
-    """Base of all errors that are shown to a person as one line of text."""
+    """Base of all errors that are shown to a user as one line of text."""
 
 
 class ImageError(DenoiserError):
     """An image, or the axes given for it, cannot be used."""
+
+
+class ColourImageError(ImageError):
+    """An image is in colour, or its file says so.
+
+    Attributes
+    ----------
+    suggested_axes
+        Axes that work if the image is a stack of planes that was labelled as colours, such as ``"ZYX"``; None for an
+        image that has its colours last.
+    """
+
+    def __init__(self, words: str, suggested_axes: str | None = None) -> None:
+        super().__init__(words)
+        self.suggested_axes = suggested_axes
 
 
 class ModelFileError(DenoiserError):
@@ -22,4 +38,4 @@ class SettingError(DenoiserError):
 
 
 class TrainingError(DenoiserError):
-    """Training had to stop before it made a usable model, or cannot start."""
+    """Training cannot start, or ended before there was a usable model."""

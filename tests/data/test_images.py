@@ -1,10 +1,24 @@
 from __future__ import annotations
 
+import dask.array as da
 import numpy as np
 import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
 
-from napari_direct_denoiser.data.images import as_planes, check_planes, guess_axes
-from napari_direct_denoiser.errors import ImageError
+from napari_direct_denoiser.data.images import (
+    LazyPlanes,
+    as_planes,
+    channel_count,
+    check_finite,
+    check_planes,
+    guess_axes,
+    named_axes,
+    sampled_planes,
+    take_channel,
+)
+from napari_direct_denoiser.errors import ColourImageError, ImageError
 
 
 @pytest.mark.parametrize(
@@ -31,6 +45,60 @@ def test_planes_come_back_in_the_images_shape(rng, shape, axes, leading):
     np.testing.assert_array_equal(restored, image)
     samples = planes.restore(np.stack([planes.data, planes.data + 1]))
     np.testing.assert_array_equal(samples, np.stack([image, image + 1]))
+
+
+@st.composite
+def labelled_images(draw):
+    """An image of small numbers that are all different, and its axes: 2 to 5 of them in any order."""
+    others = draw(st.lists(st.sampled_from("TZPQAR"), max_size=3, unique=True))
+    axes = "".join(draw(st.permutations(["Y", "X", *others])))
+    shape = draw(st.tuples(*(st.integers(1, 4) for _ in axes)))
+    return np.arange(np.prod(shape, dtype=int)).reshape(shape), axes
+
+
+@given(labelled_images())
+def test_any_image_comes_back_from_its_planes(labelled):
+    image, axes = labelled
+    planes = as_planes(image, axes)
+    np.testing.assert_array_equal(planes.restore(planes.data), image)
+    samples = planes.restore(np.stack([planes.data, planes.data + 1]))
+    np.testing.assert_array_equal(samples, np.stack([image, image + 1]))
+    np.testing.assert_array_equal(planes.data.shape[1:], [image.shape[axes.index(axis)] for axis in "YX"])
+
+
+@given(labelled_images())
+def test_lazy_planes_are_those_of_the_image_in_memory(labelled):
+    image, axes = labelled
+    planes = LazyPlanes(image, axes)
+    assert len(planes) == len(as_planes(image, axes).data)
+    np.testing.assert_array_equal([*planes], as_planes(image, axes).data)
+    back = np.zeros(image.shape, np.float32)
+    for number, region in enumerate(planes.regions):
+        part = planes.read(number)
+        back[region] = part.restore(part.data)
+    np.testing.assert_array_equal(back, image)
+
+
+@pytest.mark.parametrize("axes", ["YX", "TYX", "YXT", "TXZY"])
+def test_lazy_planes_are_read_one_by_one(axes, rng):
+    shape = dict(zip("YXTZ", (5, 6, 3, 2), strict=True))
+    image = rng.normal(size=[shape[axis] for axis in axes])
+    read = []
+    lazy = LazyPlanes(da.from_array(image, chunks=1).map_blocks(lambda b: read.append(0) or b, dtype=float), axes)
+    read.clear()
+    np.testing.assert_array_equal(lazy[len(lazy) - 1], as_planes(image, axes).data[-1])
+    assert len(read) <= 5 * 6
+    np.testing.assert_array_equal([*sampled_planes([lazy], 2)][-1], np.float32(lazy[len(lazy) - 1]))
+
+
+def test_a_lazy_plane_with_bad_pixels_is_named_by_its_place_in_the_image(rng):
+    image = rng.normal(size=(3, 8, 2, 9))
+    image[2, 3, 1, 4] = np.inf
+    planes = LazyPlanes(image, "TYZX")
+    for number in range(5):
+        planes.read(number)
+    with pytest.raises(ImageError, match="found 1 NaN or infinite pixels in cells, the first at T=2, Y=3, Z=1, X=4"):
+        planes.read(5, name="cells")
 
 
 def test_a_plane_holds_one_y_x_section():
@@ -68,6 +136,7 @@ def test_axes_that_do_not_match_are_named(axes):
     ("shape", "axes", "found"),
     [
         ((64, 64, 3), None, r"RGB of shape \(64, 64, 3\) in photo: convert it first"),
+        ((4, 64, 64), "SYX", "planar RGBA of shape"),
         ((64, 64, 4), None, "RGBA of shape"),
         ((64, 64, 3), "YXS", "RGB of shape"),
         ((3, 64, 64), "CYX", "3 channels.*split"),
@@ -75,7 +144,67 @@ def test_axes_that_do_not_match_are_named(axes):
 )
 def test_colour_is_refused(shape, axes, found):
     with pytest.raises(ImageError, match=found):
+        named_axes(shape, axes, name="photo")
+    with pytest.raises(ImageError, match=found):
         as_planes(np.zeros(shape, np.uint8), axes, name="photo")
+
+
+def test_planes_that_are_labelled_as_colours_can_be_renamed():
+    for axes, suggested in [("SYX", "ZYX"), ("ZSYX", "ZTYX")]:
+        shape = (3,) * (len(axes) - 2) + (64, 64)
+        with pytest.raises(ColourImageError, match=f"--axes {suggested}") as error:
+            named_axes(shape, axes)
+        assert error.value.suggested_axes == suggested
+        assert named_axes(shape, suggested) == suggested
+    with pytest.raises(ColourImageError) as error:
+        named_axes((64, 64, 3), "YXS")
+    assert error.value.suggested_axes is None
+
+
+@pytest.mark.parametrize("channels", [2, 5, 12])
+def test_several_channels_never_pass_as_planes(channels):
+    with pytest.raises(ImageError, match=f"found {channels} channels.*--channel 0 to {channels - 1}, channel=0"):
+        as_planes(np.zeros((3, channels, 8, 8)), "TCYX")
+    assert len(as_planes(np.zeros((3, 1, 8, 8)), "TCYX").data) == 3
+
+
+def test_an_axis_of_scenes_is_none_of_colours():
+    assert len(as_planes(np.zeros((8, 5, 9, 9)), "STYX").data) == 40
+    assert channel_count((8, 5, 9, 9), "STYX") == 1
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, da.from_array, zarr.array])
+def test_a_channel_is_taken_by_its_number(wrap, rng):
+    image = rng.integers(0, 99, (3, 5, 8, 9))
+    taken, axes = take_channel(wrap(image), "tcyx", 4)
+    assert axes == "TYX"
+    assert isinstance(taken, da.Array) == (wrap is da.from_array)
+    np.testing.assert_array_equal(taken, image[:, 4])
+    assert channel_count(image.shape, "TCYX") == 5
+
+
+def test_channels_that_are_not_there_are_refused():
+    image = np.zeros((2, 8, 8))
+    assert take_channel(image, None, None) == (image, None)
+    for axes, channel, words in [
+        ("CYX", 2, "channel from 0 to 1 of cells, found 2"),
+        ("CYX", -1, "found -1"),
+        ("TYX", 0, r"channel axis \(C\) in cells, found axes TYX"),
+        (None, 0, "found axes TYX"),
+        ("CTYX", 0, "one letter for each"),
+    ]:
+        with pytest.raises(ImageError, match=words):
+            take_channel(image, axes, channel, name="cells")
+
+
+def test_colours_are_channels_too(rng):
+    photo = rng.integers(0, 99, (8, 9, 3))
+    for axes in ("YXS", None):
+        taken, left = take_channel(photo, axes, 1)
+        assert left == "YX"
+        np.testing.assert_array_equal(taken, photo[..., 1])
+        assert channel_count(photo.shape, axes) == 3
+    assert channel_count((3, 8, 9), None) == 1
 
 
 def test_three_planes_are_no_colour():
@@ -105,6 +234,16 @@ def test_bad_pixels_are_counted_and_the_first_is_named(rng):
     image[0, 30, 31, 4] = -np.inf
     with pytest.raises(ImageError, match="found 3 NaN or infinite pixels in image, the first at Z=0, Y=30, X=31, T=4"):
         check_planes(as_planes(image, "ZYXT"), min_side=32)
+
+
+@pytest.mark.parametrize("value", [1e39, -1e300])
+def test_numbers_beyond_float32_are_refused(rng, value):
+    image = noisy(rng).astype(np.float64)
+    image[1, 7, 8] = value
+    with pytest.raises(ImageError, match=r"range of float32.*found -?1e\+\d+ in image at T=1, Y=7, X=8: .*divide"):
+        check_planes(as_planes(image), min_side=32)
+    image[1, 7, 8] = np.finfo(np.float32).max
+    check_finite(as_planes(image))
 
 
 def test_small_and_empty_images_are_refused(rng):

@@ -1,27 +1,50 @@
-"""An n-D image as a stack of 2-D planes, and back; and the checks an image has to pass."""
+"""An n-D image as a stack of 2-D planes and back, in memory or lazy, and the checks that an image has to pass."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ImageError
+from .axes import Region, channel_count, guess_axes, named_axes, plane_regions, planes_last, take_channel
 
-_GUESSED_AXES = {2: "YX", 3: "TYX", 4: "TZYX", 5: "PTZYX"}
-_COLOURS = {3: "RGB", 4: "RGBA"}
+__all__ = [  # those of the axes as well: other rooms import all from here
+    "Frames",
+    "LazyPlanes",
+    "PlaneStack",
+    "Planes",
+    "Region",
+    "as_planes",
+    "channel_count",
+    "check_finite",
+    "check_planes",
+    "guess_axes",
+    "named_axes",
+    "plane_regions",
+    "sampled_planes",
+    "take_channel",
+]
 
-Region = tuple[slice, ...]
-"""Part of an image: one slice for each of its axes."""
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+class PlaneStack(Protocol):
+    """Planes that are read one by one: an array (P, H, W), or `LazyPlanes`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Planes (P, H, W) in which those ``step`` apart may be successive frames of the same field."""
+    """Planes (P, H, W); those ``step`` apart may be successive frames of the same field."""
 
     planes: NDArray[Any]
     step: int = 1
@@ -38,7 +61,7 @@ class Planes:
     leading
         Shape of the axes other than Y and X, in the order of `axes`; ``()`` for a single plane.
     axes
-        Axes of the image as it came in, one letter each, such as ``"TYX"`` or ``"YXT"``.
+        Axes of the original image, one letter each, such as ``"TYX"`` or ``"YXT"``.
     """
 
     data: NDArray[Any]
@@ -47,12 +70,12 @@ class Planes:
 
     @property
     def frames(self) -> Frames:
-        """The planes, and how far apart neighbours along T lie in them, or along the last axis if there is no T."""
+        """The planes, with the distance between neighbours along T, or along the last axis if there is no T."""
         others = "".join(axis for axis in self.axes if axis not in "YX")
         return Frames(self.data, math.prod(self.leading[others.find("T") + 1 :]) if "T" in others else 1)
 
     def restore(self, planes: NDArray[Any]) -> NDArray[np.float32]:
-        """Give planes the shape and the order of axes of the image.
+        """Bring planes back to the shape and axis order of the image.
 
         Parameters
         ----------
@@ -66,53 +89,54 @@ class Planes:
         """
         samples = planes.shape[:-3]  # () or (N,)
         image = planes.reshape(samples + self.leading + planes.shape[-2:])
-        moved = _planes_last(self.axes)  # axes as they are now, after N
+        moved = planes_last(self.axes)  # order of the axes now, after N
         order = [moved.index(axis) + len(samples) for axis in self.axes]
         return image.transpose((*range(len(samples)), *order)).astype(np.float32, copy=False)
 
 
-def guess_axes(ndim: int) -> str:
-    """Name the axes of an image that does not say: Y and X last, time first.
+@dataclass(frozen=True, eq=False)
+class LazyPlanes:
+    """The planes (H, W) of an n-D image, each read when it is asked for; a dask or zarr array is never read whole.
 
-    Raises
-    ------
-    ImageError
-        If there are fewer than 2 or more than 5 axes.
+    Attributes
+    ----------
+    data
+        Any array that has a shape and is indexed like a numpy array.
+    axes
+        One capital letter for each axis, Y and X among them.
     """
-    if ndim not in _GUESSED_AXES:
-        raise ImageError(f"Expected an image with 2 to 5 axes, found {ndim}: name the axes, for example TZYX")
-    return _GUESSED_AXES[ndim]
+
+    data: Any
+    axes: str
+
+    @cached_property
+    def regions(self) -> list[Region]:
+        """Where each plane lies in the image; see `plane_regions`."""
+        return plane_regions(tuple(self.data.shape), self.axes)
+
+    def __len__(self) -> int:
+        return len(self.regions)
+
+    def __getitem__(self, number: int) -> NDArray[Any]:
+        plane: NDArray[Any] = as_planes(np.asarray(self.data[self.regions[number]]), self.axes).data[0]
+        return plane
+
+    def read(self, number: int, *, name: str = "image") -> Planes:
+        """Read one plane as an image whose other axes have length 1.
+
+        Raises
+        ------
+        ImageError
+            As `check_finite`.
+        """
+        region = self.regions[number]
+        planes = as_planes(np.asarray(self.data[region]), self.axes, name=name)
+        check_finite(planes, name, [part.start or 0 for part in region])
+        return planes
 
 
-def named_axes(shape: tuple[int, ...], axes: str | None = None, *, name: str = "image") -> str:
-    """Check the axes of an image of this shape, or guess them if not given; one capital letter for each.
-
-    Raises
-    ------
-    ImageError
-        If the axes do not match the shape, or the image is in colour.
-    """
-    if axes is None:
-        if len(shape) > 2 and shape[-1] in _COLOURS:
-            raise _colour_error(shape, shape[-1], name)
-        axes = guess_axes(len(shape))
-    axes = axes.upper()
-    _check_axes(axes, shape, name)
-    return axes
-
-
-def plane_regions(shape: tuple[int, ...], axes: str) -> list[Region]:
-    """Where each plane lies in an image of this shape: all of Y and X, and one index of every other axis, kept."""
-    leading = [size for axis, size in zip(axes, shape, strict=True) if axis not in "YX"]
-    regions = []
-    for index in np.ndindex(*leading):
-        where = iter(index)
-        regions.append(tuple(slice(None) if axis in "YX" else slice(at := next(where), at + 1) for axis in axes))
-    return regions
-
-
-def sampled_planes(stacks: Sequence[NDArray[Any]], most: int) -> Iterator[NDArray[np.float32]]:
-    """Give at most ``most`` planes (H, W) of stacks (planes, Y, X), evenly spread over all of them."""
+def sampled_planes(stacks: Sequence[PlaneStack], most: int) -> Iterator[NDArray[np.float32]]:
+    """Read at most ``most`` planes (H, W), evenly spread over all stacks."""
     planes = [(stack, index) for stack in stacks for index in range(len(stack))]
     for number in np.unique(np.linspace(0, len(planes) - 1, min(len(planes), most)).astype(int)):
         stack, index = planes[number]
@@ -120,12 +144,12 @@ def sampled_planes(stacks: Sequence[NDArray[Any]], most: int) -> Iterator[NDArra
 
 
 def as_planes(image: ArrayLike, axes: str | None = None, *, name: str = "image") -> Planes:
-    """See an image as a stack of 2-D planes.
+    """View an image in memory as a stack of 2-D planes.
 
     Parameters
     ----------
     image
-        Anything that numpy takes, with at least two axes.
+        An array-like with at least two axes.
     axes
         One letter for each axis, with Y and X in any place; guessed from the number of axes if not given.
     name
@@ -134,13 +158,13 @@ def as_planes(image: ArrayLike, axes: str | None = None, *, name: str = "image")
     Raises
     ------
     ImageError
-        If the axes do not match the image, or the image is in colour.
+        As `named_axes`.
     """
     data = np.asarray(image)
-    if not data.dtype.isnative:  # as TIFF files may be; torch takes native numbers only
+    if not data.dtype.isnative:  # big-endian TIFF; torch takes native numbers only
         data = data.astype(data.dtype.newbyteorder("="))
     axes = named_axes(data.shape, axes, name=name)
-    moved = data.transpose([axes.index(axis) for axis in _planes_last(axes)])  # (..., H, W)
+    moved = data.transpose([axes.index(axis) for axis in planes_last(axes)])  # (..., H, W)
     leading, plane_shape = moved.shape[:-2], moved.shape[-2:]
     return Planes(moved.reshape((math.prod(leading), *plane_shape)), leading, axes)
 
@@ -150,29 +174,30 @@ def check_planes(
 ) -> None:
     """Refuse an image that cannot be denoised, before any work starts.
 
-    Goes through the image plane by plane: no copy of the whole is made.
+    The image is checked plane by plane, without a copy.
 
     Parameters
     ----------
     planes
         The image.
     min_side
-        Smallest width and height that will do, in pixels.
+        Smallest allowed width and height, pixels.
     name
         What to call the image in an error.
     require_contrast
-        Whether an image with one value everywhere is refused.
+        Refuse an image that has the same value everywhere.
     is_labels
-        Whether the caller knows that these are labels, not intensities. If not, it is judged from the pixels.
+        The caller knows that these are labels, not intensities. If False, the pixels decide.
 
     Raises
     ------
     ImageError
-        If the image is not made of real numbers, is empty, too small, constant, labels, or has NaN or infinite pixels.
+        If the pixels are no real numbers, the image is empty, too small, constant or a label image, or pixels are NaN,
+        infinite or beyond float32.
     """
     data = planes.data
     if data.dtype.kind not in "uif":
-        mend = {"b": "give the image that the mask was made from", "c": "take its magnitude first"}
+        mend = {"b": "use the image that the mask was made from", "c": "take its magnitude first"}
         raise ImageError(
             f"Expected intensities as integers or floats, found {data.dtype} in {name}: "
             + mend.get(data.dtype.kind, "convert it first")
@@ -185,69 +210,71 @@ def check_planes(
             f"Expected planes of at least {min_side} x {min_side} pixels, found {height} x {width} in {name}: "
             "use a larger image, or name its axes if Y and X are others"
         )
-    if data.dtype.kind == "f":
-        _check_finite(planes, name)
+    check_finite(planes, name)
     if is_labels or _looks_like_labels(data):
         raise ImageError(
             f"Expected intensities, found labels or a mask ({data.dtype}) in {name}: "
-            "give the image that they were made from"
+            "use the image that they were made from"
         )
     if require_contrast and all(plane.min() == plane.max() == data[0, 0, 0] for plane in data):
         raise ImageError(f"Expected an image with contrast, found {data[0, 0, 0]} in every pixel of {name}")
 
 
-def _planes_last(axes: str) -> str:
-    return "".join(axis for axis in axes if axis not in "YX") + "YX"
-
-
 def _shape(planes: Planes) -> tuple[int, ...]:
     """Shape of the image that the planes were made from."""
-    sizes = dict(zip(_planes_last(planes.axes), planes.leading + planes.data.shape[1:], strict=True))
+    sizes = dict(zip(planes_last(planes.axes), planes.leading + planes.data.shape[1:], strict=True))
     return tuple(sizes[axis] for axis in planes.axes)
 
 
-def _check_axes(axes: str, shape: tuple[int, ...], name: str) -> None:
-    if len(axes) != len(shape) or len(set(axes)) != len(axes) or not {"Y", "X"} <= set(axes):
-        raise ImageError(
-            f"Expected one letter for each of the {len(shape)} axes of {name}, Y and X among them and none twice, "
-            f"found {axes!r} for shape {shape}: name its axes, for example {_GUESSED_AXES.get(len(shape), 'TYX')}"
-        )
-    sizes = dict(zip(axes, shape, strict=True))
-    if sizes.get("S") in _COLOURS:
-        raise _colour_error(shape, sizes["S"], name)
-    if sizes.get("C") in _COLOURS:
-        raise ImageError(
-            f"Expected a grayscale image, found {sizes['C']} channels in {name} of shape {shape}, axes {axes}: "
-            "split the channels first, or name the axis otherwise if it is none"
-        )
+def check_finite(planes: Planes, name: str = "image", origin: Sequence[int] | None = None) -> None:
+    """Refuse NaN and infinite pixels, and pixels that are infinite as float32.
 
+    Parameters
+    ----------
+    planes
+        The image, or a part of it.
+    name
+        What to call the image in an error.
+    origin
+        Where the part begins in the image: one index for each of its axes. All 0 if not given.
 
-def _colour_error(shape: tuple[int, ...], colours: int, name: str) -> ImageError:
-    found = f"{_COLOURS[colours]} of shape {shape}"
-    return ImageError(f"Expected a 2-D or 3-D grayscale image, found {found} in {name}: convert it first")
-
-
-def _check_finite(planes: Planes, name: str) -> None:
+    Raises
+    ------
+    ImageError
+        Names the first such pixel by its place in the image, and its value.
+    """
+    data = planes.data
+    if data.dtype.kind != "f" or not data.size:
+        return
     bad, first = 0, None
-    for index, plane in enumerate(planes.data):
-        wrong = ~np.isfinite(plane)
-        count = int(np.count_nonzero(wrong))
-        if count and first is None:
+    for index, plane in enumerate(data):
+        if max(-float(plane.min()), float(plane.max())) <= _LARGEST:  # False for NaN
+            continue
+        wrong = ~(np.abs(plane) <= _LARGEST)
+        if first is None:
             first = (*np.unravel_index(index, planes.leading), *np.unravel_index(wrong.argmax(), wrong.shape))
-        bad += count
-    if first is not None:
-        where = dict(zip(_planes_last(planes.axes), first, strict=True))
-        at = ", ".join(f"{axis}={where[axis]}" for axis in planes.axes)
+            value = float(plane[first[-2:]])
+        bad += int(np.count_nonzero(wrong))
+    if first is None:
+        return
+    where = dict(zip(planes_last(planes.axes), first, strict=True))
+    start = dict(zip(planes.axes, origin or (0,) * len(planes.axes), strict=True))
+    at = ", ".join(f"{axis}={where[axis] + start[axis]}" for axis in planes.axes)
+    if math.isfinite(value):
         raise ImageError(
-            f"Expected finite numbers, found {bad} NaN or infinite pixels in {name}, the first at {at}: "
-            "replace them, for example by the median of their neighbours"
+            f"Expected numbers within the range of float32 (up to 3.4e+38), found {value:.3g} in {name} at {at}: "
+            "replace it, or divide the image by a constant"
         )
+    raise ImageError(
+        f"Expected finite numbers, found {bad} NaN or infinite pixels in {name}, the first at {at}: "
+        "replace them, for example by the median of their neighbours"
+    )
 
 
 def _looks_like_labels(data: NDArray[Any]) -> bool:
-    """Whether whole numbers lie in patches of equal value, as no noisy image does.
+    """Whether integers lie in patches of equal value, which does not happen in a noisy image.
 
-    The commonest value does not count: the dark of a photon-counting image is flat as well.
+    The most frequent value does not count: the background of a photon-counting image is flat too.
     """
     if data.dtype.kind == "f":
         return False
