@@ -2,42 +2,71 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from napari_direct_denoiser.prediction.tiling import tiles
 
 SHAPES = [(1, 1), (3, 70), (64, 64), (65, 129), (100, 31), (257, 190)]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("tile", [5, 32, 48, 1000])
-@pytest.mark.parametrize("blend", [0, 8, 16, 32])
-def test_shares_of_every_pixel_add_up_to_one(shape: tuple[int, int], tile: int, blend: int) -> None:
-    total, hits = np.zeros(shape), np.zeros(shape, int)
-    for each in tiles(shape, tile=tile, halo=16, multiple=8, blend=blend):
-        weights = each.weights
-        assert weights.min() >= 0
-        total[each.kept] += weights
+@st.composite
+def cuts(draw: st.DrawFn) -> dict[str, Any]:
+    """Arguments of `tiles` for any plane and any network."""
+    multiple = draw(st.sampled_from([1, 2, 4, 8, 16]))
+    halo = draw(st.integers(0, 24))
+    return {
+        "shape": draw(st.tuples(st.integers(1, 90), st.integers(1, 90))),
+        "tile": draw(st.integers(1, 100)),
+        "halo": halo,
+        "multiple": multiple,
+        "blend": draw(st.integers(0, 2 * halo)),
+    }
+
+
+@settings(deadline=None)
+@given(cuts())
+def test_shares_of_every_pixel_add_up_to_one(cut: dict[str, Any]) -> None:
+    total, hits = np.zeros(cut["shape"]), np.zeros(cut["shape"], int)
+    for each in tiles(**cut):
+        assert each.weights.min() >= 0
+        total[each.kept] += each.weights
         hits[each.kept] += 1
     np.testing.assert_allclose(total, 1, atol=1e-6)
-    if blend == 0:
+    if cut["blend"] < 2:
         np.testing.assert_array_equal(hits, 1)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("blend", [0, 16])
-def test_windows_lie_on_the_grid_and_hold_the_context(shape: tuple[int, int], blend: int) -> None:
-    height, width = -(-shape[0] // 8) * 8, -(-shape[1] // 8) * 8
-    for each in tiles(shape, tile=40, halo=16, multiple=8, blend=blend):
-        for span, side, length in ((each.rows, shape[0], height), (each.columns, shape[1], width)):
-            assert span.start % 8 == 0
-            assert span.stop % 8 == 0
+@settings(deadline=None)
+@given(cuts())
+def test_windows_lie_on_the_grid_and_hold_the_context(cut: dict[str, Any]) -> None:
+    multiple, halo, half = cut["multiple"], cut["halo"], cut["blend"] // 2
+    for each in tiles(**cut):
+        for span, side in zip((each.rows, each.columns), cut["shape"], strict=True):
+            length = -(-side // multiple) * multiple
+            assert span.start % multiple == 0
+            assert span.stop % multiple == 0
             assert 0 <= span.start <= span.low < span.high <= min(side, span.stop)
             assert span.stop <= length
-            assert span.stop - span.start <= 40 + 2 * 16
-            assert span.start == 0 or span.low - span.start >= 16 - blend // 2
-            assert span.stop == length or span.stop - span.high >= 16 - blend // 2
+            assert span.stop - span.start <= max(cut["tile"], multiple) + 2 * (-(-halo // multiple) * multiple)
+            assert span.start == 0 or span.low - span.start >= halo - half
+            assert span.stop == length or span.stop - span.high >= halo - half
+
+
+@settings(deadline=None)
+@given(cuts(), st.integers(0, 2**32))
+def test_every_tile_is_cut_from_and_returned_to_its_place(cut: dict[str, Any], seed: int) -> None:
+    plane = np.random.default_rng(seed).integers(0, 2**16, cut["shape"]).astype(np.uint16)
+    blended = np.zeros(cut["shape"])
+    for each in tiles(**cut):
+        window = each.cut(plane)
+        assert window.shape == each.window_shape
+        blended[each.kept] += each.weights * window[each.inner]
+    np.testing.assert_allclose(blended, plane, rtol=1e-6)
 
 
 def test_a_plane_within_the_limit_is_one_tile_without_halo() -> None:

@@ -14,7 +14,7 @@ from ..co_model import CoModel
 from ..config import MIN_SIDE
 from ..data.images import Planes, check_planes, plane_regions
 from ..noise import NoiseModel
-from ..prediction.lazy import read_plane
+from ..prediction.predict import read_plane
 
 _PLANES = 8  # looked at, evenly spread
 _SIDE = 2048  # largest side in pixels of the part of a plane that is looked at

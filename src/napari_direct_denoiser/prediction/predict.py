@@ -1,36 +1,43 @@
-"""From planes and a trained model to denoised planes: the direct pass, and what samples of HDN say together.
+"""Prediction: the direct pass, posterior samples and their statistics.
 
-Arrays become tensors in `_tensor` and arrays again in `_array`, nowhere else. Prediction is a generator of progress
-that never holds torch's inference mode across a yield: the mode belongs to the thread, which the caller runs in too.
+Every image goes through `denoise_into`: read a plane, cut it into tiles (`plan_tiles`), run the networks on each tile,
+blend the tiles into the targets. `predict_steps` does this for planes in memory.
+
+Both are generators of progress. Inference mode is never held across a yield: it belongs to the thread, and the caller's
+code runs in that thread too. Arrays become tensors in `_tensor` and arrays again in `_array`, nowhere else.
 """
 
 from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast, get_args
+from weakref import WeakSet
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import DenoiserError, SettingError
+from ..config import MIN_SIDE
+from ..data.images import Region, as_planes, check_planes, plane_regions
+from ..errors import DenoiserError, ImageError, SettingError
 from ..progress import Progress, WorkClock
 from ..system import available_memory, free_memory, is_out_of_memory, reusing_memory
 from .statistics import SampleStatistics
-from .tiling import Output, Tile, TilePlan, plan, plan_with_less
+from .tiling import Output, Tile, TilePlan, plan_tiles
 
 if TYPE_CHECKING:
     from ..co_model import CoModel
 
-_USABLE = 0.8  # of the memory that is free
-_ONE_AT_A_TIME = threading.Lock()  # lazy planes are asked for by several threads that share networks and memory
+Array = NDArray[np.float32]
+Prediction = Generator[Progress, None, dict[str, Array]]
 
-
-Prediction = Generator[Progress, None, dict[str, NDArray[np.float32]]]
+_USABLE = 0.8  # of the free memory
+_ONE_AT_A_TIME = threading.Lock()  # dask asks for lazy planes from several threads, which share networks and memory
+_WARNED: WeakSet[CoModel] = WeakSet()  # models whose user knows that memory is short
 
 
 def predict_steps(
@@ -41,168 +48,283 @@ def predict_steps(
     samples: int = 50,
     seed: int = 0,
     first: int = 0,
+    keep: int | None = None,
 ) -> Prediction:
-    """Denoise planes; a generator of progress that returns the results.
-
-    All outputs of one run come from the same samples. Those of a plane depend on `seed`, the index of the plane and the
-    number of the sample alone. A plane of more than `passes.WHOLE_PIXELS` pixels is sampled in tiles, blended linearly
-    where they overlap: mean, median and deviation are taken in each tile and then blended, so that the deviation does
-    not sag at seams.
-
-    Where memory is short, fewer samples are drawn at a time, and then tiles are smaller; a warning says so once.
+    """Denoise planes in memory; a generator of progress that returns the results.
 
     Parameters
     ----------
-    model : CoModel
-        Trained networks. It is put in evaluation mode for the time of the run.
-    planes : ndarray, shape (P, H, W), any real dtype
-        Noisy planes in image units.
-    outputs : sequence of {"direct", "mean", "median", "std", "sample"}
-        What to compute: the direct pass, statistics of N samples of HDN (paper, section 3), or the samples themselves.
-        The deviation is that of the N samples (divided by N, as `numpy.std`).
-    samples : int
-        N, the number of samples.
-    seed : int
-        Seed of the samples.
-    first : int
-        Number of the first plane, where these are part of a larger stack: their samples are those they have in it.
+    model
+        Trained networks.
+    planes
+        Noisy planes (P, H, W) of any real dtype, in image units.
+    outputs
+        What to compute: ``"direct"`` (the direct pass), ``"mean"``, ``"median"``, ``"std"`` (statistics of N posterior
+        samples, section 3 of the paper) or ``"sample"`` (the samples themselves).
+    samples, seed, first
+        As in `denoise_into`.
+    keep
+        How many samples the output ``"sample"`` has: the first ones. All N if not given.
 
     Yields
     ------
     Progress
-        At most about ten times a second; the last one has ``done == total``.
+        At most about ten times a second; the last one has a fraction of 1.
 
     Returns
     -------
     dict of str to ndarray of float32
-        Shape (P, H, W) for each output in image units, (N, P, H, W) for "sample".
+        (P, H, W) for each output, (keep, P, H, W) for ``"sample"``, in image units.
 
     Raises
     ------
     SettingError
-        For N < 1 or an unknown output, at once.
+        For N < 1, an unknown output, or more samples to keep than are drawn: at once.
     DenoiserError
-        While running, if memory is out or a network fails.
+        While running, if memory runs out or a network fails.
     """
+    keep = samples if keep is None else keep
+    _check_request(outputs, samples, keep)
+    return _predict(model, planes, outputs, samples, seed, first, keep)
+
+
+def _predict(
+    model: CoModel, planes: NDArray[Any], outputs: Sequence[Output], samples: int, seed: int, first: int, keep: int
+) -> Prediction:
+    with _guarded():
+        shapes = {name: (keep, *planes.shape) if name == "sample" else planes.shape for name in outputs}
+        results = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    yield from _denoise_into(model, planes, results, "PYX", samples, seed, first)
+    return cast("dict[str, Array]", results)
+
+
+def denoise_into(
+    model: CoModel,
+    image: Any,
+    targets: Mapping[Output, Any],
+    *,
+    axes: str,
+    samples: int = 50,
+    seed: int = 0,
+    first: int = 0,
+) -> Generator[Progress, None, None]:
+    """Denoise an image plane by plane into arrays; a generator of progress.
+
+    All outputs come from the same samples. A sample depends on `seed`, the number of its plane, its own number, the
+    shape of the plane and the networks alone, up to rounding. Planes of more than `tiling.WHOLE_PIXELS` pixels (fewer
+    for large networks) are sampled in tiles, blended linearly where they overlap. Mean, median and standard deviation
+    are taken in each tile and then blended, so that the deviation is not too low at seams.
+
+    If memory is short, fewer samples are drawn at a time. One warning for each model says so.
+
+    Parameters
+    ----------
+    model
+        Trained networks. They are in evaluation mode during the run.
+    image
+        The noisy image: anything with a shape that is indexed like a numpy array, such as a dask or zarr array. Each
+        plane is read once, when it is denoised.
+    targets
+        By output, the array that receives it, of the shape of the image: numpy, zarr or alike. That of ``"sample"`` has
+        one more axis in front, and receives as many of the first samples as it is long; only these are held in memory.
+    axes
+        One capital letter for each axis of the image.
+    samples
+        N, the number of samples of which statistics are taken.
+    seed
+        Seed of the samples.
+    first
+        Number of the first plane, if the image is part of a larger one: its samples are those it has there.
+
+    Yields
+    ------
+    Progress
+        Over all planes.
+
+    Raises
+    ------
+    SettingError
+        For N < 1, an unknown output, or more samples to keep than are drawn: at once.
+    ImageError
+        If planes are too small, are no intensities, or have NaN or infinite pixels.
+    DenoiserError
+        If memory runs out or a network fails.
+    """
+    _check_request(targets, samples, targets["sample"].shape[0] if "sample" in targets else samples)
+    return _denoise_into(model, image, targets, axes, samples, seed, first, check=True)
+
+
+def _check_request(outputs: Collection[str], samples: int, keep: int) -> None:
     if samples < 1:
         raise SettingError(f"Expected at least 1 sample, found {samples}: choose 1 or more")
     unknown = [name for name in outputs if name not in get_args(Output)]
     if unknown or not outputs:
         known = ", ".join(get_args(Output))
         raise SettingError(f"Expected outputs out of {known}, found {', '.join(unknown) or 'none'}: name at least one")
-    return _predict(model, planes, list(dict.fromkeys(outputs)), samples, seed, first)
+    if not 1 <= keep <= samples:
+        raise SettingError(f"Expected 1 to {samples} samples to keep, found {keep}: draw more samples or keep fewer")
 
 
-def _predict(
-    model: CoModel, planes: NDArray[Any], outputs: list[Output], samples: int, seed: int, first: int
-) -> Prediction:
-    count, height, width = planes.shape
-    wanted = (height, width), outputs, samples
-    with _guarded():
-        # Blending adds up, so results start at zero.
-        results: dict[str, NDArray[np.float32]] = {
-            name: np.zeros((samples, *planes.shape) if name == "sample" else planes.shape, np.float32)
-            for name in outputs
-        }
-    passes = plan(model, *wanted, model.memory_share)
-    room = _USABLE * available_memory(model.device)
-    if max(each.bytes for each in passes) > room:
-        passes = _reduced(model, wanted, room) or passes  # what is free is a guess: the smallest tiles may do
-    clock = WorkClock(count * sum(each.work for each in passes))
-    training = model.training
-    model.eval()
-    try:
-        with reusing_memory(model.device):
-            for index, plane in enumerate(planes):
-                views = {name: out[:, index] if name == "sample" else out[index] for name, out in results.items()}
-                done = clock.done
-                while failure := (yield from _plane(model, plane, passes, views, (seed, first + index), clock)):
-                    free_memory(model.device)
-                    smaller = _reduced(model, wanted, max(each.bytes for each in passes))
-                    if smaller is None:
-                        raise failure
-                    passes = smaller
-                    clock.done, clock.total = done, done + (count - index) * sum(each.work for each in passes)
-    finally:
-        model.train(training)
-    return results
+def _denoise_into(
+    model: CoModel,
+    image: Any,
+    targets: Mapping[Output, Any],
+    axes: str,
+    samples: int,
+    seed: int,
+    first: int,
+    *,
+    check: bool = False,
+) -> Generator[Progress, None, None]:
+    if "sample" in targets and set(targets) <= {"direct", "sample"}:
+        samples = targets["sample"].shape[0]  # no statistics need the others
+    regions, run = plane_regions(image.shape, axes), None
+    with _evaluating(model), reusing_memory(model.device):
+        for number, region in enumerate(regions):
+            planes = as_planes(read_plane(image, region, axes), axes)
+            if check and number == 0:
+                check_planes(planes, min_side=MIN_SIDE, require_contrast=False)
+            if run is None:
+                plans = plan_tiles(model, planes.data.shape[1:], list(targets), samples)
+                run = _Run(model, plans, seed, len(regions))
+            with _guarded():
+                views = {name: _view(target, name, region, axes) for name, target in targets.items()}
+            yield from run.plane(planes.data[0], views, first + number)
+            for name, view in views.items():
+                if not _is_writable_in_place(targets[name]):
+                    targets[name][_part(name, region)] = planes.restore(view[..., None, :, :])
 
 
-def _reduced(model: CoModel, wanted: tuple[tuple[int, int], list[Output], int], than: float) -> list[TilePlan] | None:
-    """Plan with smaller tiles or batches, for this and later runs of the model; None if there are none."""
-    found = plan_with_less(model, *wanted, int(than))
-    if found is None:
-        return None
-    if model.memory_share == 1.0:
-        warnings.warn("Memory is short: denoising in smaller parts, which is slower", stacklevel=3)
-    model.memory_share, passes = found
-    return passes
+def read_plane(image: Any, region: Region, axes: str) -> NDArray[Any]:
+    """Read one plane of an image, with all axes of the image.
+
+    Raises
+    ------
+    ImageError
+        If it holds NaN or infinite pixels.
+    """
+    plane = np.asarray(image[region])
+    check_finite(plane, [part.start for part in region], axes)
+    return plane
 
 
-_Views = dict[str, NDArray[np.float32]]
+def check_finite(plane: NDArray[Any], place: Sequence[int | None], axes: str) -> None:
+    """Refuse a plane with NaN or infinite pixels; ``place`` is its index along every axis but Y and X."""
+    bad = plane.size - int(np.count_nonzero(np.isfinite(plane)))
+    if bad:
+        where = ", ".join(f"{axis}={at}" for axis, at in zip(axes, place, strict=True) if axis not in "YX")
+        plane_words = f"plane {where}" if where else "image"
+        raise ImageError(
+            f"Expected finite numbers, found {bad} NaN or infinite pixels in the {plane_words}: "
+            "replace them, for example by the median of their neighbours"
+        )
 
 
-def _plane(
-    model: CoModel, plane: NDArray[Any], passes: list[TilePlan], views: _Views, key: tuple[int, int], clock: WorkClock
-) -> Generator[Progress, None, DenoiserError | None]:
-    """Compute all outputs of a plane (H, W), whatever is there of them as yet; returns what it lacked memory for."""
-    for view in views.values():
-        view[:] = 0
-    try:
-        for each in passes:
-            steps = _sampled(model, plane, each, views, key) if each.samples else _direct(model, plane, each, views)
-            for work in steps:
-                if clock.tick(work):
-                    yield clock.progress()
-    except _OutOfMemoryError as error:
-        error.__context__ = None  # whose frames, as its own, hold what is to be freed
-        return error.with_traceback(None)
-    return None
+def _part(name: Output, region: Region) -> tuple[slice, ...]:
+    """Where in a target the results of a plane belong."""
+    return (slice(None), *region) if name == "sample" else region
 
 
-def _direct(model: CoModel, plane: NDArray[Any], each: TilePlan, views: _Views) -> Iterator[int]:
-    """TilePlan a plane (H, W) through the Direct Denoiser, yielding the work done since the last yield."""
-    for tile in each.tiles:
+def _is_writable_in_place(target: Any) -> bool:
+    return isinstance(target, np.ndarray) and target.dtype == np.float32
+
+
+def _view(target: Any, name: Output, region: Region, axes: str) -> Array:
+    """Give zeros (H, W), for samples (kept, H, W), to add tiles to: a view of the target if that is a numpy array."""
+    if not _is_writable_in_place(target):
+        sides = tuple(target.shape[target.ndim - len(axes) + axes.index(axis)] for axis in "YX")
+        return np.zeros((target.shape[0], *sides) if name == "sample" else sides, np.float32)
+    samples = [0] if name == "sample" else []
+    part = target[_part(name, region)]
+    order = [*samples, *(len(samples) + axes.index(axis) for axis in "YX")]
+    others = [axis for axis in range(part.ndim) if axis not in order]
+    view: Array = part.transpose(*others, *order)[(0,) * len(others)]
+    view[:] = 0
+    return view
+
+
+class _Run:
+    """One prediction: its tiles, how many samples are drawn at a time, and how far it is."""
+
+    def __init__(self, model: CoModel, plans: list[TilePlan], seed: int, planes: int) -> None:
+        self.model, self.plans, self.seed = model, plans, seed
+        self.clock = WorkClock(planes * sum(plan.work for plan in plans))
+        free = _USABLE * available_memory(model.device)
+        self.batches = {plan: plan.batch_within(free) for plan in plans}
+        if any(batch < plan.batch for plan, batch in self.batches.items()):
+            self._warn()
+
+    def plane(self, noisy: NDArray[Any], views: Mapping[Output, Array], number: int) -> Iterator[Progress]:
+        """Add all outputs of a plane (H, W) to views that are zero."""
+        for plan in self.plans:
+            for index, tile in enumerate(plan.tiles):
+                if plan.samples:
+                    work = self._sampled(noisy, plan, tile, views, (self.seed, number, index))
+                else:
+                    work = self._direct(noisy, tile, views)
+                for done in work:
+                    if self.clock.tick(done):
+                        yield self.clock.progress()
+
+    def _direct(self, noisy: NDArray[Any], tile: Tile, views: Mapping[Output, Array]) -> Iterator[int]:
         with _guarded(), torch.inference_mode():
-            views["direct"][tile.kept] = _array(model.direct(_tensor(model, tile, plane))[0, 0])[tile.inner]
+            views["direct"][tile.kept] = _array(self.model.direct(self._tensor(tile, noisy))[0, 0])[tile.inner]
         yield 1
 
-
-def _sampled(model: CoModel, plane: NDArray[Any], each: TilePlan, views: _Views, key: tuple[int, int]) -> Iterator[int]:
-    """Sample a plane (H, W) and take statistics tile by tile, yielding the work done since the last yield."""
-    for number, tile in enumerate(each.tiles):
-        if number:
-            free_memory(model.device)  # windows differ in size: what is kept of one does not fit the next
-        yield from _sampled_tile(model, plane, each, tile, views, (*key, number))
-
-
-def _sampled_tile(
-    model: CoModel, plane: NDArray[Any], each: TilePlan, tile: Tile, views: _Views, key: tuple[int, ...]
-) -> Iterator[int]:
-    with _guarded(), torch.inference_mode():
-        encoding = model.encode(_tensor(model, tile, plane))  # the bottom-up pass, once a tile
-        statistics = SampleStatistics(each.outputs, each.samples, tile.weights.shape)
-    for first in range(0, each.samples, each.batch):
-        n = min(each.batch, each.samples - first)
+    def _sampled(
+        self, noisy: NDArray[Any], plan: TilePlan, tile: Tile, views: Mapping[Output, Array], key: tuple[int, ...]
+    ) -> Iterator[int]:
+        """Draw the samples of a tile; yields how many were drawn since the last yield."""
+        if key[-1]:
+            free_memory(self.model.device)  # windows differ in size: memory kept of one does not fit the next
         with _guarded(), torch.inference_mode():
-            generators = [_generator(model, (*key, first + index)) for index in range(n)]
-            drawn = model.sample(encoding, generators)[:, 0][(slice(None), *tile.inner)]  # (n, h, w)
+            encoding = self.model.encode(self._tensor(tile, noisy))  # once for all samples
+            statistics = SampleStatistics(plan.outputs, plan.samples, tile.weights.shape)
+        keep = len(views["sample"]) if "sample" in plan.outputs else 0
+        while (first := statistics.count) < plan.samples:
+            n = min(self.batches[plan], plan.samples - first)
+            try:
+                kept = self._draw(encoding, tile, statistics, [(*key, first + index) for index in range(n)], keep)
+            except _OutOfMemoryError:
+                if n == 1:
+                    raise
+                kept = None
+            if kept is None:  # after the except clause, which holds the failed call's tensors
+                self.batches[plan] = n // 2
+                self._warn()
+                free_memory(self.model.device)
+                continue
+            with _guarded():
+                if len(kept):
+                    views["sample"][(slice(first, first + len(kept)), *tile.kept)] += tile.weights * kept
+            yield n
+        with _guarded():
+            for name, value in statistics.results().items():
+                views[name][tile.kept] += tile.weights * value
+
+    def _draw(
+        self, encoding: Any, tile: Tile, statistics: SampleStatistics, keys: list[tuple[int, ...]], keep: int
+    ) -> Array:
+        """Draw a sample for each key and take it into the statistics; gives those of the first `keep` (n, h, w)."""
+        with _guarded(), torch.inference_mode():
+            generators = [_generator(self.model, key) for key in keys]
+            drawn = self.model.sample(encoding, generators)[:, 0][(slice(None), *tile.inner)]  # (n, h, w)
+            kept = _array(drawn[: max(keep - statistics.count, 0)])
             statistics.add(drawn)
-            if "sample" in each.outputs:
-                views["sample"][(slice(first, first + n), *tile.kept)] += tile.weights * _array(drawn)
-        yield n
-    with _guarded():
-        for name, value in statistics.results().items():
-            views[name][tile.kept] += tile.weights * value
+        return kept
+
+    def _tensor(self, tile: Tile, noisy: NDArray[Any]) -> Tensor:
+        """Cut the window of a tile as (1, 1, h, w) float32 on the model's device."""
+        return torch.from_numpy(tile.cut(noisy))[None, None].to(self.model.device)
+
+    def _warn(self) -> None:
+        if self.model not in _WARNED:
+            _WARNED.add(self.model)
+            warnings.warn("Memory is short: drawing fewer samples at a time, which is slower", stacklevel=2)
 
 
-def _tensor(model: CoModel, tile: Tile, plane: NDArray[Any]) -> Tensor:
-    """Cut the window of a tile as (1, 1, h, w) float32 on the model's device."""
-    return torch.from_numpy(tile.cut(plane))[None, None].to(model.device)
-
-
-def _array(tensor: Tensor) -> NDArray[np.float32]:
-    return cast("NDArray[np.float32]", tensor.float().cpu().numpy())
+def _array(tensor: Tensor) -> Array:
+    return cast("Array", tensor.float().cpu().numpy())
 
 
 def _generator(model: CoModel, key: tuple[int, ...]) -> torch.Generator:
@@ -211,13 +333,23 @@ def _generator(model: CoModel, key: tuple[int, ...]) -> torch.Generator:
     return torch.Generator(device=model.device).manual_seed(seed)
 
 
+@contextmanager
+def _evaluating(model: CoModel) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
 class _OutOfMemoryError(DenoiserError):
-    """Smaller tiles may do."""
+    """Fewer samples at a time may fit."""
 
 
 @contextmanager
 def _guarded() -> Iterator[None]:
-    """Let one thread at a time compute, and turn what torch and numpy raise into an error for a person."""
+    """Let one thread at a time compute, and turn errors of torch and numpy into user-facing ones."""
     try:
         with _ONE_AT_A_TIME:
             yield
@@ -226,7 +358,7 @@ def _guarded() -> Iterator[None]:
         line = text.splitlines()[0]
         if is_out_of_memory(error):
             raise _OutOfMemoryError(
-                f"Out of memory while denoising ({line}): close other programs, draw fewer samples or crop the image"
+                f"Out of memory while denoising ({line}): crop the image, close other programs or keep fewer samples"
             ) from None
         raise DenoiserError(
             f"The model failed while denoising ({line}): check that the model file fits this image and device"

@@ -1,4 +1,4 @@
-"""What many samples of one tile say together: mean, deviation and median."""
+"""Statistics over posterior samples: mean, standard deviation and median."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .tiling import Output
+
 Array = TypeVar("Array", Tensor, NDArray[np.float32])
 
-_SORTED_PIXELS = 2**22  # samples times pixels that are sorted at once
+_SORTED_PIXELS = 2**22  # samples times pixels sorted at once: the sorted copy stays small
 
 
 class SampleStatistics:
-    """Mean and deviation of samples (h, w) as running sums; the samples themselves are held only for a median."""
+    """Mean and standard deviation of samples (h, w) as running sums; samples are held only for a median."""
 
-    def __init__(self, outputs: Sequence[str], samples: int, shape: tuple[int, int]) -> None:
+    def __init__(self, outputs: Sequence[Output], samples: int, shape: tuple[int, int]) -> None:
         self.wanted = outputs
         self.count = 0
         self.mean = torch.zeros(())
@@ -26,20 +28,20 @@ class SampleStatistics:
         self.held = np.empty((samples, *shape), np.float32) if "median" in outputs else None
 
     def add(self, drawn: Tensor) -> None:
-        """Take in further samples (n, h, w)."""
+        """Add samples (n, h, w). If memory runs out in here, none of them is counted."""
         n, total = len(drawn), self.count + len(drawn)
         if self.held is not None:
             self.held[self.count : total] = drawn.cpu().numpy()
         if "mean" in self.wanted or "std" in self.wanted:
             mean = drawn.mean(0)
-            squares = (drawn - mean).square_().sum(0)  # torch.var_mean takes longer than drawing
+            squares = (drawn - mean).square_().sum(0)  # torch.var_mean takes longer than drawing the samples
             before = self.mean.to(mean), self.squares.to(mean)
             self.mean, self.squares = merged(self.count, *before, n, mean, squares)
         self.count = total
 
-    def results(self) -> dict[str, NDArray[np.float32]]:
-        """Give the statistics asked for, (h, w) each."""
-        found: dict[str, NDArray[np.float32]] = {}
+    def results(self) -> dict[Output, NDArray[np.float32]]:
+        """Give the requested statistics, (h, w) each."""
+        found: dict[Output, NDArray[np.float32]] = {}
         if self.held is not None:
             found["median"] = median(self.held)
         if "mean" in self.wanted:
@@ -52,9 +54,9 @@ class SampleStatistics:
 def merged(
     count: int, mean: Array, squares: Array, n: int, more_mean: Array, more_squares: Array
 ) -> tuple[Array, Array]:
-    """Mean, and sum of squared differences from it, of ``count`` samples and ``n`` more.
+    """Combine mean and sum of squared differences of ``count`` samples with those of ``n`` more.
 
-    Chan's update: it loses no digits to cancellation, so that float32 will do.
+    By the update of Chan et al. (1979), which does not cancel: float32 is enough.
     """
     total = count + n
     shift = more_mean - mean
@@ -62,7 +64,9 @@ def merged(
 
 
 def median(held: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Median of (N, h, w) over N, with the samples of a pixel side by side in memory: 8x quicker than `np.median`."""
+    """Median of (N, h, w) over N."""
+    # np.median takes 2.6 to 4.9 times as long (N = 10 to 1000, one thread): it partitions with a stride and does not
+    # use the vectorised sort. Here the samples of a pixel lie side by side.
     n, height, width = held.shape
     result = np.empty((height, width), np.float32)
     rows = max(_SORTED_PIXELS // (n * width), 1)  # the sorted copy stays small

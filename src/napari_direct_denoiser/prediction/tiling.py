@@ -1,8 +1,11 @@
-"""How a plane of any size is cut into tiles and put together again: geometry only, numpy only.
+"""Tiles of a plane, and the plan of which output is computed with which tiles. Geometry only, no networks.
 
-A plane is thought of as padded by reflection at its lower and right edge until both sides divide by `multiple`, and
-divided into cores on a regular grid. A tile is a core with up to `halo` pixels of context on every side. At the edges
-of the plane no context is added, so that a network sees the same edge in a tile as in the whole plane.
+A plane is padded by reflection at its lower and right edge until both sides divide by `multiple`, and divided into
+cores on a regular grid. A tile is a core with up to `halo` pixels of context on every side (together its window). At
+the edges of the plane no context is added, so that a network sees the same edge in a tile as in the whole plane.
+
+`tiles` cuts a plane. `plan_tiles` chooses the size of tiles for each output. It depends on the shape of the plane, the
+networks and the number of samples alone, never on free memory: the same seed gives the same samples on every machine.
 """
 
 from __future__ import annotations
@@ -17,6 +20,19 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from ..co_model import CoModel
+
+Output = Literal["direct", "mean", "median", "std", "sample"]
+
+DIRECT_TILE = 1024
+"""Side in pixels of the core of a tile of the direct pass. Small working sets are faster, on a CPU too."""
+WHOLE_PIXELS = 2048 * 2048
+"""Planes of up to this many pixels are sampled whole, so that a sample is one coherent image; larger ones in tiles."""
+WHOLE_BYTES = 5 * 2**29
+"""Most memory of one call of the networks, by `CoModel.pixel_bytes` (2.5 GiB; about half of it in bfloat16)."""
+BATCH_BYTES = 5 * 2**27
+"""Memory of the samples that are drawn in one call of HDN (640 MiB; at least one sample)."""
+MEDIAN_PIXELS = 256 * 1024 * 1024
+"""Samples times pixels held for a median (1 GiB). A plane that needs more is cut into smaller tiles."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,104 +157,74 @@ def _reflected(start: int, stop: int, side: int) -> NDArray[np.intp]:
     return np.minimum(position, period - position)
 
 
-Output = Literal["direct", "mean", "median", "std", "sample"]
-
-DIRECT_TILE = 1024
-"""Side in pixels of the core of a tile of the direct pass: small working sets are quicker, on a CPU too."""
-WHOLE_PIXELS = 2048 * 2048
-"""Planes of up to so many pixels are sampled whole, so that a sample is one coherent image; larger ones in tiles."""
-WHOLE_BYTES = 5 * 2**29
-"""What a tile may take at most, by `CoModel.pixel_bytes` (2.5 GiB; about half of it in bfloat16)."""
-BATCH_BYTES = 5 * 2**27
-"""Memory of the samples that are drawn in one call of the model (640 MiB; one sample at least)."""
-MEDIAN_PIXELS = 256 * 1024 * 1024
-"""Samples times pixels held for a median (1 GiB). Where a whole plane needs more, it is cut into smaller tiles."""
-
-_LEAST_SHARE = 2.0**-16
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TilePlan:
-    """One way through a plane: which outputs it makes, with which tiles, out of how many samples (0: direct)."""
+    """How some outputs of a plane are computed."""
 
     outputs: list[Output]
     tiles: list[Tile]
     samples: int
+    """Samples of each tile; 0 for the direct pass."""
     batch: int
-    """Samples drawn in one call of the model."""
-    bytes: int
-    """Memory that it takes, about, beside the results."""
+    """Samples drawn in one call of HDN, if memory allows."""
+    call_bytes: int
+    """Estimated memory of one call of a network for one sample of the largest window."""
+    held_bytes: int
+    """Memory of the samples of a tile that are held for a median."""
 
     @property
     def work(self) -> int:
-        """Passes of a tile through a network."""
+        """Number of passes of a tile through a network."""
         return len(self.tiles) * max(self.samples, 1)
 
+    @property
+    def bytes(self) -> int:
+        """Estimated memory, without the results."""
+        return self.batch * self.call_bytes + self.held_bytes
 
-def plan(
-    model: CoModel, shape: tuple[int, int], outputs: Sequence[Output], samples: int, share: float = 1.0
-) -> list[TilePlan]:
-    """Decide with which tiles and batches each output of a plane is computed.
+    def batch_within(self, free: float) -> int:
+        """Samples that can be drawn in one call with so many bytes of free memory; at least 1."""
+        return max(min(int((free - self.held_bytes) // self.call_bytes), self.batch), 1)
 
-    Samples that a median cannot hold at once are drawn apart, in smaller tiles: what the other outputs look like then
-    does not depend on whether a median is asked for.
+
+def plan_tiles(model: CoModel, shape: tuple[int, int], outputs: Sequence[Output], samples: int) -> list[TilePlan]:
+    """Plan the tiles and batches with which each output of a plane is computed.
+
+    A median whose samples cannot be held all at once gets samples of its own, in smaller tiles. The other outputs then
+    are as they are without a median.
 
     Parameters
     ----------
     model
         Trained networks.
     shape
-        Of the plane, pixels.
+        Height and width of the plane, pixels.
     outputs, samples
         What to compute, and from how many samples.
-    share
-        Part of the usual number of pixels that may be at work at once: where it is less than 1, fewer samples are
-        drawn at a time, which changes nothing but rounding, and then tiles are smaller.
     """
-    at_once = int(share * max(WHOLE_PIXELS, BATCH_BYTES // model.pixel_bytes))
-    limit = min(WHOLE_PIXELS, WHOLE_BYTES // model.pixel_bytes, at_once)
+    largest = min(WHOLE_PIXELS, WHOLE_BYTES // model.pixel_bytes)  # pixels of a window
     whole = math.prod(padded(side, model.multiple) for side in shape)
-    held = int(share * MEDIAN_PIXELS) // samples
+    held = MEDIAN_PIXELS // samples
     direct: list[Output] = ["direct"] if "direct" in outputs else []
-    apart: list[Output] = ["median"] if "median" in outputs and held < min(whole, limit) else []
+    apart: list[Output] = ["median"] if "median" in outputs and held < min(whole, largest) else []
     together = [name for name in outputs if name not in (*direct, *apart)]
-    small, halo = min((DIRECT_TILE + 2 * model.halo) ** 2, limit), model.halo
-    passes = []
-    # A window is a core and two halos; what is kept of it, and held for a median, a core and two half halos.
+    small, halo = min((DIRECT_TILE + 2 * model.halo) ** 2, largest), model.halo
+    plans = []
+    # A window is a core and two halos. What is kept of it, and held for a median, is a core and two half halos.
     for names, most, around, blend, count in (
         (direct, small, 2 * halo, 0, 0),
-        (together, limit, 2 * halo, halo, samples),
+        (together, largest, 2 * halo, halo, samples),
         (apart, held, halo, halo, samples),
     ):
         if names:
-            side = whole if whole <= most else math.isqrt(most) - around
-            passes.append(_pass(model, shape, names, count, side, blend, at_once))
-    return passes
+            core = whole if whole <= most else math.isqrt(most) - around
+            plans.append(
+                _plan(model, tiles(shape, tile=core, halo=halo, multiple=model.multiple, blend=blend), names, count)
+            )
+    return plans
 
 
-def plan_with_less(
-    model: CoModel, shape: tuple[int, int], outputs: Sequence[Output], samples: int, than: int
-) -> tuple[float, list[TilePlan]] | None:
-    """Find the largest share, out of halves of halves, with which every pass takes less than so many bytes.
-
-    Returns the share and its plan; None where the smallest tiles and batches take as much.
-    """
-    share = model.memory_share
-    while share > _LEAST_SHARE:
-        share /= 2
-        passes = plan(model, shape, outputs, samples, share)
-        if max(each.bytes for each in passes) < than:
-            return share, passes
-    return None
-
-
-def _pass(
-    model: CoModel, shape: tuple[int, int], outputs: list[Output], samples: int, side: int, blend: int, at_once: int
-) -> TilePlan:
-    cut = tiles(shape, tile=side, halo=model.halo, multiple=model.multiple, blend=blend)
-    window = max(math.prod(tile.window_shape) for tile in cut)
-    batch = max(min(min(BATCH_BYTES // model.pixel_bytes, at_once) // window, samples), 1)
-    taken = batch * window * model.pixel_bytes
-    if "median" in outputs:
-        taken += 4 * samples * max(tile.weights.size for tile in cut)
-    return TilePlan(outputs, cut, samples, batch, taken)
+def _plan(model: CoModel, cut: list[Tile], outputs: list[Output], samples: int) -> TilePlan:
+    call_bytes = model.pixel_bytes * max(math.prod(tile.window_shape) for tile in cut)
+    held = 4 * samples * max(tile.weights.size for tile in cut) if "median" in outputs else 0
+    return TilePlan(outputs, cut, samples, max(min(BATCH_BYTES // call_bytes, samples), 1), call_bytes, held)

@@ -124,7 +124,7 @@ def denoising(request: Request) -> Generator[Update, None, tuple[list[Result], f
 def _computing(request: Request, image: Any) -> Generator[Update, None, list[Result]]:
     """Denoise plane by plane, into memory or zarr folders."""
     from ...data.zarr_images import open_zarr
-    from ...prediction.lazy import denoise_into
+    from ...prediction.predict import denoise_into
 
     planes = int(np.prod([side for axis, side in zip(request.axes, image.shape, strict=True) if axis not in "YX"]))
     with ExitStack() as files:
