@@ -26,11 +26,8 @@ from .prediction.predict import Prediction, predict_steps
 from .prediction.tiling import Output
 from .pretrained import start_from_pretrained
 from .progress import TrainingProgress, drain
-from .system import resolve
 from .training.loop import train_steps
-from .training.provenance import Provenance, Record
-
-_HISTORY = 500  # records kept in the file, thinned evenly
+from .training.provenance import History, Provenance, Record
 
 
 class Denoiser:
@@ -78,8 +75,7 @@ class Denoiser:
             The noise model or device is not there.
         """
         if settings.preset == "auto":
-            on_gpu = resolve(settings.device).device.type != "cpu"
-            settings = settings.model_copy(update={"preset": "balanced" if on_gpu else "quick"})
+            settings = settings.model_copy(update={"preset": "quick"})
         preset = _preset(settings)
         planes = _training_planes(images, axes, preset.schedule.patch)
         stacks = [p.data for p in planes]
@@ -92,8 +88,7 @@ class Denoiser:
         frames = [p.frames for p in planes]
         fit = fit_noise(settings.noise if noise is None else noise, frames)
         noise = fit.model
-        torch.manual_seed(settings.seed)
-        model = CoModel(config, noise, Normalization.of(stacks, config.units, noise))
+        model = CoModel.initialized(config, noise, Normalization.of(stacks, config.units, noise), settings.seed)
         if preset.pretrained:
             start_from_pretrained(model)
         model.to_device(settings.device).eval()
@@ -134,15 +129,16 @@ class Denoiser:
         ImageError
             An image cannot be trained on.
         SettingError
-            The noise model does not cover the brightness of the images, or the device is not there.
+            A limit is not positive, the noise model does not cover the brightness of the images, or the device is not
+            there.
         """
-        settings = self.provenance.settings
+        limits = {"max_minutes": max_minutes, "max_steps": max_steps, "device": device, "refine_noise": False}
+        settings = train_settings(**{**self.provenance.settings.model_dump(), **limits})
         planes = _training_planes(images, axes, _preset(settings).schedule.patch)
         frames = [p.frames for p in planes]
         model = copy.deepcopy(self.model).to_device(device)
         fit = fit_noise(model.noise, frames)
-        limits = {"max_minutes": max_minutes, "max_steps": max_steps, "device": device, "refine_noise": False}
-        provenance = self.provenance.model_copy(update={"settings": settings.model_copy(update=limits)})
+        provenance = self.provenance.model_copy(update={"settings": settings})
         denoiser = Denoiser(model, provenance, [p.data for p in planes])
         denoiser.noise_fit, denoiser.findings = fit, diagnose(frames, fit)
         return denoiser
@@ -159,7 +155,7 @@ class Denoiser:
         before = self.provenance
         settings = before.settings
         preset = _preset(settings)
-        history = list(before.history)
+        history = History(before.history)
         for progress in train_steps(
             self.model,
             stacks,
@@ -177,7 +173,7 @@ class Denoiser:
                 total_steps=progress.total_steps and before.steps + progress.total_steps,
                 elapsed_seconds=before.seconds + progress.elapsed_seconds,
             )
-            history.append(
+            history.add(
                 Record(
                     step=progress.step,
                     seconds=progress.elapsed_seconds,
@@ -187,13 +183,12 @@ class Denoiser:
                     validation_direct_loss=progress.validation_direct_loss,
                 )
             )
-            stride = -(-len(history) // _HISTORY)
             self.provenance = self.provenance.model_copy(
                 update={
                     "steps": progress.step,
                     "seconds": progress.elapsed_seconds,
                     "stopped": progress.stopped,
-                    "history": tuple(history[::-stride][::-1]),  # the newest is always among them
+                    "history": history.records,
                 }
             )
             yield progress
