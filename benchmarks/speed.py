@@ -38,7 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from napari_direct_denoiser.config import PRESETS, Device
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.system import resolve
-from napari_direct_denoiser.training.co_trainer import _InTurn
+from napari_direct_denoiser.training.co_trainer import _Immediate
 
 SIDE, SAMPLES = 512, 100
 ROUND_SECONDS = 0.3  # what is shorter is repeated within a round
@@ -125,7 +125,7 @@ def count_flops(work: Work) -> int:
 
     with (
         # the counter sees its own thread only, while the Direct Denoiser learns in another
-        patch.object(ThreadPoolExecutor, "submit", _InTurn.submit),
+        patch.object(ThreadPoolExecutor, "submit", _Immediate.submit),
         patch.object(torch, "inference_mode", torch.no_grad),  # and it stumbles over parameters in inference mode
         FlopCounterMode(display=False) as counter,
     ):

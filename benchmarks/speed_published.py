@@ -27,12 +27,13 @@ from torch.utils.data import DataLoader, TensorDataset
 from napari_direct_denoiser import Denoiser, TrainSettings, load
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import PRESETS, Device, PresetName
+from napari_direct_denoiser.data.patches import PatchSampler
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.noise import MixtureNoise
 from napari_direct_denoiser.normalization import NetworkInput
 from napari_direct_denoiser.system import _set_thresholds, free_memory, resolve, reusing_memory
-from napari_direct_denoiser.training.co_trainer import Run, _InTurn
-from napari_direct_denoiser.training.loop import _ask_in_blocks, _threads
+from napari_direct_denoiser.training.co_trainer import CoTrainer
+from napari_direct_denoiser.training.loop import raise_when_cancelled, using_threads
 
 PUBLISHED_SIZES = 7_301_697, 11_764_577
 """Parameters of HDN and of the UNet."""
@@ -87,20 +88,20 @@ class Subject(ABC):
         """The bottom-up pass: whose method it is, and its name."""
 
 
-class _HDNOnly(Run):
-    """Training without the Direct Denoiser: the step is the same, there is only nothing for it to do."""
+class _HDNOnly(CoTrainer):
+    """Training without the Direct Denoiser: the step is the same, with nothing for it to do."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         for model in (self.learner, self.average):
             model.unet = nn.Identity()  # type: ignore[assignment]
 
-    def _learn_what_was_drawn(self, seen: NetworkInput, sample: Tensor, parts: int) -> Tensor:
+    def _learn_sample(self, inputs: NetworkInput, sample: Tensor, parts: int) -> Tensor:
         return torch.zeros((), device=sample.device)
 
-    def _take(self, optimizer: torch.optim.Optimizer, network: nn.Module) -> None:
+    def _update_weights(self, optimizer: torch.optim.Optimizer, network: nn.Module) -> None:
         if network is self.learner.hdn:
-            super()._take(optimizer, network)
+            super()._update_weights(optimizer, network)
 
 
 class Ours(Subject):
@@ -116,22 +117,22 @@ class Ours(Subject):
             compute_in(self.model, torch.float32)
         self.preset: PresetName = preset
         self.dtype, self.device = self.model.compute.dtype, self.model.device
-        run = self._run(1)
-        self.threads, self.side_by_side = run.threads, not isinstance(run.beside, _InTurn)
+        trainer = self._trainer(1)
+        self.threads, self.side_by_side = trainer.threads, trainer.side_by_side
         self.sizes = _count(self.model.hdn), _count(self.model.unet)
 
-    def _run(self, patches: int, hdn_only: bool = False) -> Run:
+    def _trainer(self, patches: int, hdn_only: bool = False) -> CoTrainer:
         schedule = PRESETS[self.preset].schedule.model_copy(update={"batch": patches, "micro_batch": patches})
-        return (_HDNOnly if hdn_only else Run)(self.model, [self.stack], schedule, 0)
+        return (_HDNOnly if hdn_only else CoTrainer)(self.model, PatchSampler([self.stack], 64, 0), schedule, 0)
 
     def step(self, patches: int, *, hdn_only: bool = False) -> Work:
-        run = self._run(patches, hdn_only)
-        for network in (run.learner, run.average):
-            _ask_in_blocks(network, lambda: False)  # as `train_steps` does
+        trainer = self._trainer(patches, hdn_only)
+        for network in (trainer.learner, trainer.average):
+            raise_when_cancelled(network, lambda: False)  # as `train_steps` does
 
         def step() -> None:
-            with _threads(run.threads):
-                run.step(0.1)
+            with using_threads(trainer.threads):
+                trainer.step(0.1)
 
         return step
 

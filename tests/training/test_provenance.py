@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from napari_direct_denoiser.training.provenance import History, Record
@@ -29,7 +31,7 @@ def test_a_history_of_any_length_is_short_even_and_ends_with_the_newest(count: i
     assert longest <= 10
     steps = [each.step for each in history.records]
     assert steps == sorted(set(steps))
-    gaps = {later - earlier for earlier, later in zip(steps[:-2], steps[1:-1], strict=True)}
+    gaps = {later - earlier for earlier, later in itertools.pairwise(steps[:-1])}
     assert len(gaps) <= 1  # but for the newest, evenly spread
 
 

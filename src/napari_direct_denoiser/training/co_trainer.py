@@ -75,10 +75,10 @@ class CoTrainer:
             ReduceLROnPlateau(optimizer, factor=0.5, patience=schedule.patience)
             for optimizer in (self.hdn_optimizer, self.direct_optimizer)
         ]
-        side_by_side = schedule.side_by_side and model.device.type == "cpu"
+        self.side_by_side = schedule.side_by_side and model.device.type == "cpu"
         available = torch.get_num_threads()
-        self.threads = min(max(available // 2, 1), _MAX_THREADS) if side_by_side else available
-        self._student_thread: Executor = ThreadPoolExecutor(1, "direct-denoiser") if side_by_side else _Immediate()
+        self.threads = min(max(available // 2, 1), _MAX_THREADS) if self.side_by_side else available
+        self._student_thread: Executor = ThreadPoolExecutor(1, "direct-denoiser") if self.side_by_side else _Immediate()
         self.micro_batch = schedule.micro_batch
         self.steps = 0
         self.hdn_frozen = False

@@ -1,4 +1,4 @@
-"""How long training will take and how much memory it needs, told before it starts. Needs no torch."""
+"""Estimates of the time and memory of a training, before it starts. They need no torch."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from ..config import PRESETS, PresetName, TrainSettings
 
 _NETWORKS_BYTES: dict[PresetName, float] = {"quick": 0.4e9, "balanced": 0.6e9, "paper": 1.9e9}  # with PyTorch itself
-_BYTES_PER_PIXEL = 8  # float32, and again while planes are set aside for validation
-_SCALED_PIXELS = 8_000_000  # these many are looked at together to scale the images ...
-_BYTES_PER_SCALED_PIXEL = 16  # ... and copied to be stabilised
-_SECONDS_PER_STEP: dict[PresetName, float] = {"quick": 0.04, "balanced": 0.12, "paper": 8.0}  # two cores of 2024
+_BYTES_PER_PIXEL = 4  # of the images as they were read; patches are cut from them
+_SAMPLED_PIXELS = 8_000_000  # at most, for the normalization
+_BYTES_PER_SAMPLED_PIXEL = 16  # float32, and copies for the Anscombe transform
+_SECONDS_PER_STEP: dict[PresetName, float] = {"quick": 0.04, "balanced": 0.12, "paper": 8.0}  # two cores with bfloat16
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a training will take."""
+    """Time and memory of a training."""
 
     preset: PresetName
     minutes: float | None
-    """Of training, at most; None where only a trial can tell."""
+    """At most; None where it cannot be known before a trial."""
     memory_bytes: int
-    """Of the computer; of the GPU, if there is one, about as much."""
+    """Main memory; on a GPU, about as much of its own."""
 
 
 def estimate(
@@ -40,13 +40,13 @@ def estimate(
     shapes
         (planes, Y, X) of every image that is trained on.
     settings
-        What is to be trained.
+        Preset and limits.
     on_gpu
-        Whether it will run on a GPU: this decides the preset ``auto``.
+        Whether it will run on a GPU, whose speed is not known before a training.
     seconds_per_step
-        As measured in an earlier training with this preset, if there was one.
+        Measured in an earlier training with this preset, if there was one.
     """
-    preset: PresetName = settings.preset if settings.preset != "auto" else "balanced" if on_gpu else "quick"
+    preset: PresetName = settings.preset if settings.preset != "auto" else "quick"
     schedule = PRESETS[preset].schedule
     minutes, steps = settings.max_minutes, settings.max_steps
     if minutes is None and steps is None:
@@ -57,5 +57,5 @@ def estimate(
     if steps is not None and seconds_per_step is not None:
         limits.append(steps * seconds_per_step / 60)
     pixels = sum(map(math.prod, shapes))
-    data, scaling = _BYTES_PER_PIXEL * pixels, _BYTES_PER_SCALED_PIXEL * min(pixels, _SCALED_PIXELS)
-    return Estimate(preset, min(limits, default=None), round(_NETWORKS_BYTES[preset] + max(data, scaling)))
+    images, sampled = _BYTES_PER_PIXEL * pixels, _BYTES_PER_SAMPLED_PIXEL * min(pixels, _SAMPLED_PIXELS)
+    return Estimate(preset, min(limits, default=None), round(_NETWORKS_BYTES[preset] + max(images, sampled)))

@@ -79,10 +79,10 @@ def train_steps(
         trainer = CoTrainer(model, PatchSampler(training, schedule.patch, seed, rotate=rotate), schedule, seed)
         validator = Validator(model, PatchSampler(validation, schedule.patch, seed, rotate=rotate), schedule)
         for network in (trainer.learner, trainer.average):
-            _raise_when_cancelled(network, cancelled)
+            raise_when_cancelled(network, cancelled)
         try:
             if trained:
-                with _threads(trainer.threads):
+                with using_threads(trainer.threads):
                     validator.validate(trainer, 0)
             yield from _run(trainer, validator, clock, refit_seed=seed if refine_noise else None)
         except _CancelledError:
@@ -96,7 +96,7 @@ def _run(trainer: CoTrainer, validator: Validator, clock: _Clock, refit_seed: in
     schedule, recent = trainer.schedule, list[Tensor]()
     stopped: str | None = None
     while stopped is None:
-        with _threads(trainer.threads):
+        with using_threads(trainer.threads):
             fraction = clock.fraction(trainer.steps)
             if schedule.student_only_fraction and fraction >= 1 - schedule.student_only_fraction:
                 _freeze_hdn(trainer, validator)
@@ -144,7 +144,7 @@ class _CancelledError(Exception):
     """The caller wants no more steps."""
 
 
-def _raise_when_cancelled(network: torch.nn.Module, cancelled: Callable[[], bool]) -> None:
+def raise_when_cancelled(network: torch.nn.Module, cancelled: Callable[[], bool]) -> None:
     """Raise in the next block, forward or backward: one step of large networks takes a CPU many seconds."""
 
     def check(gradient: Tensor | None = None) -> None:
@@ -162,7 +162,7 @@ def _raise_when_cancelled(network: torch.nn.Module, cancelled: Callable[[], bool
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def using_threads(count: int) -> Iterator[None]:
     """Let torch use `count` threads an operation inside, and as many as before outside."""
     before = torch.get_num_threads()
     if count >= before:
