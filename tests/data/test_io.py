@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_direct_denoiser.data.io import ImageFile, check_output, read_image, write_image
+from napari_direct_denoiser.data.io import (
+    ImageFile,
+    check_output,
+    plan_image,
+    read_image,
+    write_image,
+    write_planned,
+)
 from napari_direct_denoiser.errors import DenoiserError, ImageError, SettingError
 
 
@@ -68,6 +75,68 @@ def test_samples_are_one_more_axis_in_front(tmp_path, stack, kind, axes):
     np.testing.assert_array_equal(out.data, samples)
     assert out.axes is not None
     assert out.axes[1:] == axes
+
+
+SIZES = {"Y": 16, "X": 18, "C": 1, "T": 2, "Z": 3, "Q": 4, "P": 5, "I": 6, "A": 2}
+AXES = {
+    "imagej": ["YX", "TYX", "ZYX", "CYX", "TZYX", "TCYX"],
+    "ome": ["YX", "TYX", "ZYX", "CYX", "QYX", "AYX", "TZYX", "TCYX", "TCZYX", "QTZYX", "PTZYX", "ZTYX"],
+}
+AXES["plain"] = AXES["npy"] = [*AXES["ome"], "IYX", "QQYX", "YXT", "XYT", "TYXZ", "QPTZYX"]
+
+
+def write_source(folder, kind, axes):
+    """Write an image of these axes as a library would."""
+    shape = tuple(SIZES[axis] for axis in axes)
+    data = np.arange(np.prod(shape, dtype=int), dtype=np.float32).reshape(shape)
+    if kind == "npy":
+        np.save(folder / "in.npy", data)
+        return folder / "in.npy"
+    kinds = {"imagej": kind == "imagej", "ome": kind == "ome"}
+    tifffile.imwrite(folder / "in.tif", data, photometric="minisblack", metadata={"axes": axes}, **kinds)
+    return folder / "in.tif"
+
+
+def long_axes(axes, shape):
+    """Axes of length over 1: a reader may drop the others."""
+    return "".join(axis for axis, size in zip(axes, shape, strict=True) if size > 1)
+
+
+@pytest.mark.parametrize("samples", [None, 2], ids=["image", "samples"])
+@pytest.mark.parametrize("name", ["out.tif", "out.ome.tif", "out.npy"])
+@pytest.mark.parametrize(("kind", "axes"), [(kind, axes) for kind, all_axes in AXES.items() for axes in all_axes])
+def test_every_image_can_be_written_or_is_refused_before_the_work(tmp_path, axes, kind, name, samples):
+    file = read_image(write_source(tmp_path, kind, axes))
+    shape = file.data.shape
+    extra = samples is not None
+    # three axes of length over 1 beside Y and X, which come last, are all that OME has
+    held = (file.axes or "YX").endswith("YX") and sum(size > 1 for size in shape[:-2]) + extra <= 3
+    if name == "out.ome.tif" and not held:
+        with pytest.raises(SettingError, match=r"OME-TIFF.*name the output out\.tif instead"):
+            plan_image(tmp_path / name, shape, file, samples=samples)
+        return
+    plan = plan_image(tmp_path / name, shape, file, samples=samples)
+    result = np.stack([file.data, file.data + 1]) if extra else file.data
+    write_planned(plan, result)
+    out = read_image(tmp_path / name)
+    np.testing.assert_array_equal(out.data.squeeze(), result.squeeze())
+    assert out.metadata.get("kind", "npy") == plan.kind
+    assert (plan.kind == "npy") == (name == "out.npy")
+    assert plan.kind == "ome" or name != "out.ome.tif"
+    if plan.kind != "npy" and file.known_axes:
+        assert long_axes(out.axes, out.data.shape)[extra:] == long_axes(file.axes, shape)
+
+
+def test_a_plan_touches_no_file(tmp_path):
+    plan_image(tmp_path / "none" / "out.tif", (5, 8, 8))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("axes", "known"), [("TYX", "TYX"), ("QYX", None), ("QQYX", None)])
+def test_axes_that_a_file_does_not_name_are_not_known(tmp_path, axes, known):
+    file = read_image(write_source(tmp_path, "plain", axes))
+    assert file.known_axes == known
+    assert file.axes == (None if axes == "QQYX" else axes)
 
 
 def test_an_array_alone_is_written_for_imagej(tmp_path, stack):
@@ -134,7 +203,7 @@ def test_unreadable_files(tmp_path, stack):
 def test_outputs_are_checked_before_the_work(tmp_path):
     (tmp_path / "folder.tif").mkdir()
     for path, found in [
-        (tmp_path / "no" / "out.tif", "found no .*no: create it"),
+        (tmp_path / "no" / "out.tif", "Folder .*no does not exist: create it first"),
         (tmp_path / "out.png", "out.png: change its suffix"),
         (tmp_path / "out", "change its suffix"),
         (tmp_path / "folder.tif", "found the folder"),
@@ -155,7 +224,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, stack, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(tifffile, "imwrite", fail)
-    with pytest.raises(DenoiserError, match=r"out\.tif, found: No space"):
+    with pytest.raises(DenoiserError, match=r"out\.tif could not be written \(No space"):
         write_image(tmp_path / "out.tif", stack + 1)
     assert (tmp_path / "out.tif").read_bytes() == before
     assert list(tmp_path.iterdir()) == [tmp_path / "out.tif"]

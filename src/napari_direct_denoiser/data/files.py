@@ -1,4 +1,4 @@
-"""Output files: checked before the work starts, and there only when they are whole."""
+"""Output files and folders: checked before the work starts, and written completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,39 +10,63 @@ from pathlib import Path
 from ..errors import DenoiserError, SettingError
 
 
+def check_folder(folder: str | Path, *, what: str = "output", create: bool = False) -> None:
+    """Check that files can be written into a folder, without writing any.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    what
+        What is to be written there, for the error.
+    create
+        The folder may be missing, if it can be made in the folder above it.
+
+    Raises
+    ------
+    SettingError
+        If it is a file, does not exist, or cannot be written to.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise SettingError(f"Expected a folder for the {what}, found the file {folder}: choose another name")
+    if create and not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise SettingError(f"Folder {folder} does not exist: create it first")
+    if not os.access(folder, os.W_OK):
+        raise SettingError(f"Folder {folder} cannot be written to: choose another for the {what}")
+
+
 def check_target(path: str | Path, suffixes: Sequence[str], *, what: str = "output") -> None:
-    """Find out whether a file can be written, without writing it.
+    """Check that a file can be written, without writing it.
 
     Parameters
     ----------
     path
         The file to write.
     suffixes
-        The suffixes it may have, such as ``[".tif", ".npy"]``; upper case will do too.
+        Allowed suffixes, such as ``[".tif", ".npy"]``, in upper or lower case.
     what
         What to call the file in an error.
 
     Raises
     ------
     SettingError
-        If the suffix is another, the folder does not exist or cannot be written to, or `path` is a folder.
+        If the suffix is another one, `path` is a folder, or as `check_folder`.
     """
     path = Path(path)
-    folder = path.parent
     if path.is_dir():
         raise SettingError(f"Expected a file name for the {what}, found the folder {path}: add a file name")
     if path.suffix.lower() not in suffixes:
         expected = " or ".join(suffixes)
         raise SettingError(f"Expected the {what} to end in {expected}, found {path.name}: change its suffix")
-    if not folder.is_dir():
-        raise SettingError(f"Expected an existing folder for the {what}, found no {folder}: create it first")
-    if not os.access(folder, os.W_OK):
-        raise SettingError(f"Expected a folder that can be written to, found {folder}: choose another for the {what}")
+    check_folder(path.parent, what=what)
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give the path of a new file to write, which takes the place of `path` if all goes well and vanishes if not.
+    """Give the path of a draft to write; it replaces `path` if the block succeeds, and is deleted if not.
 
     Raises
     ------
@@ -50,13 +74,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
         If the file cannot be written, for example to a full disk.
     """
     path = Path(path)
-    # in the same folder, as a file can be renamed within one disk only
+    # In the same folder: a file can only be renamed within one disk.
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield draft
         os.replace(draft, path)
     except OSError as error:
         reason = error.strerror or error
-        raise DenoiserError(f"Expected to write {path}, found: {reason}: make room or choose another place") from error
+        raise DenoiserError(f"{path} could not be written ({reason}): make room or choose another place") from error
     finally:
         draft.unlink(missing_ok=True)

@@ -1,17 +1,18 @@
-"""Images from and to files: TIFF with axes and pixel size, and npy."""
+"""Image files: TIFF with axes and pixel size, and npy. How an image is written is planned before it is computed."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import ImageError
+from ..errors import ImageError, SettingError
 from .files import check_target, replacing
 from .images import guess_axes
 
@@ -23,27 +24,34 @@ _SUFFIXES = (*_TIFF, ".npy")
 _IMAGEJ_FIELDS = ("unit", "spacing", "finterval", "fps")
 _OME_FIELDS = ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeZ", "TimeIncrement")
 _IMAGEJ_BYTES = 2**32 - 2**16  # an ImageJ file is a classic TIFF, which holds 4 GiB
+_OME_AXES = "TZCAPRHEQ"  # beside Y and X; what tifffile writes
+_UNKNOWN = frozenset("QI")  # letters of tifffile for axes that a file does not name
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFile:
-    """What an image file holds.
+    """Content of an image file.
 
     Attributes
     ----------
     data
         The image, as stored.
     axes
-        One letter for each axis as the file names them (Q, I: unknown), or None if it does not.
+        One letter for each axis as the file names them (Q, I: unknown); None if it does not, or not each one once.
     metadata
-        What `write_image` needs to write a like file: ``kind`` (imagej, ome or plain), ``resolution`` and
+        What `plan_image` needs to plan a file of the same kind: ``kind`` (imagej, ome or plain), ``resolution`` and
         ``resolutionunit`` of the TIFF tags, and ``fields`` (pixel size, unit and time step).
     """
 
     data: NDArray[Any]
     axes: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def known_axes(self) -> str | None:
+        """The axes, if the file names all of them."""
+        return None if self.axes is None or _UNKNOWN & set(self.axes) else self.axes
 
 
 def read_image(path: str | Path) -> ImageFile:
@@ -66,12 +74,12 @@ def read_image(path: str | Path) -> ImageFile:
         kind = "TIFF" if path.suffix.lower() in _TIFF else "npy file of numbers"
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(
-            f"Expected a {kind}, found {path} that cannot be read as one ({reason}): convert it"
+            f"Expected a {kind}, found {path} which cannot be read as one ({reason}): convert it"
         ) from error
 
 
 def check_output(path: str | Path) -> None:
-    """Find out before the work starts whether an image can be written to `path`.
+    """Check that an image can be written to `path`, before the work starts.
 
     Raises
     ------
@@ -81,32 +89,129 @@ def check_output(path: str | Path) -> None:
     check_target(path, _SUFFIXES, what="output image")
 
 
-def write_image(path: str | Path, data: ArrayLike, like: ImageFile | None = None) -> None:
-    """Write an image as float32, whole or not at all.
+@dataclass(frozen=True)
+class WritePlan:
+    """How an image is going to be written; made by `plan_image` before any computing."""
+
+    path: Path
+    kind: Literal["npy", "imagej", "ome", "plain"]
+    """npy, or which kind of TIFF."""
+    shape: tuple[int, ...]
+    """Of the array in the file. An OME-TIFF may lack axes of length 1 of the image."""
+    axes: str
+    """One letter for each axis in the file."""
+    metadata: Mapping[str, Any]
+    """Resolution, pixel size and time step, as in `ImageFile`."""
+
+
+def plan_image(
+    path: str | Path, shape: tuple[int, ...], like: ImageFile | None = None, *, samples: int | None = None
+) -> WritePlan:
+    """Decide how an image will be written; reads and writes nothing.
 
     Parameters
     ----------
     path
-        File to write: .tif or .tiff, or .npy.
-    data
-        An image of the axes of `like`; or samples of it, with one more axis in front.
+        File to write: .tif, .tiff or .npy. A name that ends in .ome.tif asks for an OME-TIFF.
+    shape
+        Shape of the image, without the axis of samples.
     like
-        The file that the image was made from. Axes, pixel size and kind of TIFF (ImageJ, OME) are kept.
+        The file that the image was made from. Axes, pixel size and kind of TIFF (ImageJ, OME) are kept where the new
+        file can hold them.
+    samples
+        Number of samples of the image, which are one more axis in front; None for the image itself.
 
     Raises
     ------
     SettingError
-        As `check_output`.
+        If the name asks for an OME-TIFF, which cannot hold the axes.
     """
     path = Path(path)
-    check_output(path)
-    array = np.asarray(data, dtype=np.float32)
-    with replacing(path) as draft:
-        if path.suffix.lower() in _TIFF:
-            _write_tiff(draft, array, like, ome=path.stem.lower().endswith(".ome"))
-        else:
+    axes = (like and like.axes) or (guess_axes(len(shape)) if len(shape) <= 5 else "ABD"[: len(shape) - 5] + "PTZYX")
+    letters, full = axes, shape
+    if samples is not None:
+        letters, full = next(letter for letter in "NMBD" if letter not in axes) + axes, (samples, *shape)
+    metadata = like.metadata if like else {}
+    if path.suffix.lower() not in _TIFF:
+        return WritePlan(path, "npy", full, letters, {})
+    named_ome = path.stem.lower().endswith(".ome")
+    wanted = "ome" if named_ome else metadata.get("kind", "imagej")
+    if wanted == "ome":
+        held = _ome_axes(letters, full)
+        if held is not None:
+            return WritePlan(path, "ome", *held, _metadata(metadata, "ome"))
+        if named_ome:
+            raise SettingError(
+                f"Expected at most three axes before Y and X for an OME-TIFF, found axes {letters} of shape {full}: "
+                f"name the output {path.name[: -len('.ome' + path.suffix)]}{path.suffix} instead"
+            )
+    if wanted != "plain":
+        held = _imagej_axes(letters, full)
+        if held is not None:
+            return WritePlan(path, "imagej", *held, _metadata(metadata, "imagej"))
+    return WritePlan(path, "plain", full, letters, _metadata(metadata, "plain"))
+
+
+def write_planned(plan: WritePlan, data: ArrayLike) -> None:
+    """Write an image as float32, completely or not at all.
+
+    Parameters
+    ----------
+    plan
+        What `plan_image` made for an image of this shape.
+    data
+        The image, or samples of it with one more axis in front.
+
+    Raises
+    ------
+    DenoiserError
+        If the file cannot be written, for example to a full disk.
+    """
+    import tifffile
+
+    array = np.asarray(data, dtype=np.float32).reshape(plan.shape)
+    with replacing(plan.path) as draft:
+        if plan.kind == "npy":
             with draft.open("wb") as file:  # np.save would add a suffix to a path
                 np.save(file, array, allow_pickle=False)
+            return
+        tifffile.imwrite(
+            draft,
+            array,
+            photometric="minisblack",  # three planes are no colours
+            imagej=plan.kind == "imagej",
+            ome=plan.kind == "ome",
+            resolution=plan.metadata.get("resolution"),
+            resolutionunit=plan.metadata.get("resolutionunit"),
+            metadata={"axes": plan.axes, **plan.metadata.get("fields", {})},
+        )
+
+
+def write_image(path: str | Path, data: ArrayLike, like: ImageFile | None = None) -> None:
+    """Write an image as float32, completely or not at all: `check_output`, `plan_image` and `write_planned` in one.
+
+    Parameters
+    ----------
+    path
+        File to write: .tif, .tiff or .npy.
+    data
+        An image with the axes of `like`, or samples of it with one more axis in front.
+    like
+        The file that the image was made from; see `plan_image`.
+
+    Raises
+    ------
+    SettingError
+        As `check_output` and `plan_image`.
+    DenoiserError
+        As `write_planned`.
+    """
+    check_output(path)
+    shape = np.shape(data)
+    samples = None
+    if like is not None and len(shape) == like.data.ndim + 1:
+        samples, shape = shape[0], shape[1:]
+    write_planned(plan_image(path, shape, like, samples=samples), data)
 
 
 def _check_source(path: Path) -> None:
@@ -115,7 +220,7 @@ def _check_source(path: Path) -> None:
     if not path.exists():
         raise ImageError(f"Expected an image file, found no {path}: check its name")
     if path.suffix.lower() not in _SUFFIXES:
-        raise ImageError(f"Expected a .tif, .tiff or .npy file, found {path}: convert it, or mend its suffix")
+        raise ImageError(f"Expected a .tif, .tiff or .npy file, found {path}: convert it, or correct its suffix")
     if not path.stat().st_size:
         raise ImageError(f"Expected an image file, found {path} with 0 bytes: it is empty, copy or save it again")
 
@@ -139,7 +244,8 @@ def _read_tiff(path: Path) -> ImageFile:
             "resolutionunit": int(page.resolutionunit),
             "fields": _imagej_fields(tiff) if tiff.is_imagej else _ome_fields(tiff) if tiff.is_ome else {},
         }
-        return ImageFile(series.asarray(), series.axes, metadata)
+        axes = series.axes if len(set(series.axes)) == len(series.axes) else None  # QQYX: of no use
+        return ImageFile(series.asarray(), axes, metadata)
 
 
 def _imagej_fields(tiff: tifffile.TiffFile) -> dict[str, Any]:
@@ -159,36 +265,34 @@ def _ome_fields(tiff: tifffile.TiffFile) -> dict[str, Any]:
     return {name: pixels[name] for name in names if name in pixels}
 
 
-def _write_tiff(path: Path, array: NDArray[np.float32], like: ImageFile | None, *, ome: bool) -> None:
-    import tifffile
-
-    metadata = like.metadata if like else {}
-    kind, axes = _kind_and_axes(array, like, ome=ome)
-    fields = metadata.get("fields", {}) if kind in (metadata.get("kind"), "plain") else {}
-    tifffile.imwrite(
-        path,
-        array,
-        photometric="minisblack",  # three planes are no colours
-        imagej=kind == "imagej",
-        ome=kind == "ome",
-        resolution=metadata.get("resolution"),
-        resolutionunit=metadata.get("resolutionunit"),
-        metadata={"axes": axes, **fields},
-    )
+def _metadata(found: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Keep resolution, and the fields that a file of this kind understands."""
+    kept = {name: found[name] for name in ("resolution", "resolutionunit") if name in found}
+    return {**kept, "fields": found.get("fields", {}) if kind in (found.get("kind"), "plain") else {}}
 
 
-def _kind_and_axes(array: NDArray[np.float32], like: ImageFile | None, *, ome: bool) -> tuple[str, str]:
-    """Which kind of TIFF can hold the array, and under which axes."""
-    source = (like and like.axes) or guess_axes(min(like.data.ndim if like else array.ndim, 5))
-    has_samples = array.ndim == len(source) + 1
-    wanted = "ome" if ome else like.metadata.get("kind", "imagej") if like else "imagej"
-    if wanted == "ome":
-        axes = "Q" + source if has_samples else source  # OME has no letter for samples: "other"
-        if set(axes) <= set("QTZCYX") and axes.endswith("YX"):
-            return "ome", axes
-    # ImageJ knows T, Z and C in this order only; a free T can count samples
-    axes = "T" + source if has_samples else source
+def _imagej_axes(axes: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], str] | None:
+    """Shape and axes in an ImageJ file; None if it cannot hold them. ImageJ knows T, Z and C in this order only."""
+    axes = axes.replace("N", "T") if "T" not in axes else axes  # a free T can count samples
     order = ["TZCYX".find(axis) for axis in axes]
-    if wanted != "plain" and -1 not in order and order == sorted(set(order)) and array.nbytes < _IMAGEJ_BYTES:
-        return "imagej", axes
-    return "plain", "N" + source if has_samples else source
+    bytes_needed = 4 * math.prod(shape)
+    if -1 in order or order != sorted(set(order)) or bytes_needed >= _IMAGEJ_BYTES:
+        return None
+    return shape, axes
+
+
+def _ome_axes(axes: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], str] | None:
+    """Shape and axes in an OME-TIFF; None if it cannot hold them.
+
+    OME has three axes beside Y and X: T, Z, C, or others in their place. Q means other.
+    """
+    if not axes.endswith("YX"):
+        return None
+    kept = [(axis, size) for axis, size in zip(axes[:-2], shape, strict=False)]
+    if len(kept) > 3:  # readers drop axes of length 1 anyway
+        kept = [(axis, size) for axis, size in kept if size > 1]
+    if len(kept) > 3:
+        return None
+    free = iter(letter for letter in "QTZ" if letter not in axes)
+    letters = "".join(axis if axis in _OME_AXES else next(free) for axis, _ in kept)
+    return (*(size for _, size in kept), *shape[-2:]), letters + "YX"

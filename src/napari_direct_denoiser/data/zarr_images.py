@@ -1,4 +1,4 @@
-"""Images as zarr folders, written plane by plane, and there only when they are whole."""
+"""Images as zarr folders, written plane by plane, completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,31 +11,29 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DenoiserError, SettingError
+from .files import check_folder
 
 SUFFIX = ".zarr"
 _CHUNK = 1024  # longest side of a chunk in pixels
-_REMOVALS, _SETTLE_SECONDS = 20, 0.1  # of a folder into which others may still write
+_REMOVALS, _SETTLE_SECONDS = 20, 0.1  # tries, and the pause between them, to remove a folder in use
 _MARKS = ("zarr.json", ".zgroup", ".zarray")
 _NGFF_TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 
 
 def check_zarr_target(path: Path, needed_bytes: int = 0) -> None:
-    """Find out before the work starts whether a zarr folder can be written.
+    """Check that a zarr folder can be written, before the work starts.
 
     Raises
     ------
     SettingError
-        If `path` has another suffix or is there already and no zarr folder, the folder around it does not exist or
-        cannot be written to, or its disk has not enough room.
+        If `path` has another suffix, or exists and is not a zarr folder, if the folder above it does not exist or
+        cannot be written to, or if its disk lacks room.
     """
     if path.suffix != SUFFIX:
         raise SettingError(f"Expected a folder name that ends in {SUFFIX}, found {path.name}: change its suffix")
-    if not path.parent.is_dir():
-        raise SettingError(f"Expected an existing folder for {path.name}, found no {path.parent}: create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise SettingError(f"Expected a folder that can be written to, found {path.parent}: choose another")
+    check_folder(path.parent, what=path.name)
     if path.exists() and not any((path / mark).exists() for mark in _MARKS):
-        raise SettingError(f"Expected a zarr folder to replace, found {path} that is none: choose another place")
+        raise SettingError(f"Expected a zarr folder to replace, found {path}, which is none: choose another place")
     free = shutil.disk_usage(path.parent).free
     if free < needed_bytes:
         raise SettingError(
@@ -48,16 +46,16 @@ def check_zarr_target(path: Path, needed_bytes: int = 0) -> None:
 def writing_zarr(
     path: Path, shape: Sequence[int], chunks: Sequence[int], attributes: Mapping[str, Any]
 ) -> Iterator[Any]:
-    """Give a float32 zarr array to fill, in a group that takes the place of `path` if all goes well.
+    """Give a float32 zarr array to fill, in a group that replaces `path` if the block succeeds.
 
     Parameters
     ----------
     path
-        Folder to write; see `check_zarr_target`. A zarr folder that is there is replaced in the end.
+        Folder to write; see `check_zarr_target`. An existing zarr folder is replaced at the end.
     shape, chunks
-        Of the array, which is ``0`` in the group.
+        Shape and chunks of the array, which is called ``0`` in the group.
     attributes
-        Of the group: anything that JSON can hold.
+        Attributes of the group: anything that JSON can hold.
 
     Raises
     ------
@@ -74,7 +72,7 @@ def writing_zarr(
         _put_in_place(draft, path)
     except OSError as error:
         reason = error.strerror or error
-        raise DenoiserError(f"Expected to write {path}, found: {reason}: make room or choose another place") from error
+        raise DenoiserError(f"{path} could not be written ({reason}): make room or choose another place") from error
     finally:
         _remove(draft)
 
@@ -85,12 +83,12 @@ def open_zarr(path: Path) -> Any:
     import zarr
 
     array = zarr.open_array(str(path / "0"), mode="r")
-    # A name of its own: by the path alone, napari's cache would take it for what was there before.
+    # A name of its own: with one made from the path, napari's cache would show the image that was there before.
     return da.from_array(array, chunks=array.chunks, name=False)  # type: ignore[no-untyped-call]
 
 
 def ngff(axes: str, scale: Sequence[float], translation: Sequence[float], units: Sequence[str]) -> dict[str, Any]:
-    """Describe an image as OME-NGFF 0.5 does, for other programs to read; nothing where that cannot be said there."""
+    """Metadata of an image as in OME-NGFF 0.5; empty where OME-NGFF cannot hold these axes."""
     order = [list("TCZYX").index(axis) if axis in _NGFF_TYPES else -1 for axis in axes]
     if -1 in order or order != sorted(order):
         return {}
@@ -104,7 +102,7 @@ def ngff(axes: str, scale: Sequence[float], translation: Sequence[float], units:
 
 
 def _remove(draft: Path) -> None:
-    """Remove a folder for good: zarr's threads may still be writing chunks into it after one of them has failed."""
+    """Remove a folder; after a failure, threads of zarr may still write chunks into it for a while."""
     for _ in range(_REMOVALS):
         if not draft.exists():
             return
@@ -113,7 +111,7 @@ def _remove(draft: Path) -> None:
 
 
 def _put_in_place(draft: Path, path: Path) -> None:
-    """Rename a finished folder; what was there goes only when the new one is in its place."""
+    """Rename a finished folder; an existing one is removed only when the new one is in its place."""
     old = draft.with_suffix(".old")
     if path.exists():
         os.replace(path, old)
