@@ -6,7 +6,8 @@ import csv
 import json
 import os
 import re
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,12 @@ from napari_direct_denoiser import (
     TrainSettings,
 )
 from napari_direct_denoiser.cli import app
-from napari_direct_denoiser.config import CompareSettings
-from napari_direct_denoiser.data.images import as_planes
+from napari_direct_denoiser.co_model import CoModel
+from napari_direct_denoiser.config import PRESETS, CompareSettings
+from napari_direct_denoiser.data.images import LazyPlanes, as_planes
 from napari_direct_denoiser.data.synthetic import SyntheticStack, simulate
 from napari_direct_denoiser.evaluation.compare import (
     Judged,
-    LazyPlanes,
     Row,
     chi_square,
     neighbour_correlation,
@@ -41,19 +42,16 @@ from napari_direct_denoiser.evaluation.compare import (
 )
 from napari_direct_denoiser.evaluation.metrics import evaluate
 from napari_direct_denoiser.evaluation.sample_convergence import SampleConvergence, sample_convergence_steps
-from napari_direct_denoiser.progress import Progress
+from napari_direct_denoiser.normalization import Normalization
+from napari_direct_denoiser.progress import Progress, drain
 
 SIGMA = 5.0
 
 
-def drain(steps: Generator[Any, None, Any], between: Callable[[], None] = lambda: None) -> tuple[list[Any], Any]:
-    told = []
-    while True:
-        try:
-            told.append(next(steps))
-        except StopIteration as end:
-            return told, end.value
-        between()
+def run(steps: Generator[Progress, None, Any]) -> tuple[list[Progress], Any]:
+    """Give what a generator yields and returns."""
+    told: list[Progress] = []
+    return told, drain(steps, told.append)
 
 
 def variance(signal: Any) -> Any:
@@ -98,9 +96,10 @@ def test_rows_are_means_over_planes(rng: np.random.Generator) -> None:
     noisy = (truth + rng.normal(0, SIGMA, truth.shape)).round().clip(0).astype(np.uint16)
     direct, other = truth + 1, truth - 1
     results = [Judged(other, "mean", 10, 2.0, "a mean"), Judged(direct, "direct", 0, 0.5, "a direct pass")]
-    told, (mean, best) = drain(table_steps(noisy, results, truth=truth, variance=variance, final_mean=other))
-    assert told == sorted(told)
-    assert told[-1] == 1
+    told, (mean, best) = run(table_steps(noisy, results, truth=truth, variance=variance, final_mean=other))
+    fractions = [each.fraction for each in told]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
     expected = evaluate(direct, truth)
     assert (best.psnr, best.ssim) == (pytest.approx(expected.psnr), pytest.approx(expected.ssim))
     assert best.chi_square == pytest.approx(1, abs=0.1)
@@ -113,14 +112,14 @@ def test_rows_are_means_over_planes(rng: np.random.Generator) -> None:
 
 def test_what_is_not_given_is_not_said(rng: np.random.Generator) -> None:
     noisy = rng.normal(100, 5, (1, 16, 16))
-    _, (row,) = drain(table_steps(noisy, [Judged(noisy + 1, "by hand")]))
+    _, (row,) = run(table_steps(noisy, [Judged(noisy + 1, "by hand")]))
     said = {name for name, value in vars(row).items() if value not in (None, "")}
     assert said == {"method"}  # the residual is 1 everywhere: nothing to correlate
 
 
 def test_one_true_plane_serves_all(rng: np.random.Generator) -> None:
     noisy, truth = rng.normal(100, 5, (3, 16, 16)), rng.normal(100, 5, (1, 16, 16))
-    _, (row,) = drain(table_steps(noisy, [Judged(noisy, "x")], truth=truth))
+    _, (row,) = run(table_steps(noisy, [Judged(noisy, "x")], truth=truth))
     assert row.psnr == pytest.approx(evaluate(noisy, truth).psnr)
 
 
@@ -130,7 +129,7 @@ def test_shapes_that_differ_are_refused_by_name(wrong: str) -> None:
     result = Judged(small if wrong == "result" else noisy, "mean", name="my result")
     steps = table_steps(noisy, [result], truth=small if wrong == "truth" else None)
     with pytest.raises(ImageError, match=r"\(16, 16\), found \(16, 15\) in (the truth|my result)"):
-        drain(steps)
+        run(steps)
 
 
 def test_text_of_a_table_is_read_back(rng: np.random.Generator) -> None:
@@ -160,42 +159,40 @@ def test_lazy_planes_are_those_of_the_engine_and_read_one_by_one(axes: str, rng:
 # Running means.
 
 
-class Known:
-    """A denoiser whose samples are the image + 1 +- 3, and whose direct pass is the image + 1.5 in the left half."""
+class Known(CoModel):
+    """Networks whose samples are the image + 1 +- 3, and whose direct pass is the image + 1.5 in the left half."""
 
     def __init__(self) -> None:
-        self.drawn: list[tuple[int, int]] = []
+        normalization = Normalization(units="noise", mean=0, std=1, slope=0, intercept=1, level=0)
+        super().__init__(PRESETS["quick"].model, GaussianNoise(1.0), normalization)
+        self.drawn: list[torch.Tensor] = []
 
-    def denoise_steps(
-        self, image: Any, outputs: Any, *, samples: int = 0, seed: int = 0, axes: str | None = None
-    ) -> Any:
-        assert axes == "TYX"
-        yield Progress(1, 2, 0.1, 0.1)
-        results = {}
-        if "direct" in outputs:
-            results["direct"] = image + np.where(np.arange(image.shape[2]) < image.shape[2] // 2, 1.5, 1)
-        if "mean" in outputs:
-            self.drawn.append((samples, seed))
-            values = image + 1 + np.random.default_rng(seed).normal(0, 3, (samples, *image.shape))
-            results |= {"mean": values.mean(0), "std": values.std(0)}
-        yield Progress(2, 2, 0.2, 0.0)
-        return {name: value.astype(np.float32) for name, value in results.items()}
+    def direct(self, noisy: torch.Tensor) -> torch.Tensor:
+        return noisy + torch.where(torch.arange(noisy.shape[-1]) < noisy.shape[-1] // 2, 1.5, 1.0)
+
+    def encode(self, noisy: torch.Tensor) -> list[torch.Tensor]:
+        return [noisy]
+
+    def sample(self, encoding: Sequence[torch.Tensor], generators: Sequence[torch.Generator]) -> torch.Tensor:
+        draws = [torch.randn(encoding[0].shape[1:], generator=generator) for generator in generators]
+        drawn = encoding[0] + 1 + 3 * torch.stack(draws)
+        self.drawn.extend(drawn)
+        return drawn
 
 
-def test_running_means_draw_each_sample_once_and_go_on_where_they_were() -> None:
-    known, planes = Known(), np.zeros((2, 30, 40), np.float32)
-    told, found = drain(sample_convergence_steps(known, planes, (1, 10, 400)))  # type: ignore[arg-type]
-    warm_up, *drawn = known.drawn
-    assert warm_up[0] == 1
-    assert [count for count, _ in drawn] == [1, 9, 390]
-    assert len({seed for _, seed in drawn}) == 3
-    samples = np.concatenate([1 + np.random.default_rng(seed).normal(0, 3, (n, *planes.shape)) for n, seed in drawn])
+def test_means_draw_each_sample_once_and_contain_the_ones_before() -> None:
+    known, planes = Known(), np.zeros((1, 32, 48), np.float32)
+    told, found = run(sample_convergence_steps(known, planes, (1, 10, 400)))
+    samples = torch.cat(known.drawn[1:]).numpy()  # the first one is drawn before times are taken
+    assert len(samples) == 400
+    assert len(np.unique(samples[:, 0, 0])) == 400
     for n, mean in zip(found.samples, found.means, strict=True):
-        np.testing.assert_allclose(mean, samples[:n].mean(0), atol=1e-5)
-    np.testing.assert_allclose(found.std, samples.std(0, ddof=1), atol=1e-4)
+        np.testing.assert_allclose(mean[0, :32, :48], samples[:n, :32, :48].mean(0), atol=1e-4)
+    np.testing.assert_allclose(found.std[0], samples[:, :32, :48].std(0, ddof=1), atol=1e-3)
     assert found.seconds == tuple(sorted(found.seconds))
-    assert [each.done for each in told] == sorted(each.done for each in told)
-    assert told[-1].done == told[-1].total == 2 * 401
+    fractions = [each.fraction for each in told]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
     assert [(row.method, row.samples) for row in found.judged()] == [
         ("mean", 1),
         ("mean", 10),
@@ -205,30 +202,27 @@ def test_running_means_draw_each_sample_once_and_go_on_where_they_were() -> None
 
 
 def test_disagreement_is_where_they_differ_by_3_standard_errors() -> None:
-    _, found = drain(sample_convergence_steps(Known(), np.zeros((1, 40, 80)), [400]))  # type: ignore[arg-type]
-    left, right = found.disagreement[:, :, :40], found.disagreement[:, :, 40:]
+    _, found = run(sample_convergence_steps(Known(), np.zeros((1, 64, 128)), [400]))
+    left, right = found.disagreement[:, :, :64], found.disagreement[:, :, 64:]
     assert left.mean() > 0.5  # 0.5 is 3.3 standard errors of 3 / sqrt(400)
     assert right.mean() < 0.01  # by chance in 0.3 %
 
 
-def test_of_one_sample_there_is_no_deviation() -> None:
-    _, found = drain(sample_convergence_steps(Known(), np.zeros((1, 8, 8)), [1]))  # type: ignore[arg-type]
+def test_a_single_sample_has_no_standard_deviation() -> None:
+    _, found = run(sample_convergence_steps(Known(), np.zeros((1, 8, 8)), [1]))
     assert isinstance(found, SampleConvergence)
     assert found.std is None
     assert found.disagreement is None
 
 
-def test_time_spent_by_the_caller_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr("napari_direct_denoiser.evaluation.sample_convergence.time.perf_counter", lambda: now[0])
-
-    def dawdle() -> None:
-        now[0] += 1000
-
-    steps = sample_convergence_steps(Known(), np.zeros((1, 8, 8)), [1, 2])  # type: ignore[arg-type]
-    told, found = drain(steps, dawdle)
-    assert len(told) == 8
-    assert (found.seconds, found.direct_seconds) == ((0, 0), 0)
+def test_time_that_the_caller_takes_is_not_counted() -> None:
+    began = time.perf_counter()
+    found = drain(
+        sample_convergence_steps(Known(), np.zeros((1, 8, 8)), [1, 2]),
+        lambda progress: time.sleep(0.2),
+    )
+    assert time.perf_counter() - began > 1
+    assert found.seconds[-1] + found.direct_seconds < 0.4
 
 
 # The command.
@@ -319,7 +313,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_refused_before_any_work(case: str, model: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Denoiser, "denoise_steps", lambda *_, **__: pytest.fail("work began"))
+    monkeypatch.setattr(CoModel, "direct", lambda *_, **__: pytest.fail("work began"))
     np.save("small.npy", np.random.default_rng(0).normal(size=(40, 40)))
     np.save("flat.npy", np.ones((2, 64, 64)))
     files = sorted(os.listdir())

@@ -14,6 +14,7 @@ from napari_direct_denoiser.data.io import read_image
 from napari_direct_denoiser.data.synthetic import SyntheticStack, simulate
 from napari_direct_denoiser.errors import ImageError
 from napari_direct_denoiser.evaluation.domain_shift import check_domain_shift
+from napari_direct_denoiser.progress import Progress, drain
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +28,10 @@ def denoiser(stack: SyntheticStack) -> Denoiser:
 
 
 def said(denoiser: Denoiser, image: NDArray[Any], axes: str = "TYX") -> str:
-    steps = check_domain_shift(denoiser, image, axes)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return "; ".join(end.value)
+    told: list[Progress] = []
+    words = drain(check_domain_shift(denoiser.model, image, axes), told.append)
+    assert told[-1].fraction == 1
+    return "; ".join(words)
 
 
 def test_nothing_is_said_of_images_of_the_same_kind(denoiser: Denoiser, stack: SyntheticStack) -> None:
@@ -75,7 +74,7 @@ def test_brightness_outside_a_calibration_is_said(denoiser: Denoiser, stack: Syn
 def test_nan_anywhere_in_memory_is_found(denoiser: Denoiser, stack: SyntheticStack) -> None:
     noisy = np.concatenate([stack.noisy] * 4).astype(np.float32)
     noisy[13, 5, 5] = np.inf
-    with pytest.raises(ImageError, match="plane T=13"):
+    with pytest.raises(ImageError, match="the first at T=13, Y=5, X=5"):
         said(denoiser, noisy)
 
 

@@ -127,12 +127,21 @@ def test_a_part_has_the_samples_that_it_has_in_the_whole(denoiser: Denoiser, sta
 def test_a_bad_plane_is_named(denoiser: Denoiser, stack: NDArray[np.uint16]) -> None:
     hole = stack.astype(np.float32)
     hole[1, 2, 3, 4:6] = np.nan
-    with pytest.raises(ImageError, match="2 NaN or infinite pixels in the plane T=1, Z=2: replace"):
+    with pytest.raises(ImageError, match="2 NaN or infinite pixels in image, the first at T=1, Z=2, Y=3, X=4: replace"):
         list(denoise_into(denoiser.model, hole, {"direct": np.zeros(hole.shape, np.float32)}, axes="TZYX"))
     lazy = denoised(denoiser.model, hole, axes="TZYX")
     assert np.isfinite(lazy[0, 0].compute()).all()
-    with pytest.raises(ImageError, match="plane T=1, Z=2"):
+    with pytest.raises(ImageError, match="the first at T=1, Z=2, Y=3, X=4"):
         lazy[1, 2].compute()
+
+
+def test_a_pixel_beyond_float32_is_refused(denoiser: Denoiser, stack: NDArray[np.uint16]) -> None:
+    image = stack.astype(np.float64)
+    image[1, 0, 7, 8] = 1e39
+    with pytest.raises(ImageError, match=r"range of float32.*found 1e\+39 .*T=1, Z=0, Y=7, X=8"):
+        list(denoise_into(denoiser.model, image, {"direct": np.zeros(image.shape, np.float32)}, axes="TZYX"))
+    with pytest.raises(ImageError, match="T=1, Z=0, Y=7, X=8"):
+        denoised(denoiser.model, image, axes="TZYX")[1, 0].compute()
 
 
 def test_into_zarr_equals_into_numpy(denoiser: Denoiser, stack: NDArray[np.uint16]) -> None:

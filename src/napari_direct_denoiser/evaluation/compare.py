@@ -1,7 +1,7 @@
-"""A table of results: how near each is to the truth, or what its residual says where there is no truth.
+"""Tables that compare denoised images: against the truth, or by their residuals if there is no truth.
 
-The residual is what denoising took away, noisy - result. Of a perfect result it is the noise: uncorrelated between
-neighbours (if the noise is), and as large as the noise model says.
+The residual is noisy - result. That of a perfect result is the noise: uncorrelated between neighbours (if the noise
+is), with the variance of the noise model.
 """
 
 from __future__ import annotations
@@ -10,79 +10,43 @@ import csv
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
 from io import StringIO
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.images import Region, plane_regions
+from ..data.images import PlaneStack
 from ..errors import ImageError
+from ..progress import Progress, WorkClock
 from .metrics import psnr, ssim
 
 if TYPE_CHECKING:
     from ..co_model import CoModel
 
 STANDARD_ERRORS = 3
-"""Where the direct pass and a mean of samples differ by more standard errors than this, they disagree."""
+"""The direct pass and a mean of samples disagree where they differ by more standard errors than this."""
 
 Variance = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Variance of the noise (counts^2) at every signal (counts)."""
-
-
-class PlaneStack(Protocol):
-    """Planes that are read one by one: an array (P, H, W), or `LazyPlanes`."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, number: int, /) -> NDArray[Any]: ...
-
-
-@dataclass(frozen=True, eq=False)
-class LazyPlanes:
-    """The planes (H, W) of an n-D image, each read when it is asked for: dask and zarr arrays are never read whole.
-
-    Attributes
-    ----------
-    data
-        Any array that has a shape and is indexed as numpy arrays are.
-    axes
-        One capital letter for each axis, Y and X among them.
-    """
-
-    data: Any
-    axes: str
-
-    @cached_property
-    def _regions(self) -> list[Region]:
-        return plane_regions(tuple(self.data.shape), self.axes)
-
-    def __len__(self) -> int:
-        return len(self._regions)
-
-    def __getitem__(self, number: int) -> NDArray[Any]:
-        plane = np.asarray(self.data[self._regions[number]])
-        plane = plane.squeeze(tuple(place for place, axis in enumerate(self.axes) if axis not in "YX"))
-        return plane if self.axes.index("Y") < self.axes.index("X") else plane.T
+"""Variance of the noise (counts^2) as a function of the signal (counts)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """A result that is to be judged, and how it came about.
+    """A result to compare, and how it was made.
 
     Attributes
     ----------
     planes
-        As many as the noisy image has, of its shape and units.
+        As many as the noisy image has, of the same shape and units.
     method
-        direct, mean, median, or words for a result of another origin.
+        direct, mean, median, or a description of another method.
     samples
-        Number of samples of HDN in it, 0 for the direct pass; None if not known.
+        Number of posterior samples used, 0 for the direct pass; None if not known.
     seconds
-        Time it took to make; None if not known.
+        Computing time; None if not known.
     name
-        What a person calls it.
+        Name to show.
     """
 
     planes: PlaneStack
@@ -94,9 +58,9 @@ class Judged:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a result, how it came about, and its figures, each the mean over all planes.
+    """One line of the table: a result, how it was made, and its figures, each the mean over all planes.
 
-    A figure is None where something that it needs is not there.
+    A figure is None if the input that it needs was not given.
 
     Attributes
     ----------
@@ -111,9 +75,10 @@ class Row:
         unless the noise itself is correlated.
     chi_square
         Mean squared residual in units of the noise model's variance at the result. Near 1: as large as the noise. Well
-        below 1: noise kept (a little below is usual, for the result knows the pixel). Well above 1: structure removed.
+        below 1: noise remains (slightly below is usual, because the result has seen the pixel). Well above 1: structure
+        was removed.
     rms_from_direct, rms_from_final_mean
-        Root of the mean squared difference from the direct pass, and from the mean of the most samples; counts.
+        Root mean squared difference from the direct pass, and from the mean of the most samples; counts.
     """
 
     name: str
@@ -131,7 +96,7 @@ class Row:
 
 
 def neighbour_correlation(residual: NDArray[Any], axis: int) -> float | None:
-    """Correlation of a residual (H, W) with itself, one pixel further along an axis; None if it is constant."""
+    """Correlation of a residual (H, W) with itself shifted by one pixel along an axis; None if it is constant."""
     lines = np.moveaxis(residual, axis, -1).astype(np.float64)
     here, next_to_it = lines[..., :-1], lines[..., 1:]
     if not here.size:
@@ -147,7 +112,7 @@ def chi_square(noisy: NDArray[Any], image: NDArray[Any], variance: Variance) -> 
 
 
 def rms(difference: NDArray[Any]) -> float:
-    """Root of the mean square."""
+    """Root mean square."""
     return math.sqrt(float(np.mean(np.square(difference, dtype=np.float64))))
 
 
@@ -160,14 +125,14 @@ def plane_figures(
     direct: NDArray[Any] | None = None,
     final_mean: NDArray[Any] | None = None,
 ) -> dict[str, float | None]:
-    """Judge one plane (H, W) of a result by all that is given; figures by their name in `Row`.
+    """Compute the figures of one plane (H, W) of a result, by their name in `Row`.
 
     Raises
     ------
     ImageError
         If the truth is constant, or smaller than the window of SSIM.
     """
-    image = image.astype(np.float64)  # differences of unsigned numbers would wrap around
+    image = image.astype(np.float64)  # differences of unsigned integers would wrap around
     residual = noisy - image
     return {
         "psnr": None if truth is None else psnr(image, truth),
@@ -187,21 +152,21 @@ def table_steps(
     truth: PlaneStack | None = None,
     variance: Variance | None = None,
     final_mean: PlaneStack | None = None,
-) -> Generator[float, None, list[Row]]:
-    """Judge results plane by plane; a generator of the part of the work that is done, which returns the table.
+) -> Generator[Progress, None, list[Row]]:
+    """Compare results plane by plane; a generator of progress that returns the table.
 
     Parameters
     ----------
     noisy
         The noisy planes.
     results
-        What was made of them. The first one of method ``"direct"`` is the direct pass that all are compared with.
+        Denoised images. All are compared with the first one of method ``"direct"``.
     truth
         Planes without noise, or one plane for all.
     variance
-        Of the noise, see `noise_variance`.
+        Variance of the noise, see `noise_variance`.
     final_mean
-        The mean of the most samples.
+        Mean of the most samples.
 
     Raises
     ------
@@ -211,7 +176,7 @@ def table_steps(
     direct = next((result.planes for result in results if result.method == "direct"), None)
     others = {"the truth": truth, "the direct pass": direct, "the mean of all samples": final_mean}
     found: list[list[dict[str, float | None]]] = [[] for _ in results]
-    pixels = 0
+    pixels, clock = 0, WorkClock(len(noisy) * len(results))
     for number in range(len(noisy)):
         plane = noisy[number]
         pixels += plane.size
@@ -225,12 +190,13 @@ def table_steps(
                     plane, image, truth=true_plane, variance=variance, direct=direct_plane, final_mean=final_plane
                 )
             )
-            yield (number + (index + 1) / len(results)) / len(noisy)
+            if clock.tick(1):
+                yield clock.progress()
     return [_row(result, figures, pixels) for result, figures in zip(results, found, strict=True)]
 
 
 def noise_variance(model: CoModel) -> Variance:
-    """Give the noise model of a model as a function of numpy arrays."""
+    """Variance of a model's noise as a function of numpy arrays."""
     import torch  # late: the docks open without it
 
     noise, device = model.noise, model.device
@@ -244,7 +210,7 @@ def noise_variance(model: CoModel) -> Variance:
 
 
 def table_text(rows: Sequence[Row], delimiter: str = ",") -> str:
-    """Write a table with a head: comma-separated for a file, tab-separated for the clipboard."""
+    """Format a table with a header line: comma-separated for a file, tab-separated for the clipboard."""
     text = StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
     writer.writerow([field.name for field in fields(Row)])
@@ -260,7 +226,7 @@ def _text(value: Any) -> str:
 
 
 def _read(stack: PlaneStack, number: int, shape: tuple[int, ...], name: str) -> NDArray[Any]:
-    """Read a plane, or the only one, of an image that belongs to a noisy one with planes of this shape."""
+    """Read a plane, or the only one, and check that it has the shape of the noisy plane."""
     plane = stack[number if len(stack) > 1 else 0]
     if plane.shape != shape:
         raise ImageError(

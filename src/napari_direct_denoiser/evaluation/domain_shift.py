@@ -1,4 +1,4 @@
-"""Whether an image is like those that a model was trained on; if not, in which way, in words."""
+"""Domain shift: in which ways an image differs from those that a model was trained on."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from scipy.ndimage import convolve1d
 
 from ..co_model import CoModel
 from ..config import MIN_SIDE
-from ..data.images import Planes, check_planes, plane_regions
+from ..data.images import LazyPlanes, Planes, check_planes
 from ..noise import NoiseModel
-from ..prediction.predict import read_plane
+from ..progress import Progress, WorkClock
 
-_PLANES = 8  # looked at, evenly spread
-_SIDE = 2048  # largest side in pixels of the part of a plane that is looked at
-_BRIGHTER = 3.0  # standard deviations of the training images between the two means
-_CONTRAST = 5.0  # times as large a standard deviation, or as small a one; planes of one stack differ up to 4 times
-_NOISE = 2.5  # times as strong noise, or as weak; correlated noise measures up to 1.6 times too weak
-_OUTSIDE = 0.01  # part of the pixels that are brighter or darker than all that a noise model was calibrated with
+# Limits above which a difference is reported.
+_BRIGHTER = 3.0  # difference of the means, in standard deviations of the training images
+_CONTRAST = 5.0  # ratio of standard deviations; planes of one stack differ up to 4 times
+_NOISE = 2.5  # ratio of noise deviations; correlated noise measures up to 1.6 times too weak
+_OUTSIDE = 0.01  # fraction of the area outside the signal range of the noise model
+
+_PLANES = 8  # number of planes that are measured, evenly spread
+_SIDE = 2048  # largest side in pixels of the part of a plane that is measured
 _BLOCK = 16  # side in pixels of the squares in which noise is measured
 
 
-def check_domain_shift(model: CoModel, image: Any, axes: str) -> Generator[float, None, list[str]]:
-    """Check that an image can be denoised and compare it with the training images, by a few planes of it.
+def check_domain_shift(model: CoModel, image: Any, axes: str) -> Generator[Progress, None, list[str]]:
+    """Check that an image can be denoised, and compare some of its planes with the training images.
 
-    A generator of the part of the work that is done. An array in memory is searched for NaN as a whole.
+    A generator of progress. All planes of a floating-point array in memory are searched for NaN.
 
     Parameters
     ----------
@@ -42,45 +44,45 @@ def check_domain_shift(model: CoModel, image: Any, axes: str) -> Generator[float
     Returns
     -------
     list of str
-        In which ways the image differs strongly, each as the rest of a sentence: "is 12 times brighter ...".
+        Each strong difference as the rest of a sentence: "is 12 times brighter ...".
 
     Raises
     ------
     ImageError
         If the image cannot be denoised.
     """
-    regions = plane_regions(tuple(image.shape), axes)
-    looked_at = set(np.linspace(0, len(regions) - 1, min(len(regions), _PLANES)).astype(int).tolist())
+    stack = LazyPlanes(image, axes)
+    measured = np.linspace(0, len(stack) - 1, min(len(stack), _PLANES)).astype(int).tolist()
     whole = isinstance(image, np.ndarray) and image.dtype.kind == "f"
-    sides = [size for axis, size in zip(axes, image.shape, strict=True) if axis in "YX"]
-    seen = []
-    for number, region in enumerate(regions):
-        if number in looked_at:
-            seen.append(read_plane(image, region, axes).reshape(sides))
-            yield (number + 1) / len(regions)
-        elif whole:
-            read_plane(image, region, axes)
-    planes = Planes(np.stack(seen), (len(seen),), "PYX")
-    check_planes(planes, min_side=MIN_SIDE)
-    top, left = (max(side - _SIDE, 0) // 2 for side in sides)
-    return differences(model, planes.data[:, top : top + _SIDE, left : left + _SIDE].astype(np.float32))
+    numbers = range(len(stack)) if whole else measured
+    clock, planes = WorkClock(len(numbers)), []
+    for number in numbers:
+        plane = stack.read(number).data[0]
+        if number in measured:
+            planes.append(plane)
+        if clock.tick(1):
+            yield clock.progress()
+    data = np.stack(planes)
+    check_planes(Planes(data, (len(data),), "PYX"), min_side=MIN_SIDE)
+    top, left = (max(side - _SIDE, 0) // 2 for side in data.shape[1:])
+    return differences(model, data[:, top : top + _SIDE, left : left + _SIDE].astype(np.float32))
 
 
 def differences(model: CoModel, planes: NDArray[np.float32]) -> list[str]:
-    """Say in which ways planes (P, H, W) differ strongly from what a model was trained on."""
+    """Describe how planes (P, H, W) differ strongly from the training images of a model."""
     normalization, noise = model.normalization, model.noise
-    mean, deviation = float(planes.mean(dtype=np.float64)), float(planes.std(dtype=np.float64))
+    mean, std = float(planes.mean(dtype=np.float64)), float(planes.std(dtype=np.float64))
     found = [
         _brightness(mean, normalization.mean, normalization.std),
-        _contrast(deviation, normalization.std),
+        _contrast(std, normalization.std),
         _noise(planes, noise),
         _range(planes, noise),
     ]
     return [words for words in found if words]
 
 
-def _brightness(mean: float, trained: float, deviation: float) -> str:
-    away = (mean - trained) / deviation
+def _brightness(mean: float, trained: float, std: float) -> str:
+    away = (mean - trained) / std
     if abs(away) < _BRIGHTER:
         return ""
     low, high = sorted((mean, trained))
@@ -89,16 +91,16 @@ def _brightness(mean: float, trained: float, deviation: float) -> str:
     return f"is {much} {word} than what the model was trained on (mean {mean:.4g}, there {trained:.4g})"
 
 
-def _contrast(deviation: float, trained: float) -> str:
-    ratio = deviation / trained
+def _contrast(std: float, trained: float) -> str:
+    ratio = std / trained
     if 1 / _CONTRAST < ratio < _CONTRAST:
         return ""
     much = f"{_times(ratio)} the" if ratio > 1 else f"{_times(1 / ratio)} less"
-    return f"has {much} contrast (standard deviation {deviation:.3g}, in training {trained:.3g})"
+    return f"has {much} contrast (standard deviation {std:.3g}, in training {trained:.3g})"
 
 
 def _noise(planes: NDArray[np.float32], noise: NoiseModel) -> str:
-    """Compare what a second difference leaves of flat squares with the variance that the noise model gives there."""
+    """Compare the noise in each square, measured by second differences, with the noise model at its brightness."""
     weights = [1, -2, 1]
     high = convolve1d(convolve1d(planes, weights, axis=1), weights, axis=2) / 6
     with torch.inference_mode():
@@ -106,7 +108,7 @@ def _noise(planes: NDArray[np.float32], noise: NoiseModel) -> str:
     ratios = np.sqrt(_squares(high**2) / np.maximum(expected, np.finfo(np.float32).tiny))
     if not ratios.size:
         return ""
-    low, upper = np.quantile(ratios, (0.25, 0.75))  # structure makes few squares rougher, clipping few smoother
+    low, upper = np.quantile(ratios, (0.25, 0.75))  # structure raises few squares, clipping lowers few
     if low > _NOISE:
         return f"has {_times(low)} stronger noise than the model expects at its brightness"
     if upper < 1 / _NOISE:
@@ -118,7 +120,7 @@ def _range(planes: NDArray[np.float32], noise: NoiseModel) -> str:
     if noise.signal_range is None:
         return ""
     low, high = noise.signal_range
-    signal = _squares(planes)  # without most of the noise
+    signal = _squares(planes)  # means contain little noise
     outside = float(np.mean((signal < low) | (signal > high))) if signal.size else 0.0
     if outside < _OUTSIDE:
         return ""

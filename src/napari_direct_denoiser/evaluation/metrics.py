@@ -1,8 +1,7 @@
-"""How near an image is to the truth: PSNR as in the paper, and SSIM."""
+"""Image quality against a ground truth: PSNR as in the paper, and SSIM."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +15,12 @@ _SSIM_WINDOW = 7
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of a stack of planes against the truth.
+    """PSNR and SSIM of a stack of planes.
 
     Attributes
     ----------
     psnr_per_plane, ssim_per_plane
-        One figure for each plane, against the range of that plane's own truth; PSNR in dB.
+        One value for each plane, with the range of that plane's own truth; PSNR in dB.
     psnr, ssim
         Their means over the planes.
     """
@@ -45,9 +44,12 @@ def psnr(image: NDArray[Any], truth: NDArray[Any]) -> float:
     ImageError
         If the shapes differ or the truth is constant.
     """
+    from skimage.metrics import peak_signal_noise_ratio  # slow to import
+
     value_range = _range(image, truth)
-    error = float(np.mean(np.square(image.astype(np.float64) - truth)))
-    return 20 * math.log10(value_range) - 10 * math.log10(error) if error else math.inf
+    planes = truth.astype(np.float64), image.astype(np.float64)  # in float32 the error would be rounded
+    with np.errstate(divide="ignore"):  # equal images: infinity
+        return float(peak_signal_noise_ratio(*planes, data_range=value_range))  # type: ignore[no-untyped-call]
 
 
 def ssim(image: NDArray[Any], truth: NDArray[Any]) -> float:
@@ -63,7 +65,7 @@ def ssim(image: NDArray[Any], truth: NDArray[Any]) -> float:
     value_range = _range(image, truth)
     if min(truth.shape) < _SSIM_WINDOW:
         raise ImageError(f"Expected planes of at least 7 x 7 pixels for SSIM, found {truth.shape}: use a larger image")
-    # float64 throughout: the window's variances are differences of large numbers
+    # float64: variances in the window are differences of large numbers
     planes = image.astype(np.float64), truth.astype(np.float64)
     similarity = structural_similarity(*planes, data_range=value_range, win_size=_SSIM_WINDOW)  # type: ignore[no-untyped-call]
     return float(similarity)
@@ -88,7 +90,7 @@ def evaluate(image_planes: NDArray[Any], truth_planes: NDArray[Any]) -> Evaluati
     if image_planes.shape != truth_shape and (1, *image_planes.shape[1:]) != truth_shape:
         raise ImageError(
             f"Expected a truth of the image's shape {image_planes.shape} or one plane of it, "
-            f"found {truth_shape}: give the truth of this image"
+            f"found {truth_shape}: use the truth of this image"
         )
     pairs = list(zip(image_planes, np.broadcast_to(truth_planes, image_planes.shape), strict=True))
     if not planes:
@@ -103,5 +105,5 @@ def _range(image: NDArray[Any], truth: NDArray[Any]) -> float:
         raise ImageError(f"Expected the truth in the image's shape {image.shape}, found {truth.shape}: crop one")
     value_range = float(truth.max()) - float(truth.min())
     if value_range == 0:
-        raise ImageError(f"Expected a truth with contrast, found {truth.flat[0]} in every pixel: give another truth")
+        raise ImageError(f"Expected a truth with contrast, found {truth.flat[0]} in every pixel: use another truth")
     return value_range

@@ -1,4 +1,4 @@
-"""HDN against direct: the mean of ever more samples beside the one direct pass (the paper's Figure 1 and Table 1)."""
+"""The mean of a growing number of posterior samples beside the direct pass (Figure 1 and Table 1 of the paper)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .compare import STANDARD_ERRORS, Judged
 if TYPE_CHECKING:
     from ..co_model import CoModel
 
-_WARM_UP = 128  # side in pixels of what is denoised before the clock starts
+_WARM_UP = 128  # side in pixels of the part that is denoised before times are taken
 
 
 @dataclass(frozen=True, eq=False)
 class SampleConvergence:
-    """Means of the first N samples of HDN and the direct pass, all float32 (P, H, W) in image units.
+    """Means of the first N posterior samples, and the direct pass: float32 (P, H, W) in image units.
 
     Attributes
     ----------
@@ -35,11 +35,11 @@ class SampleConvergence:
     seconds
         Time to draw the first N samples, for each N.
     std
-        Standard deviation of the samples at each pixel: how unsure HDN is. None if but one was drawn.
+        Standard deviation of all samples at each pixel: the uncertainty of HDN. None for a single sample.
     direct
         The direct pass.
     direct_seconds
-        Time it took.
+        Time of the direct pass.
     """
 
     samples: tuple[int, ...]
@@ -51,7 +51,7 @@ class SampleConvergence:
 
     @property
     def disagreement(self) -> NDArray[np.bool_] | None:
-        """Where the direct pass is more than 3 standard errors away from the mean of all samples."""
+        """Where the direct pass differs from the mean of all samples by more than `STANDARD_ERRORS`."""
         if self.std is None:
             return None
         standard_error = self.std / np.sqrt(self.samples[-1])
@@ -59,7 +59,7 @@ class SampleConvergence:
         return found
 
     def judged(self) -> list[Judged]:
-        """The means and, last, the direct pass as rows of a table."""
+        """The means and then the direct pass, as results to compare."""
         means = zip(self.samples, self.means, self.seconds, strict=True)
         rows = [Judged(mean, "mean", n, seconds, f"HDN mean (N={n})") for n, mean, seconds in means]
         return [*rows, Judged(self.direct, "direct", 0, self.direct_seconds, "direct")]
@@ -68,10 +68,10 @@ class SampleConvergence:
 def sample_convergence_steps(
     model: CoModel, planes: NDArray[Any], samples: Sequence[int] = CompareSettings().samples
 ) -> Generator[Progress, None, SampleConvergence]:
-    """Denoise planes directly, and by the running mean of samples; a generator of progress.
+    """Compute the direct pass and means of a growing number of samples; a generator of progress.
 
-    Each sample is drawn once: the mean of 100 goes on where the mean of 10 ended. Only denoising is timed, after a
-    small part of the first plane was denoised both ways to wake up the device.
+    Each sample is drawn once: the mean of 100 contains the samples of the mean of 10. Times are those of denoising
+    alone. A small part of the first plane is denoised before, so that they do not include the start of the device.
 
     Parameters
     ----------
@@ -80,12 +80,12 @@ def sample_convergence_steps(
     planes
         Noisy planes (P, H, W).
     samples
-        The numbers of samples after which to take the mean, rising, as `CompareSettings` has them.
+        Numbers of samples of which to take the mean, rising, as in `CompareSettings`.
 
     Yields
     ------
     Progress
-        Over all passes.
+        Over all passes through a network.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def sample_convergence_steps(
     counts = tuple(samples)
     follow = _Follow(1 + counts[-1])
     for _ in predict_steps(model, planes[:1, :_WARM_UP, :_WARM_UP], ["direct", "mean"], samples=1):
-        yield Progress(fraction=0.0, elapsed_seconds=0.0, remaining_seconds=None)  # the caller may stop here
+        yield Progress(fraction=0.0, elapsed_seconds=0.0, remaining_seconds=None)  # so that the caller can stop
     result, direct_seconds = yield from follow(predict_steps(model, planes, ["direct"]), 1)
     direct = result["direct"]
     mean, squares = np.zeros_like(direct), np.zeros_like(direct)
@@ -108,12 +108,12 @@ def sample_convergence_steps(
         seconds += more_seconds
         means.append(mean)
         times.append(seconds)
-    deviation = np.sqrt(squares / (counts[-1] - 1)) if counts[-1] > 1 else None
-    return SampleConvergence(counts, tuple(means), tuple(times), deviation, direct, direct_seconds)
+    std = np.sqrt(squares / (counts[-1] - 1)) if counts[-1] > 1 else None
+    return SampleConvergence(counts, tuple(means), tuple(times), std, direct, direct_seconds)
 
 
 class _Follow:
-    """Runs predictions one after the other: times each, and counts all of them as one."""
+    """Runs predictions one after another, times each of them, and reports progress over all."""
 
     def __init__(self, passes: int) -> None:
         self.passes, self.done, self.elapsed = passes, 0, 0.0
@@ -121,7 +121,7 @@ class _Follow:
     def __call__(
         self, prediction: Prediction, passes: int
     ) -> Generator[Progress, None, tuple[dict[str, NDArray[np.float32]], float]]:
-        """Run one prediction; give its results and the seconds that it worked, not those spent at a yield."""
+        """Run one prediction; gives its results and its computing time, without the time that the caller takes."""
         steps, seconds, began = Steps(prediction), 0.0, time.perf_counter()
         for progress in steps:
             seconds += time.perf_counter() - began

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.images import as_planes, check_finite
 from ..progress import drain
-from .predict import check_finite, denoise_into
+from .predict import denoise_into
 from .tiling import Output
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def denoised(
 
     def plane(block: NDArray[Any], block_info: Any = None) -> NDArray[np.float32]:
         place = [start for start, _ in block_info[0]["array-location"]]
-        check_finite(block, place, axes)  # here, where its place in the image is known
+        check_finite(as_planes(block, axes), origin=place)  # here, where its place in the image is known
         index = [at for axis, at in zip(axes, place, strict=True) if axis not in "YX"]
         number = first + (int(np.ravel_multi_index(index, leading)) if leading else 0)
         result = np.zeros((samples, *block.shape) if output == "sample" else block.shape, np.float32)

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..config import MIN_SIDE
-from ..data.images import Region, as_planes, check_planes, plane_regions
-from ..errors import DenoiserError, ImageError, SettingError
+from ..data.images import LazyPlanes, Region, check_planes
+from ..errors import DenoiserError, SettingError
 from ..progress import Progress, WorkClock
 from ..system import available_memory, free_memory, is_out_of_memory, reusing_memory
 from .statistics import SampleStatistics
@@ -146,7 +146,7 @@ def denoise_into(
     SettingError
         For N < 1, an unknown output, or more samples to keep than are drawn: at once.
     ImageError
-        If planes are too small, are no intensities, or have NaN or infinite pixels.
+        If planes are too small, are no intensities, or have pixels that are NaN, infinite or beyond float32.
     DenoiserError
         If memory runs out or a network fails.
     """
@@ -178,46 +178,21 @@ def _denoise_into(
 ) -> Generator[Progress, None, None]:
     if "sample" in targets and set(targets) <= {"direct", "sample"}:
         samples = targets["sample"].shape[0]  # no statistics need the others
-    regions, run = plane_regions(image.shape, axes), None
+    stack, run = LazyPlanes(image, axes), None
     with _evaluating(model), reusing_memory(model.device):
-        for number, region in enumerate(regions):
-            planes = as_planes(read_plane(image, region, axes), axes)
+        for number, region in enumerate(stack.regions):
+            planes = stack.read(number)
             if check and number == 0:
                 check_planes(planes, min_side=MIN_SIDE, require_contrast=False)
             if run is None:
                 plans = plan_tiles(model, planes.data.shape[1:], list(targets), samples)
-                run = _Run(model, plans, seed, len(regions))
+                run = _Run(model, plans, seed, len(stack))
             with _guarded():
                 views = {name: _view(target, name, region, axes) for name, target in targets.items()}
             yield from run.plane(planes.data[0], views, first + number)
             for name, view in views.items():
                 if not _is_writable_in_place(targets[name]):
                     targets[name][_part(name, region)] = planes.restore(view[..., None, :, :])
-
-
-def read_plane(image: Any, region: Region, axes: str) -> NDArray[Any]:
-    """Read one plane of an image, with all axes of the image.
-
-    Raises
-    ------
-    ImageError
-        If it holds NaN or infinite pixels.
-    """
-    plane = np.asarray(image[region])
-    check_finite(plane, [part.start for part in region], axes)
-    return plane
-
-
-def check_finite(plane: NDArray[Any], place: Sequence[int | None], axes: str) -> None:
-    """Refuse a plane with NaN or infinite pixels; ``place`` is its index along every axis but Y and X."""
-    bad = plane.size - int(np.count_nonzero(np.isfinite(plane)))
-    if bad:
-        where = ", ".join(f"{axis}={at}" for axis, at in zip(axes, place, strict=True) if axis not in "YX")
-        plane_words = f"plane {where}" if where else "image"
-        raise ImageError(
-            f"Expected finite numbers, found {bad} NaN or infinite pixels in the {plane_words}: "
-            "replace them, for example by the median of their neighbours"
-        )
 
 
 def _part(name: Output, region: Region) -> tuple[slice, ...]:
