@@ -30,7 +30,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"co_model"}),
     frozenset({"training", "prediction"}),
     frozenset({"evaluation"}),
-    frozenset({"checkpoint", "pretrained"}),
+    frozenset({"checkpoint"}),
     frozenset({"denoiser"}),
     frozenset({"demo"}),
     frozenset({"cli", "_napari"}),
