@@ -1,13 +1,15 @@
-"""Where to compute and at which precision: the machine is asked, nothing is assumed."""
+"""Device, precision and memory of this machine."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 import psutil
 import torch
@@ -19,19 +21,23 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 if not hasattr(_LIBC, "malloc_trim"):  # glibc has it
     _LIBC = None
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST_KEPT = 2**27  # of one block: among larger ones gaps would add up
-_MOST_KEPT = 2**28
+_LARGEST_KEPT = 2**27  # bytes of one block; gaps between larger ones would add up
+_MOST_KEPT = 2**28  # bytes after a run
+_CGROUPS = {  # by version: folder, limit, usage, and the part of the usage that the kernel gives back when needed
+    1: ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+}
 _LOCK = threading.Lock()
 _reusing = _resident = 0
 
 
 @dataclass(frozen=True)
 class Compute:
-    """A device and the precision that it gains by."""
+    """A device, and the precision and memory format that are fastest on it."""
 
     device: torch.device
     dtype: torch.dtype
-    """Of convolutions, by autocast; float32 means no autocast."""
+    """Precision of convolutions, by autocast; float32 means no autocast."""
     memory_format: torch.memory_format
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -40,14 +46,14 @@ class Compute:
 
 
 def resolve(name: Device = "auto") -> Compute:
-    """Find the device of that name; `SettingError` if it is not there.
+    """Find the device of this name; `SettingError` if this machine has none.
 
-    bfloat16 and channels-last pay on GPUs and CPUs with bfloat16 units; on others they are slower.
+    bfloat16 and channels-last are faster on GPUs and CPUs with bfloat16 units, and slower on others.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     found = next(device for device, there in available.items() if there)
     if name != "auto" and not available[name]:
-        raise SettingError(f"Expected a device that is there, found {name}: choose auto or {found}")
+        raise SettingError(f"Device {name} is not available on this machine: choose auto or {found}")
     device = torch.device(found if name == "auto" else name)
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -59,26 +65,56 @@ def resolve(name: Device = "auto") -> Compute:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch or numpy ended for want of memory; on a CPU torch has no error of its own for that."""
+    """Whether torch or numpy ran out of memory; on a CPU torch raises a plain RuntimeError for that."""
     text = str(error).lower()
     said = any(words in text for words in ("out of memory", "allocate memory", "enough memory"))
     return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
-def available_memory(device: torch.device) -> int:
-    """Bytes that may still be taken on a device, as far as can be told."""
+def available_memory(device: torch.device, root: Path = Path("/")) -> int:
+    """Estimate the bytes that can still be allocated on a device.
+
+    On a CPU this respects the memory limits of control groups (containers, batch systems), read below ``root``.
+    """
     if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + kept
-    return int(psutil.virtual_memory().available)  # which the GPU of a Mac shares
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    return int(min(psutil.virtual_memory().available, _cgroup_memory(root)))  # the GPU of a Mac shares this memory
+
+
+def _cgroup_memory(root: Path) -> float:
+    """Bytes left until the first memory limit of this process's control groups; infinity if there is no limit."""
+    left = math.inf
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        folder, limit_file, used_file, cached = _CGROUPS[1 if controllers else 2]
+        group = PurePosixPath(path)
+        for each in (group, *group.parents):  # limits of parents hold as well; a container may see the root alone
+            place = root / folder / each.relative_to("/")
+            limit, used = _read(place / limit_file).strip(), _read(place / used_file).strip()
+            if limit.isdigit() and used.isdigit():  # "max" means no limit
+                entries = (entry.split() for entry in _read(place / "memory.stat").splitlines())
+                reclaimable = sum(int(entry[1]) for entry in entries if entry[0] == cached)
+                left = min(left, max(int(limit) - int(used) + reclaimable, 0))
+    return left
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 @contextmanager
 def reusing_memory(device: torch.device) -> Iterator[None]:
-    """Keep the memory of tensors for the next ones, and give it back at the end of the last run to end.
+    """Reuse the memory of freed tensors during a run, and release it when the last of several runs ends.
 
-    On a GPU torch does so anyway. On a CPU glibc returns large blocks to the system as soon as they are free, and
-    fetches as many for the next layer: that takes as long as computing it. There, 256 MiB may stay for the next run.
+    On a GPU torch does this by itself. On a CPU glibc returns large blocks to the system as soon as they are free, and
+    fetches them again for the next layer, which takes as long as computing it. On a CPU up to 256 MiB stay for the next
+    run.
     """
     global _reusing, _resident
     with _LOCK:
@@ -92,20 +128,20 @@ def reusing_memory(device: torch.device) -> Iterator[None]:
         with _LOCK:
             _reusing -= 1
             if not _reusing:
-                _set_thresholds(2**25, _MOST_KEPT)  # the former is what glibc itself comes to after a large block
+                _set_thresholds(2**25, _MOST_KEPT)  # 2**25: what glibc itself adjusts to after a large block
                 if device.type != "cpu" or psutil.Process().memory_info().rss - _resident > _MOST_KEPT:
                     free_memory(device)
 
 
-def _set_thresholds(of_system: int, of_trimming: int) -> None:
-    """From which size on glibc takes a block from the system alone, and how much it keeps of what is free."""
+def _set_thresholds(mmap: int, trim: int) -> None:
+    """Tell glibc from which size it maps a block by itself, and how many free bytes it keeps."""
     if _LIBC is not None:
-        _LIBC.mallopt(_M_MMAP_THRESHOLD, of_system)
-        _LIBC.mallopt(_M_TRIM_THRESHOLD, of_trimming)
+        _LIBC.mallopt(_M_MMAP_THRESHOLD, mmap)
+        _LIBC.mallopt(_M_TRIM_THRESHOLD, trim)
 
 
 def free_memory(device: torch.device) -> None:
-    """Give back memory that is kept for later use."""
+    """Release cached memory."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
