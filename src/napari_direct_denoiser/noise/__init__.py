@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,21 +11,20 @@ from ..errors import ImageError, ModelFileError, SettingError
 from .calibration import calibrate, fit_calibration, fit_mixture, mixture_of
 from .diagnosis import Finding, diagnose
 from .estimation import estimate_noise, fit_images
-from .files import NPZ, is_noise_file, read_noise, write_npz
 from .fit import NoiseFit
-from .histogram import HistogramNoise
-from .mixture import MixtureNoise
-from .models import GaussianNoise, NoiseModel, PoissonGaussianNoise
+from .models import GaussianNoise as GaussianNoise  # the import of a noise model registers it
+from .models import NoiseModel
+from .models import PoissonGaussianNoise as PoissonGaussianNoise
+from .student import StudentNoise as StudentNoise
+from .tabulated import NPZ, is_noise_file, read_noise, write_npz
+from .tabulated import HistogramNoise as HistogramNoise
+from .tabulated import MixtureNoise as MixtureNoise
 
 __all__ = [
     "NPZ",
     "Finding",
-    "GaussianNoise",
-    "HistogramNoise",
-    "MixtureNoise",
     "NoiseFit",
     "NoiseModel",
-    "PoissonGaussianNoise",
     "calibrate",
     "diagnose",
     "estimate_noise",
@@ -39,22 +38,14 @@ __all__ = [
     "write_npz",
 ]
 
-_FORMS: dict[str, tuple[Callable[..., NoiseModel], str]] = {
-    "gaussian": (GaussianNoise, "SIGMA"),
-    "poisson": (PoissonGaussianNoise, "GAIN,OFFSET,READ"),
-}
-_KINDS: dict[str, type[NoiseModel]] = {
-    kind.kind: kind for kind in (GaussianNoise, PoissonGaussianNoise, MixtureNoise, HistogramNoise)
-}
-
 
 def fit_noise(noise: str | NoiseModel, stacks: Sequence[Frames]) -> NoiseFit:
-    """Make the noise model that a setting names, with what the images themselves tell of their noise.
+    """Make the noise model that a setting names, and measure the noise of the images for comparison.
 
     Parameters
     ----------
     noise
-        ``auto`` (estimate it from the images), a file, or ``gaussian:`` or ``poisson:`` with numbers; or a model.
+        ``auto`` (estimate it from the images), a file, a kind and its numbers such as ``gaussian:SIGMA``, or a model.
     stacks
         The noisy images.
 
@@ -65,9 +56,9 @@ def fit_noise(noise: str | NoiseModel, stacks: Sequence[Frames]) -> NoiseFit:
     ModelFileError
         If the file holds no noise model.
     ImageError
-        If the noise is to be estimated and there is nothing to estimate it from.
+        If the noise is to be estimated and too few pixels can be used.
     """
-    given = noise if isinstance(noise, NoiseModel) else None if noise.strip() == "auto" else _given(noise.strip())
+    given = noise if isinstance(noise, NoiseModel) else None if noise.strip() == "auto" else _parse(noise.strip())
     try:
         fit = fit_images(stacks)
     except ImageError:
@@ -81,31 +72,38 @@ def fit_noise(noise: str | NoiseModel, stacks: Sequence[Frames]) -> NoiseFit:
     return fit
 
 
-def _given(text: str) -> NoiseModel:
+def _parse(text: str) -> NoiseModel:
+    """Read the file, or make the model, that a text such as ``camera.npz`` or ``gaussian:12.5`` names."""
     if is_noise_file(text):
         return read_noise(text)
-    name, _, numbers = text.partition(":")
-    if name in _FORMS:
-        model, form = _FORMS[name]
+    with_form = {kind: model for kind, model in NoiseModel.kinds.items() if model.form}
+    kind, _, numbers = text.partition(":")
+    if kind in with_form:
         try:
             values = [float(number) for number in numbers.split(",")]
         except ValueError:
             values = []
-        if len(values) == form.count(",") + 1:
-            return model(*values)
+        if len(values) == len(with_form[kind].form.split(",")):
+            return with_form[kind](*values)
+    forms = ["auto", "FILE.npz", "FILE.npy", *(f"{kind}:{model.form}" for kind, model in with_form.items())]
     raise SettingError(
-        "Expected a noise model as auto, FILE.npz, FILE.npy, gaussian:SIGMA or poisson:GAIN,OFFSET,READ, "
-        f"found {text!r}: change it"
+        f"Expected a noise model as {', '.join(forms[:-1])} or {forms[-1]}, found {text!r}: change the setting"
     )
 
 
 def from_document(document: dict[str, Any]) -> NoiseModel:
-    """Rebuild a noise model from `NoiseModel.document`; `ModelFileError` if it is none."""
+    """Rebuild a noise model from `NoiseModel.document`; `ModelFileError` if the document holds none."""
     parameters = dict(document)
     kind = parameters.pop("kind", None)
-    if kind not in _KINDS:
-        raise ModelFileError(f"Expected a noise model of kind {', '.join(_KINDS)}, found {kind!r}")
+    if kind not in NoiseModel.kinds:
+        raise ModelFileError(
+            f"Expected a noise model of kind {', '.join(NoiseModel.kinds)}, found {kind!r}: "
+            "the file is damaged or of a newer version"
+        )
     try:
-        return _KINDS[kind](**parameters)
+        return NoiseModel.kinds[kind](**parameters)
     except TypeError as error:
-        raise ModelFileError(f"The {kind} noise model has other parameters than expected: {error}") from error
+        raise ModelFileError(
+            f"The {kind} noise model of the file has other parameters than expected ({error}): "
+            "the file is damaged or of a newer version"
+        ) from error

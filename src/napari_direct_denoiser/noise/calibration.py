@@ -15,7 +15,7 @@ from torch import Tensor
 from ..data.images import as_planes
 from ..errors import ImageError, TrainingError
 from .fit import NoiseFit
-from .mixture import MixtureNoise
+from .tabulated import MixtureNoise
 from .windows import is_static
 
 _GAUSSIANS = 3

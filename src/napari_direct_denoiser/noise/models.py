@@ -1,7 +1,7 @@
 """Noise models: the density of a noisy pixel given its clean signal, p(noisy | signal).
 
-All work on tensors of any shape in image units (camera counts) and give nats per count.
-They are what makes HDN unsupervised (Salmon & Krull 2023, eq. 3).
+All work on tensors of any shape in image units (camera counts). Densities are in nats per count.
+The noise model is what makes HDN unsupervised (Salmon & Krull 2023, eq. 3).
 """
 
 from __future__ import annotations
@@ -16,22 +16,38 @@ from torch import Tensor, nn
 from ..errors import SettingError
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
-_LARGEST = 1e12  # counts; squares of what is larger, over small variances, leave float32
+LARGEST_COUNT = 1e12  # squares of larger values, divided by small variances, overflow in float32
 
 
 class NoiseModel(nn.Module, ABC):
-    """A density p(noisy | signal) that can be evaluated, sampled, and stored as JSON."""
+    """A density p(noisy | signal) that can be evaluated, sampled, and stored as JSON.
+
+    A subclass registers itself under its `kind`. Model files and `fit_noise` find it there.
+    """
 
     kind: ClassVar[str]
+    """Name in model files and in text forms."""
+    form: ClassVar[str] = ""
+    """Arguments of the constructor in the text form ``kind:form``, such as ``"SIGMA"``; "" if it has no text form."""
+    kinds: ClassVar[dict[str, type[NoiseModel]]] = {}
+    """All noise models by their kind."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "kind" in vars(cls):
+            NoiseModel.kinds[cls.kind] = cls
 
     @property
     def signal_range(self) -> tuple[float, float] | None:
-        """Signals (counts) that the model was fitted to; None if it holds for all."""
+        """Signals (counts) that the model was fitted to; None if it holds for all signals."""
         return None
 
     @abstractmethod
     def log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
-        """Log density of ``noisy`` given ``signal`` (same shape, counts), in nats per count, float32."""
+        """Log density of ``noisy`` given ``signal`` (same shape, counts), in nats per count.
+
+        The result is float64 if an input is float64, otherwise float32.
+        """
 
     @abstractmethod
     def sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -42,47 +58,54 @@ class NoiseModel(nn.Module, ABC):
         """Variance of the noise (counts^2) at every signal (any shape, counts)."""
 
     def linear_variance(self) -> tuple[float, float]:
-        """Slope (counts) and intercept (counts^2) of the variance as a straight line of the signal.
+        """Slope (counts) and intercept (counts^2) of a straight line fitted to the variance over the signal.
 
-        Slope 0 where the variance does not rise.
+        The slope is 0 if the variance does not rise. Models without a `signal_range` override this.
         """
-        assert self.signal_range is not None, "a model for all signals knows its line"
+        assert self.signal_range is not None, "a model without a signal range overrides linear_variance"
         signal = torch.linspace(*self.signal_range, 64, dtype=torch.float64)
         variance = self.variance(signal.float().to(self.device)).cpu().double()
-        line = torch.stack([signal, torch.ones_like(signal)], 1) / variance[:, None]  # relative errors count
+        line = torch.stack([signal, torch.ones_like(signal)], 1) / variance[:, None]  # minimises relative errors
         slope, intercept = torch.linalg.lstsq(line, torch.ones_like(line[:, :1])).solution[:, 0].tolist()
         return (slope, intercept) if slope > 0 else (0.0, float(variance.mean()))
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the buffers; the CPU if there are none."""
         return next((buffer.device for buffer in self.buffers()), torch.device("cpu"))
 
     @abstractmethod
     def document(self) -> dict[str, Any]:
-        """All parameters as JSON; `from_document` is the inverse."""
+        """Return `kind` and all arguments of the constructor as JSON; `from_document` is the inverse."""
 
     @abstractmethod
     def describe(self) -> str:
-        """One line for a person."""
+        """Describe the model in one line of text."""
 
 
 def bounded(counts: Tensor) -> Tensor:
-    """Signals or noisy values as float32, and none so large that a density of it could not be computed."""
-    return counts.float().clamp(-_LARGEST, _LARGEST)
+    """Clamp signals or noisy values to the range in which densities can be computed, as float32 or float64."""
+    counts = counts if counts.dtype == torch.float64 else counts.float()
+    return counts.clamp(-LARGEST_COUNT, LARGEST_COUNT)
 
 
 def positive(name: str, value: float) -> float:
-    """Give back a parameter of a noise model, or raise `SettingError`."""
+    """Return a parameter of a noise model, or raise `SettingError` if it is not a positive number."""
     if not (math.isfinite(value) and value > 0):
         raise SettingError(f"The {name} of the noise model must be a positive number, found {value:g}")
     return float(value)
 
 
+def draw_normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard normal numbers with the shape and device of a tensor."""
+    return torch.randn(like.shape, generator=generator, device=like.device)
+
+
 class GaussianNoise(NoiseModel):
-    """Additive Gaussian noise of one deviation ``sigma`` (counts) at every signal."""
+    """Additive Gaussian noise with the same standard deviation ``sigma`` (counts) at every signal."""
 
     kind = "gaussian"
+    form = "SIGMA"
 
     def __init__(self, sigma: float) -> None:
         super().__init__()
@@ -96,7 +119,7 @@ class GaussianNoise(NoiseModel):
         return signal + self.sigma * draw_normal(signal, generator)
 
     def variance(self, signal: Tensor) -> Tensor:
-        return torch.full_like(signal, self.sigma**2, dtype=torch.float32)
+        return torch.full_like(bounded(signal), self.sigma**2)
 
     def linear_variance(self) -> tuple[float, float]:
         return 0.0, self.sigma**2
@@ -113,30 +136,31 @@ class PoissonGaussianNoise(NoiseModel):
 
     The density is smooth, because in real detectors excess noise and resampling blur the comb of
     whole electrons. In electrons, with :math:`\lambda` the expected number and :math:`\rho` the
-    read noise, the noisy value is :math:`m + \tau N + B E`: a Gaussian, plus with probability
-    :math:`w = \lambda / (\lambda + 0.2)` an exponential of scale b. The three free numbers m,
-    :math:`\tau`, b are those that give the mean :math:`\lambda`, variance
-    :math:`\lambda + \rho^2` and third central moment :math:`\lambda` of Poisson-Gaussian noise (or
-    ``skew`` times that).
-    Both parts have closed forms, and the Gaussian keeps every observation possible.
+    read noise, the noisy value is :math:`m + \tau N + B E`: a Gaussian plus, with probability
+    :math:`w = \lambda / (\lambda + 0.2)`, an exponential of scale b. The three free numbers m,
+    :math:`\tau` and b give it the mean :math:`\lambda`, variance :math:`\lambda + \rho^2` and
+    third central moment :math:`\lambda` of Poisson-Gaussian noise (times ``skew``).
+    Both parts have closed forms, and the Gaussian makes every observation possible.
 
     Parameters
     ----------
     gain
         Counts per photo-electron.
     offset
-        Counts at no light.
+        Counts without light.
     read_noise
-        Deviation of the noise at no light, in counts; may be 0.
+        Standard deviation of the noise without light, in counts; may be 0.
     skew
-        Third central moment, as a multiple of that of Poisson noise of this variance: 1 for shot
-        noise alone, 1.5 where an electron multiplier adds its own.
+        Third central moment as a multiple of that of Poisson noise with the same variance: 1 for
+        shot noise alone, 1.5 with the excess noise of an electron multiplier.
     """
 
     kind = "poisson"
-    _KNEE = 0.02  # electrons; around here the signal in the variance bends softly to its floor
+    form = "GAIN,OFFSET,READ"
+    _KNEE = 0.02  # electrons; the expected number bends softly to its floor around here
     _FLOOR = 0.01  # electrons; keeps the variance positive for signals at and below the offset
-    _SKEWED_SHARE = 0.9  # the exponential never takes more of the variance than this
+    _SYMMETRIC = 0.2  # electrons; the exponential is absent with probability 0.2 / (electrons + 0.2)
+    _SKEWED_SHARE = 0.9  # largest share of the variance that the exponential takes
 
     def __init__(self, gain: float, offset: float, read_noise: float, skew: float = 1.0) -> None:
         super().__init__()
@@ -158,34 +182,32 @@ class PoissonGaussianNoise(NoiseModel):
     def _variance(self, light: Tensor) -> Tensor:
         return light + (self.read_noise / self.gain) ** 2
 
-    def _shape(self, signal: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Weight w, centre m, width tau and scale b for each signal, in electrons."""
-        electrons = (bounded(signal) - self.offset) / self.gain
+    def _shape(self, signal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Probability v of no exponential, width tau of the Gaussian and scale b of the exponential, in electrons.
+
+        The second and third central moments of the exponential part B E are 1 - v^2 and 2 (1 - v^3), in powers of b.
+        """
         light = self._light(signal)
         variance = self._variance(light)
-        w = light / (light + 0.2)
-        # central moments of B E in units of b: w, 2w - w^2, 6w - 6w^2 + 2w^3
-        second = 2 * w - w**2
-        third = w * (6 - 6 * w + 2 * w**2)
-        b = torch.minimum((self.skew * light / third) ** (1 / 3), (self._SKEWED_SHARE * variance / second).sqrt())
-        tau = (variance - second * b**2).sqrt()
-        return w, electrons - w * b, tau, b
+        v = self._SYMMETRIC / (light + self._SYMMETRIC)
+        wanted = 0.5 * self.skew * self._SYMMETRIC / (v + v**2 + v**3)  # skew * light / (2 (1 - v^3))
+        second = 1 - v**2
+        b = torch.minimum(wanted ** (1 / 3), (self._SKEWED_SHARE * variance / second).sqrt())
+        return v, (variance - second * b**2).sqrt(), b
 
     def log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
-        w, m, tau, b = self._shape(signal)
-        away = (bounded(noisy) - self.offset) / self.gain - m
-        z = away / tau
-        gaussian = torch.log1p(-w) - 0.5 * z * z - tau.log() - LOG_SQRT_2PI
-        ratio = tau / b
-        exponential = w.log() - b.log() + 0.5 * ratio**2 - away / b + torch.special.log_ndtr(z - ratio)
-        return torch.logaddexp(gaussian, exponential) - math.log(self.gain)
+        v, tau, b = self._shape(signal)
+        residual = (bounded(noisy) - bounded(signal)) / self.gain  # exact where noisy and signal are close
+        z = (residual + (1 - v) * b) / tau
+        skewed: Tensor = _SkewedLogDensity.apply(v, tau / b, z)  # type: ignore[no-untyped-call]
+        return skewed - tau.log() - (math.log(self.gain) + LOG_SQRT_2PI)
 
     def sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        w, m, tau, b = self._shape(signal)
-        jumps = torch.rand(w.shape, generator=generator, device=w.device) < w
-        tail = -torch.log1p(-torch.rand(w.shape, generator=generator, device=w.device))
-        electrons = m + tau * draw_normal(m, generator) + jumps * b * tail
-        return self.offset + self.gain * electrons
+        v, tau, b = self._shape(signal)
+        jumps = torch.rand(v.shape, generator=generator, device=v.device) < 1 - v
+        tail = -torch.log1p(-torch.rand(v.shape, generator=generator, device=v.device))
+        electrons = tau * draw_normal(v, generator) + jumps * b * tail - (1 - v) * b
+        return signal + self.gain * electrons
 
     def variance(self, signal: Tensor) -> Tensor:
         return self.gain**2 * self._variance(self._light(signal))
@@ -210,6 +232,38 @@ class PoissonGaussianNoise(NoiseModel):
         )
 
 
-def draw_normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Standard normal numbers in the shape and on the device of a tensor."""
-    return torch.randn(like.shape, generator=generator, device=like.device)
+class _SkewedLogDensity(torch.autograd.Function):
+    """Log density at z of N + B E / r, plus log sqrt(2 pi), with the derivatives by v, r and z.
+
+    N is standard normal, E standard exponential, B is 0 with probability v and otherwise 1. The density is
+    phi(z) (v + (1 - v) r M(r - z)) with Mills' ratio M(y) = (1 - Phi(y)) / phi(y). With much read noise r is in
+    the hundreds, r M(r - z) is close to 1, and its deviation from 1 decides the gradient. Automatic
+    differentiation of `log_ndtr` or `erfcx` cancels there in float32. So 1 - y M(y) comes from its asymptotic
+    series for large y, and the derivatives are written so that nothing cancels.
+    """
+
+    _TAIL = 8.0  # below y = -8 the exponential part is all of the density, and Phi(-y) is 1
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, r: Tensor, z: Tensor) -> Tensor:
+        tail, series = _SkewedLogDensity._TAIL, 50.0 if z.dtype == torch.float64 else 8.0
+        y = r - z
+        in_tail, in_series = y < -tail, y > series
+        mills = math.sqrt(math.pi / 2) * torch.special.erfcx(y.clamp(-tail, series) * math.sqrt(0.5))
+        x = y.clamp_min(series).square().reciprocal()
+        rest = x * (1 - 3 * x * (1 - 5 * x * (1 - 7 * x * (1 - 9 * x * (1 - 11 * x)))))
+        rest = torch.where(in_series, rest, 1 - y * mills)  # 1 - y M(y)
+        mills = torch.where(in_series, (1 - rest) / y, mills)
+        ratio = r * mills
+        total = v + (1 - v) * ratio
+        weight = (1 - v) / total
+        by_v = torch.where(in_series, (r * rest - z) / y, 1 - ratio) / total
+        by_r = torch.where(in_tail, y + 1 / r, weight * (mills - r * rest))
+        by_z = torch.where(in_tail, -r, weight * r * rest - z)
+        ctx.save_for_backward(by_v, by_r, by_z)
+        return total.log() + torch.where(in_tail, r * (0.5 * r - z) - 0.5 * tail**2, -0.5 * z * z)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        by_v, by_r, by_z = ctx.saved_tensors
+        return gradient * by_v, gradient * by_r, gradient * by_z
