@@ -11,6 +11,7 @@ Prints a table in Markdown: medians, and the slowest.
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -86,7 +87,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        {"dock": open_dock, "predict": predict}[sys.argv[1]](sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="*", help="what this program runs in its own fresh processes")
+    if part := parser.parse_args().part:
+        {"dock": open_dock, "predict": predict}[part[0]](part[1])
     else:
         main()

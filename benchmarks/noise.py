@@ -10,6 +10,7 @@ be told, and the gain is far off while the variance is right.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import time
 from statistics import median
@@ -72,4 +73,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     main()

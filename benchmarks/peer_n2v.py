@@ -8,22 +8,23 @@ FOLDER/denoised.npy of FOLDER/planes.npy, and FOLDER/about.json.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import time
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from careamics import CAREamist  # type: ignore[import-not-found]
-from careamics.config.factories.n2v_factory import create_advanced_n2v_config  # type: ignore[import-not-found]
-from lightning.pytorch.callbacks import Timer  # type: ignore[import-not-found]
 
 EPOCHS = 100_000  # more than there is time for
 
 
 def main(folder: Path, minutes: float, seed: int) -> None:
+    from careamics import CAREamist  # type: ignore[import-not-found]
+    from careamics.config.factories.n2v_factory import create_advanced_n2v_config  # type: ignore[import-not-found]
+    from lightning.pytorch.callbacks import Timer  # type: ignore[import-not-found]
+
     noisy, planes = (np.load(folder / name).astype(np.float32) for name in ("noisy.npy", "planes.npy"))
     config = create_advanced_n2v_config(
         "n2v", data_type="array", axes="SYX", patch_size=[64, 64], batch_size=16, num_epochs=EPOCHS, seed=seed + 1
@@ -43,4 +44,8 @@ def main(folder: Path, minutes: float, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("minutes", type=float)
+    parser.add_argument("seed", type=int)
+    main(**vars(parser.parse_args()))
