@@ -1,8 +1,9 @@
-"""Ways of looking at layers together: side by side, through a wipe, blinking. Each is undone when it is closed."""
+"""Views of several layers: side by side, wipe, blink. Closing a view restores the viewer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,115 +16,95 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
 _DISPLAY = ("contrast_limits", "gamma", "colormap")
-_TITLE_POINTS = 8  # so that the names of results fit into a cell of the grid
-_BLINK_MILLISECONDS = 600
-_GRAB_PIXELS = 10  # on the screen, on both sides of the divider
+_TITLE_POINTS = 8  # names of results must fit into a cell of the grid
+BLINK_MILLISECONDS = 600
+GRAB_PIXELS = 10
+"""Screen pixels on both sides of the divider of a wipe within which the mouse grabs it."""
 
 
 def grid_of(viewer: napari.Viewer) -> Any:
-    """The grid of a viewer, under its name in this version of napari."""
+    """Grid of a viewer; its name depends on the version of napari."""
     return viewer.canvas.grid if hasattr(viewer, "canvas") else viewer.grid
 
 
 def camera_of(viewer: napari.Viewer) -> Any:
-    """The camera of a viewer, under its name in this version of napari."""
+    """Camera of a viewer; its name depends on the version of napari."""
     return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
 
 
 def is_view(layer: Layer) -> bool:
-    """Whether a layer is but part of a view, and no image of its own."""
+    """Whether a layer belongs to a view, and is not an image of its own."""
     return "view" in layer.metadata.get(METADATA_KEY, {})
 
 
-class _Before:
-    """How a viewer looked, to make it look so again."""
-
-    _GRID = ("enabled", "shape", "stride", "spacing")
-    _CAMERA = ("center", "zoom")
-
-    def __init__(self, viewer: napari.Viewer, shown: Sequence[Image]) -> None:
-        self._viewer = viewer
-        self._order = list(viewer.layers)
-        self._active = viewer.layers.selection.active
-        self._visible = {layer: layer.visible for layer in viewer.layers}
-        names = ("contrast_limits_range", *_DISPLAY)
-        self._display = {layer: {name: getattr(layer, name) for name in names} for layer in shown}
-        titles = [layer for layer in shown if hasattr(layer, "name_overlay")]
-        self._titles = {layer: (layer.name_overlay.visible, layer.name_overlay.font_size) for layer in titles}
-        self._grid = {name: getattr(grid_of(viewer), name) for name in self._GRID}
-        self._camera = {name: getattr(camera_of(viewer), name) for name in self._CAMERA}
-        self._text = _text_of(viewer)
-
-    def restore(self) -> None:
-        """Put everything back, as far as it is still there."""
-        layers = self._viewer.layers
-        for name, value in self._grid.items():
-            setattr(grid_of(self._viewer), name, value)
-        for layer, display in self._display.items():
-            for name, value in display.items():
-                setattr(layer, name, value)
-        for layer, (visible, size) in self._titles.items():
-            layer.name_overlay.visible, layer.name_overlay.font_size = visible, size
-        for layer, visible in self._visible.items():
-            layer.visible = visible
-        if self._text is not None:
-            overlay = self._viewer.text_overlay
-            overlay.text, overlay.visible = self._text
-        arrange(layers, [layer for layer in self._order if layer in layers])
-        if self._active in layers:
-            layers.selection.active = self._active
-        for name, value in self._camera.items():
-            setattr(camera_of(self._viewer), name, value)
-
-
 class View:
-    """Some layers are shown, all with the contrast limits and colormap of the first, and the others are hidden.
+    """Show some layers with the contrast limits and colormap of the first, and hide the others.
 
-    `layers` holds those without which the view makes no sense.
+    Parameters
+    ----------
+    viewer
+        The viewer that holds the layers.
+    images
+        Layers to show.
     """
 
-    def __init__(self, viewer: napari.Viewer, layers: Sequence[Image]) -> None:
-        self.viewer, self.layers = viewer, list(dict.fromkeys(layers))
-        self._before = _Before(viewer, self.layers)
+    def __init__(self, viewer: napari.Viewer, images: Sequence[Image]) -> None:
+        self.viewer = viewer
+        self.images = list(dict.fromkeys(images))
+        self.layers: list[Layer] = list(self.images)
+        """Layers without which the view has to close."""
+        self._undo = ExitStack()
+        camera = camera_of(viewer)
+        self._set(camera, center=camera.center, zoom=camera.zoom)
+        self._undo.callback(self._restore_order, list(viewer.layers), viewer.layers.selection.active)
         for layer in viewer.layers:
-            layer.visible = layer in self.layers
-        for layer in self.layers:
-            _display_as(self.layers[0], layer)
-        self._link(self.layers)
+            self._set(layer, visible=layer in self.images)
+        shared = {name: getattr(self.images[0], name) for name in _DISPLAY}
+        for layer in self.images:
+            self._set(layer, contrast_limits_range=layer.contrast_limits_range, **shared)
+        self._link(self.images)
         self._show_titles()
 
     def close(self) -> None:
-        """Make the viewer look as it did before."""
-        linked = [layer for layer in self.layers if layer in self.viewer.layers]
-        if len(linked) > 1:
-            self.viewer.layers.unlink_layers(linked, _DISPLAY)
-        self._before.restore()
+        """Restore the viewer."""
+        self._undo.close()
 
-    def _link(self, layers: Sequence[Image]) -> None:
+    def _set(self, target: Any, **values: Any) -> None:
+        """Set attributes until the view closes."""
+        for name, value in values.items():
+            self._undo.callback(setattr, target, name, getattr(target, name))
+            setattr(target, name, value)
+
+    def _restore_order(self, order: Sequence[Layer], active: Layer | None) -> None:
+        layers = self.viewer.layers
+        _arrange(layers, [layer for layer in order if layer in layers])
+        if active in layers:
+            layers.selection.active = active
+
+    def _link(self, layers: Sequence[Layer]) -> None:
         self.viewer.layers.link_layers(layers, _DISPLAY)
+        if len(layers) > 1:
+            self._undo.callback(self.viewer.layers.unlink_layers, layers, _DISPLAY)
 
     def _show_titles(self) -> None:
-        if _text_of(self.viewer) is None:  # since napari 0.9 every layer has a title of its own
-            for layer in self.layers:
-                layer.name_overlay.visible, layer.name_overlay.font_size = True, _TITLE_POINTS
-        else:
-            self.viewer.text_overlay.text = "  |  ".join(layer.name for layer in self.layers)
-            self.viewer.text_overlay.visible = True
+        if all(hasattr(layer, "name_overlay") for layer in self.images):
+            for layer in self.images:
+                self._set(layer.name_overlay, visible=True, font_size=_TITLE_POINTS)
+        else:  # before napari 0.9, layers have no titles
+            names = "  |  ".join(layer.name for layer in self.images)
+            self._set(self.viewer.text_overlay, text=names, visible=True)
 
 
 class SideBySide(View):
-    """All layers in the cells of napari's grid, in the order given, row by row."""
+    """All layers in the cells of napari's grid, in the given order, row by row."""
 
-    def __init__(self, viewer: napari.Viewer, layers: Sequence[Image]) -> None:
-        super().__init__(viewer, layers)
-        others = [layer for layer in viewer.layers if layer not in self.layers]
-        arrange(viewer.layers, [*self.layers, *others])
+    def __init__(self, viewer: napari.Viewer, images: Sequence[Image]) -> None:
+        super().__init__(viewer, images)
+        _arrange(viewer.layers, [*self.images, *(layer for layer in viewer.layers if layer not in self.images)])
         grid = grid_of(viewer)
-        columns = int(np.ceil(np.sqrt(len(self.layers))))
-        grid.shape = (-(-len(self.layers) // columns), columns)  # others, which are hidden, get no cells of their own
-        grid.spacing = 0.02
-        grid.enabled = True
-        grid.stride = 1
+        columns = int(np.ceil(np.sqrt(len(self.images))))
+        shape = (-(-len(self.images) // columns), columns)  # no cells for hidden layers
+        self._set(grid, shape=shape, spacing=0.02, enabled=True, stride=1)
         held: Any = viewer.layers if hasattr(viewer, "canvas") else len(viewer.layers)
         if tuple(grid.position(0, held)) != (0, 0):  # some versions of napari begin with the last layer
             grid.stride = -1
@@ -133,81 +114,83 @@ class SideBySide(View):
 class Blink(View):
     """Two layers in turn."""
 
-    def __init__(self, viewer: napari.Viewer, layers: Sequence[Image]) -> None:
-        super().__init__(viewer, layers)
+    def __init__(self, viewer: napari.Viewer, images: Sequence[Image]) -> None:
+        super().__init__(viewer, images)
         self._timer = QTimer()
         self._timer.timeout.connect(self._turn)
-        self._timer.start(_BLINK_MILLISECONDS)
-        self.layers[1].visible = False
-
-    def close(self) -> None:
-        """Make the viewer look as it did before."""
-        self._timer.stop()
-        super().close()
+        self._timer.start(BLINK_MILLISECONDS)
+        self._undo.callback(self._timer.stop)
+        self.images[1].visible = False
 
     def _turn(self) -> None:
-        for layer in self.layers:
+        for layer in self.images:
             layer.visible = not layer.visible
 
 
 class Wipe(View):
     """One layer left of a divider that can be dragged, another one right of it.
 
-    What lies left is a layer of its own, a cut-out that shares the pixels of the layer that it shows.
+    The left part is a layer of its own: a slice that shares the pixels of the left layer.
+
+    Parameters
+    ----------
+    viewer
+        The viewer that holds the layers.
+    images
+        The left and the right layer.
+    on_moved
+        Called with the place of the divider, 0 to 1 of the width, when it is dragged with the mouse.
     """
 
-    def __init__(self, viewer: napari.Viewer, layers: Sequence[Image], on_moved: Callable[[float], None]) -> None:
-        super().__init__(viewer, layers)
-        self.left, self.right = self.layers
+    def __init__(self, viewer: napari.Viewer, images: Sequence[Image], on_moved: Callable[[float], None]) -> None:
+        super().__init__(viewer, images)
+        self.left, self.right = self.images
         self.left.visible = False
         self._on_moved = on_moved
-        appearance = read_layer(self.left).appearance
         self.cut = viewer.add_image(
             self._cut_out(0.5),
             name=f"Wipe: {self.left.name}",
             multiscale=self.left.multiscale,
             metadata={METADATA_KEY: {"view": "wipe"}},
-            **appearance,
+            **read_layer(self.left).appearance,
         )
+        self.layers.append(self.cut)
+        self._link([self.cut, self.right])
+        self._undo.callback(self._remove_cut)
         viewer.layers.move(viewer.layers.index(self.cut), len(viewer.layers))
         self.cut.bounding_box.visible = True  # its right edge is the divider
         self.cut.bounding_box.points = False
         self.cut.bounding_box.line_thickness, self.cut.bounding_box.line_color = 2, "yellow"
         if hasattr(self.cut, "name_overlay"):
             self.left.name_overlay.visible = self.right.name_overlay.visible = False
-        self._link([self.cut, self.right])
         viewer.layers.selection.active = self.right
         viewer.mouse_drag_callbacks.append(self._drag)
-        self.layers.append(self.cut)
-
-    def close(self) -> None:
-        """Make the viewer look as it did before."""
-        self.viewer.mouse_drag_callbacks.remove(self._drag)
-        if self.cut in self.viewer.layers:
-            self.viewer.layers.remove(self.cut)
-        super().close()
+        self._undo.callback(viewer.mouse_drag_callbacks.remove, self._drag)
 
     def move(self, fraction: float) -> None:
-        """Put the divider where this part of the width, 0 to 1, lies left of it."""
+        """Put the divider at a fraction, 0 to 1, of the width."""
         self.cut.data = self._cut_out(fraction)
 
+    def _remove_cut(self) -> None:
+        if self.cut in self.viewer.layers:
+            self.viewer.layers.remove(self.cut)
+
     def _axis(self) -> int:
-        """The axis of the left layer's data that runs to the right."""
+        """Axis of the left layer's data that is shown horizontally."""
         return int(self.viewer.dims.displayed[-1]) - self.viewer.dims.ndim
 
     def _cut_out(self, fraction: float) -> Any:
         axis = self._axis()
 
         def cut(level: Any) -> Any:
-            columns = max(round(fraction * level.shape[axis]), 1)
             index = [slice(None)] * level.ndim
-            index[axis] = slice(columns)
+            index[axis] = slice(max(round(fraction * level.shape[axis]), 1))
             return level[tuple(index)]
 
         return [cut(level) for level in self.left.data] if self.left.multiscale else cut(self.left.data)
 
     def _drag(self, viewer: napari.Viewer, event: Any) -> Generator[None, None, None]:
-        """Let the mouse take hold of the divider, and then not of the camera."""
+        """Move the divider with the mouse. The camera does not pan meanwhile."""
         if event.button != 1 or viewer.dims.ndisplay != 2 or not self._is_near(event.position):
             return
         camera = camera_of(viewer)
@@ -215,7 +198,7 @@ class Wipe(View):
         yield
         while event.type == "mouse_move":
             axis = self._axis()
-            column = self.left.world_to_data(event.position)[axis] + 0.5  # pixels have their centre at whole numbers
+            column = self.left.world_to_data(event.position)[axis] + 0.5  # centres of pixels are whole numbers
             self._on_moved(float(np.clip(column / full_shape(self.left)[axis], 0, 1)))
             yield
         camera.mouse_pan = panning
@@ -226,22 +209,10 @@ class Wipe(View):
         divider = here.copy()
         divider[axis] = full_shape(self.cut)[axis] - 0.5
         away = np.subtract(self.left.data_to_world(here), self.left.data_to_world(divider))
-        return bool(np.linalg.norm(away) * camera_of(self.viewer).zoom < _GRAB_PIXELS)
+        return bool(np.linalg.norm(away) * camera_of(self.viewer).zoom < GRAB_PIXELS)
 
 
-def arrange(layers: Any, order: Sequence[Layer]) -> None:
-    """Bring a layer list into an order, without taking any layer out."""
+def _arrange(layers: Any, order: Sequence[Layer]) -> None:
+    """Reorder a layer list without removing a layer."""
     for index, layer in enumerate(order):
         layers.move(layers.index(layer), index)
-
-
-def _display_as(first: Image, layer: Image) -> None:
-    for name in _DISPLAY:
-        setattr(layer, name, getattr(first, name))
-
-
-def _text_of(viewer: napari.Viewer) -> tuple[str, bool] | None:
-    """The text over the canvas, where layers have no titles (before napari 0.9)."""
-    if all(hasattr(layer, "name_overlay") for layer in viewer.layers):
-        return None
-    return viewer.text_overlay.text, viewer.text_overlay.visible
