@@ -44,9 +44,9 @@ def _worst(errors: tuple[float | None, ...]) -> str:
 
 def main() -> None:
     print("# Automatic noise estimate of simulated cameras\n")
-    print("Made by `python benchmarks/noise.py`: relative errors of gain and variance (the largest at three signals).")
-    print("Offsets 100 and 1000 counts (the worse of both), and 0, at which read noise is clipped and lost for good.")
-    print("G: found not to rise with the signal, so a Gaussian.\n")
+    print("Made by `python benchmarks/noise.py`: relative errors of gain and variance (the largest of three signals).")
+    print("Offsets: 100 and 1000 counts (the worse of the two), and 0, which clips the read noise for good.")
+    print("G: the variance was found not to rise with the signal, so the estimate is a Gaussian.\n")
     print("| gain | read noise | mean electrons | gain | variance | gain at offset 0 | variance at offset 0 |")
     print("|---|---|---|---|---|---|---|")
     everything = []
