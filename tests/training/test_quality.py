@@ -31,15 +31,17 @@ def test_shipped_weights(stack: SyntheticStack) -> None:
     settings = TrainSettings(preset="quick", noise="poisson:30,500,20", device="cpu")
     untrained = Denoiser.for_images(stack.noisy, settings)
     assert psnr(untrained.denoise(stack.noisy), stack) > 28.16 - 0.3
-    assert psnr(untrained.consensus(stack.noisy[:2], 20), stack) > 27.07 - 0.3
+    assert psnr(untrained.posterior_mean(stack.noisy[:2], 20), stack) > 27.07 - 0.3
 
 
+@pytest.mark.slow
 def test_quick_training(stack: SyntheticStack) -> None:
     trained = train(stack.noisy, preset="quick", noise="poisson:30,500,20", max_steps=300, device="cpu")
     assert psnr(trained.denoise(stack.noisy), stack) > 28.24 - 0.3
-    assert psnr(trained.consensus(stack.noisy[:2], 20), stack) > 27.44 - 0.3
+    assert psnr(trained.posterior_mean(stack.noisy[:2], 20), stack) > 27.44 - 0.3
 
 
+@pytest.mark.slow
 def test_training_from_chance(stack: SyntheticStack) -> None:
     """Other networks than those of the shipped weights have to learn, too."""
     preset, noise = PRESETS["quick"], PoissonGaussianNoise(30.0, 500.0, 20.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
@@ -16,10 +17,11 @@ def lines_kept(structured: bool, noisy: NDArray[np.float32], truth: NDArray[np.f
     denoiser = Denoiser.for_images(noisy, settings)
     for _ in denoiser.train_steps():
         pass
-    results = denoiser.consensus(noisy, 8), denoiser.denoise(noisy)
+    results = denoiser.posterior_mean(noisy, 8), denoiser.denoise(noisy)
     return [float(((result - truth) * lines).mean() / (lines**2).mean()) for result in results]
 
 
+@pytest.mark.slow
 def test_structured_removes_lines_that_plain_hdn_keeps() -> None:
     stack = simulate(planes=8, size=128, seed=0)
     lines = uniform_filter1d(np.random.default_rng(0).normal(0, 1, stack.noisy.shape), 8, axis=2)  # 8 pixels long

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ..config import Config, TrainSettings
 
 
 class Record(Config):
-    """One point of the training history."""
+    """One point of the training history. Fields that this version does not know are kept."""
+
+    model_config = ConfigDict(extra="allow")
 
     step: int
     seconds: float
@@ -58,7 +60,9 @@ class History:
 
 
 class Provenance(Config):
-    """What a model was trained on and how, as stored in its file."""
+    """What a model was trained on and how, as stored in its file. Fields that this version does not know are kept."""
+
+    model_config = ConfigDict(extra="allow")
 
     settings: TrainSettings
     axes: str
@@ -71,3 +75,22 @@ class Provenance(Config):
     stopped: str | None = None
     """Why training ended; None if it was interrupted."""
     history: tuple[Record, ...] = ()
+    unknown_settings: dict[str, Any] = Field(default_factory=dict, exclude=True)
+    """Settings of a newer version, which go back into `settings` in the file."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _set_unknown_settings_aside(cls, values: Any) -> Any:
+        settings = values.get("settings") if isinstance(values, dict) else None
+        if isinstance(settings, dict):
+            known = TrainSettings.model_fields
+            parts: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+            for name, value in settings.items():
+                parts[name not in known][name] = value
+            values = {**values, "settings": parts[0], "unknown_settings": parts[1]}
+        return values
+
+    @model_serializer(mode="wrap")
+    def _with_unknown_settings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        return {**values, "settings": {**values["settings"], **self.unknown_settings}}

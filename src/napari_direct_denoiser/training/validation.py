@@ -18,8 +18,9 @@ _PATCHES = 32
 class Validator:
     """Keeps the best weights of each network in `model`, each by its own measure.
 
-    HDN is measured by the negative ELBO of held-out patches, always with the same random numbers. The targets of the
-    Direct Denoiser change as HDN learns, so its new weights and the kept ones are compared on the same targets.
+    HDN is measured by the negative ELBO of held-out patches, always with the same random numbers. The best HDN draws
+    the targets of the Direct Denoiser. They change when HDN gets better, so the new weights of the Direct Denoiser and
+    the kept ones are compared on the same targets.
 
     Parameters
     ----------
@@ -42,29 +43,21 @@ class Validator:
         self._best_neg_elbo = math.inf
         self._validations_since_best = 0
         self._pairs: list[Pair] = []
-        self._pairs_of_frozen_hdn = False
 
     @torch.no_grad()
     def validate(self, trainer: CoTrainer, step: int) -> str | None:
         """Measure the averaged weights, and keep those that are better. Returns why to stop, if so."""
-        if not (trainer.hdn_frozen and self._pairs_of_frozen_hdn):
-            self._draw_pairs(trainer)
         average = trainer.average
+        better = False if trainer.hdn_frozen and self._pairs else self._validate_hdn(trainer)
         self.direct_loss = self._direct_loss(average)
         assert self.neg_elbo is not None
         if not (math.isfinite(self.neg_elbo) and math.isfinite(self.direct_loss)):
             return self.diverged(step)
         trainer.reduce_rates_on_plateau(self.neg_elbo, self.direct_loss)
-        better = [
-            self._keep(average.hdn, self.model.hdn, self.neg_elbo < self._best_neg_elbo),
-            self._keep(
-                average.unet,
-                self.model.unet,
-                self.best_step is None or self.direct_loss < self._direct_loss(self.model),
-            ),
-        ]
-        self._best_neg_elbo = min(self._best_neg_elbo, self.neg_elbo)
-        if any(better):
+        if self.best_step is None or self.direct_loss < self._direct_loss(self.model):
+            self.model.unet.load_state_dict(average.unet.state_dict())
+            better = True
+        if better:
             self.best_step, self._validations_since_best = step, 0
             return None
         self._validations_since_best += 1
@@ -85,21 +78,21 @@ class Validator:
             )
         return f"the loss was not a number at step {step}: kept the weights of step {self.best_step}"
 
-    def _draw_pairs(self, trainer: CoTrainer) -> None:
-        """Draw inputs and targets of the Direct Denoiser, and the negative ELBO, with the same random numbers."""
+    def _validate_hdn(self, trainer: CoTrainer) -> bool:
+        """Measure HDN with the same random numbers every time; the best one is kept and draws the targets."""
         generator = torch.Generator(device=self.model.device).manual_seed(0)
         losses = [trainer.average.hdn_loss(inputs, generator) for inputs in self._inputs]
-        self._pairs = [
-            trainer.targets.pair(inputs, loss.sample, generator)
-            for inputs, loss in zip(self._inputs, losses, strict=True)
-        ]
         self.neg_elbo = float(torch.stack([loss.loss for loss in losses]).mean())
-        self._pairs_of_frozen_hdn = trainer.hdn_frozen
+        better = self.neg_elbo < self._best_neg_elbo
+        if better or not self._pairs:
+            self._pairs = [
+                trainer.targets.pair(inputs, loss.sample, generator)
+                for inputs, loss in zip(self._inputs, losses, strict=True)
+            ]
+        if better:
+            self.model.hdn.load_state_dict(trainer.average.hdn.state_dict())
+            self._best_neg_elbo = self.neg_elbo
+        return better
 
     def _direct_loss(self, model: CoModel) -> float:
         return float(torch.stack([model.direct_loss(*pair) for pair in self._pairs]).mean())
-
-    def _keep(self, found: torch.nn.Module, kept: torch.nn.Module, better: bool) -> bool:
-        if better:
-            kept.load_state_dict(found.state_dict())
-        return better
