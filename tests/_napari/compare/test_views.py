@@ -1,4 +1,4 @@
-"""Ways of looking: what is shown while they are on, and that nothing is left of them."""
+"""Views of layers, in a viewer model without a window: what they show, and that closing one restores the viewer."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from types import SimpleNamespace
 import dask.array as da
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 
-from napari_direct_denoiser._napari import compare_views
+from napari_direct_denoiser._napari.compare import views
 from napari_direct_denoiser._napari.compare.views import Blink, SideBySide, Wipe, camera_of, grid_of
 from napari_direct_denoiser._napari.shared.layers import METADATA_KEY
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def viewer(qapp):
+    return ViewerModel()
 
 
 @pytest.fixture
@@ -99,11 +107,11 @@ def test_grid_has_the_layers_in_order_with_titles(viewer, layers):
 
 
 def test_blink_shows_one_and_then_the_other(viewer, layers, qtbot, monkeypatch):
-    monkeypatch.setattr(compare_views, "_BLINK_MILLISECONDS", 20)
+    monkeypatch.setattr(views, "BLINK_MILLISECONDS", 20)
     noisy, _, result = layers
     view = Blink(viewer, [noisy, result])
     seen = [(noisy.visible, result.visible)]
-    view._timer.timeout.connect(lambda: seen.append((noisy.visible, result.visible)))
+    result.events.visible.connect(lambda: seen.append((noisy.visible, result.visible)))
     qtbot.waitUntil(lambda: len(seen) >= 3)
     assert seen[:3] == [(True, False), (False, True), (True, False)]
     view.close()
@@ -112,7 +120,7 @@ def test_blink_shows_one_and_then_the_other(viewer, layers, qtbot, monkeypatch):
 def test_wipe_cuts_the_left_layer_at_the_divider(viewer, layers):
     noisy, _, result = layers
     view = Wipe(viewer, [noisy, result], lambda part: None)
-    assert viewer.layers[-1] == view.cut  # not `is`: the viewer hands out proxies
+    assert viewer.layers[-1] == view.cut
     assert (noisy.visible, result.visible) == (False, True)
     np.testing.assert_array_equal(view.cut.data, noisy.data[..., :30])
     assert np.shares_memory(view.cut.data, noisy.data)
@@ -152,7 +160,7 @@ def test_divider_is_dragged_with_the_mouse_and_nothing_else_is(viewer, layers):
 
     def drag(start, end):
         event = SimpleNamespace(button=1, type="mouse_press", position=(0, 5, start))
-        steps = view._drag(viewer, event)
+        steps = viewer.mouse_drag_callbacks[-1](viewer, event)
         held = next(steps, "no hold") is None
         if held:
             assert not camera_of(viewer).mouse_pan
@@ -166,7 +174,7 @@ def test_divider_is_dragged_with_the_mouse_and_nothing_else_is(viewer, layers):
     divider = (30 - 0.5) * 0.5
     assert drag(divider, (15 - 0.5) * 0.5)
     assert moved == [pytest.approx(15 / 60)]
-    far = divider + 2 * compare_views._GRAB_PIXELS / camera_of(viewer).zoom
+    far = divider + 2 * views.GRAB_PIXELS / camera_of(viewer).zoom
     assert not drag(far, 0)
     view.move(moved[-1])
     assert drag((15 - 0.5) * 0.5, -100)
@@ -177,7 +185,7 @@ def test_divider_is_dragged_with_the_mouse_and_nothing_else_is(viewer, layers):
 def test_layers_of_a_view_are_told_from_images(viewer, layers):
     noisy, _, result = layers
     view = Wipe(viewer, [noisy, result], lambda part: None)
-    assert compare_views.is_view(view.cut)
+    assert views.is_view(view.cut)
     assert METADATA_KEY in view.cut.metadata  # so that no dock takes it for its next input
-    assert not compare_views.is_view(noisy)
+    assert not views.is_view(noisy)
     view.close()
