@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import re
 import struct
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +98,43 @@ def test_a_file_of_a_newer_format_names_both_versions(tmp_path: Path, monkeypatc
         save_checkpoint(path, tensors(), DOCUMENT)
     with pytest.raises(ModelFileError, match=r"format 7.*up to 1.*upgrade"):
         load_checkpoint(path)
+    with monkeypatch.context() as newer:
+        newer.setattr(checkpoint, "FORMAT_VERSION", 7)
+        save_checkpoint(path, tensors(), {"provenance": {"version": "99.1"}})
+    here = re.escape(version("napari-direct-denoiser"))
+    with pytest.raises(ModelFileError, match=rf"version 99\.1 and has format 7; this is version {here}.*upgrade"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"format": 1, "document": "{}"}, "no checksum"),
+        ({"format": 1, "document": "{}", "sha256": 3}, "no checksum"),
+        ({"format": 1, "sha256": ""}, "no description"),
+        ({"format": 1, "sha256": "", "document": {}}, "no description"),
+        ({"format": "one", "sha256": "", "document": "{}"}, "not one of a Direct Denoiser"),
+        ({"format": None}, "not one of a Direct Denoiser"),
+    ],
+)
+def test_a_header_that_lacks_something_is_said_in_words(tmp_path: Path, header: dict[str, Any], words: str) -> None:
+    path = tmp_path / "m.safetensors"
+    save_file({"a": torch.zeros(1)}, path, {checkpoint.KEY: json.dumps(header)})
+    with pytest.raises(ModelFileError, match=words):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("document", ["no json", "[]", "3"])
+def test_a_description_that_is_none_is_said_in_words(
+    tmp_path: Path, document: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.safetensors"
+    with monkeypatch.context() as wrong:
+        real = json.dumps
+        wrong.setattr(checkpoint.json, "dumps", lambda value: document if value == DOCUMENT else real(value))
+        save_checkpoint(path, tensors(), DOCUMENT)
+    with pytest.raises(ModelFileError, match="no readable description"):
+        load_checkpoint(path)
 
 
 class Bomb:
@@ -134,7 +174,7 @@ def test_outputs_are_checked_before_work(tmp_path: Path) -> None:
     (tmp_path / "folder.safetensors").mkdir()
     for name, words in [
         ("m.pt", "safetensors"),
-        ("none/m.safetensors", "no .*none: create it"),
+        ("none/m.safetensors", "none does not exist: create it first"),
         ("folder.safetensors", "found the folder"),
     ]:
         with pytest.raises(SettingError, match=words):

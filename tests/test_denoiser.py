@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-import napari_direct_denoiser as direct_denoiser
-from napari_direct_denoiser import Denoiser, TrainSettings, load, passes, train
+from napari_direct_denoiser import Denoiser, TrainSettings, load, train
+from napari_direct_denoiser.checkpoint import load_checkpoint, save_checkpoint
 from napari_direct_denoiser.data.synthetic import SyntheticStack, simulate
 from napari_direct_denoiser.errors import ImageError, ModelFileError, SettingError
+from napari_direct_denoiser.prediction import tiling
+from napari_direct_denoiser.progress import drain
+
+PACKAGE = "napari-direct-denoiser"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +56,7 @@ def test_the_direct_pass_in_tiles_equals_that_of_the_whole_plane(
     plane = simulate(planes=1, size=256, seed=3).noisy[0]
     monkeypatch.setattr(longer_trained.model, "compute", replace(longer_trained.model.compute, dtype=dtype))
     whole = longer_trained.denoise(plane)
-    monkeypatch.setattr(passes, "DIRECT_TILE", 32)
+    monkeypatch.setattr(tiling, "DIRECT_TILE", 32)
     tiled = longer_trained.denoise(plane)
     assert np.abs(tiled - whole).max() < rounding * np.ptp(whole)
     assert not np.array_equal(tiled, whole)  # or it was not cut at all
@@ -83,7 +92,8 @@ def test_loading_in_a_fresh_process_predicts_the_same(
 def test_results_have_the_shape_of_the_input_and_are_float32(trained: Denoiser, shape: tuple[int, ...]) -> None:
     image = np.random.default_rng(0).normal(150, 20, shape)
     assert trained.denoise(image).shape == shape
-    assert trained.consensus(image, 2, "median").shape == shape
+    assert trained.posterior_median(image, 2).shape == shape
+    assert trained.std(image, 2).shape == shape
     drawn = trained.sample(image, 2)
     assert drawn.shape == (2, *shape)
     assert drawn.dtype == np.float32
@@ -92,7 +102,7 @@ def test_results_have_the_shape_of_the_input_and_are_float32(trained: Denoiser, 
 def test_axes_in_another_order_give_the_same_planes(trained: Denoiser, noisy: NDArray[np.uint16]) -> None:
     moved = np.moveaxis(noisy, 0, -1)  # YXT
     steps = trained.denoise_steps(moved, ["direct"], axes="YXT")
-    found = direct_denoiser.denoiser.drain(steps)["direct"]
+    found = drain(steps)["direct"]
     np.testing.assert_array_equal(np.moveaxis(found, -1, 0), trained.denoise(noisy))
 
 
@@ -103,11 +113,125 @@ def test_several_images_of_different_sizes_train_one_model() -> None:
 
 
 def test_median_is_not_the_mean(trained: Denoiser, noisy: NDArray[np.uint16]) -> None:
-    median, mean = (trained.consensus(noisy[0], 5, how) for how in ("median", "mean"))
+    median, mean = trained.posterior_median(noisy[0], 5), trained.posterior_mean(noisy[0], 5)
     drawn = trained.sample(noisy[0], 5)
+    np.testing.assert_allclose(trained.std(noisy[0], 5), drawn.std(0), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(median, np.median(drawn, axis=0), rtol=1e-5)
     np.testing.assert_allclose(mean, drawn.mean(0), rtol=1e-5)
     assert not np.array_equal(median, mean)
+
+
+def test_old_names_go_on_working(trained: Denoiser, noisy: NDArray[np.uint16]) -> None:
+    for how, now in (("mean", trained.posterior_mean), ("median", trained.posterior_median)):
+        with pytest.warns(DeprecationWarning, match=f"now posterior_{how}"):
+            np.testing.assert_array_equal(trained.consensus(noisy[0], 2, how), now(noisy[0], 2))
+    with pytest.warns(DeprecationWarning, match='now "std"'):
+        found = drain(trained.denoise_steps(noisy[0], ["deviation", "mean"], samples=2))
+    assert set(found) == {"deviation", "mean"}
+    np.testing.assert_array_equal(found["deviation"], trained.std(noisy[0], 2))
+
+
+def test_axes_may_be_given_to_every_method(trained: Denoiser, noisy: NDArray[np.uint16]) -> None:
+    moved = np.moveaxis(noisy, 0, -1)
+    np.testing.assert_array_equal(np.moveaxis(trained.denoise(moved, axes="YXT"), -1, 0), trained.denoise(noisy))
+    for method in (trained.sample, trained.posterior_mean, trained.posterior_median, trained.std):
+        found = method(moved, 2, seed=1, axes="yxt")
+        np.testing.assert_array_equal(np.moveaxis(found, -1, -3), method(noisy, 2, seed=1))
+    with pytest.warns(DeprecationWarning, match="posterior_mean"):
+        assert trained.consensus(moved, 2, axes="YXT").shape == moved.shape
+    with pytest.raises(ImageError, match="'TZ'"):
+        trained.denoise(noisy, axes="TZ")
+    lazy = trained.denoise(da.from_array(moved), axes="YXT")
+    np.testing.assert_array_equal(np.moveaxis(lazy.compute(), -1, 0), trained.denoise(noisy))
+
+
+def test_a_channel_is_trained_and_denoised_like_an_image_of_its_own(noisy: NDArray[np.uint16]) -> None:
+    both = np.stack([noisy + 300, noisy], axis=1)  # T C Y X
+    with pytest.raises(ImageError, match=r"found 2 channels.*channel=0"):
+        train(both, axes="TCYX", max_steps=1)
+    model = train(both, axes="TCYX", channel=1, max_steps=1, device="cpu")
+    alone = train(noisy, max_steps=1, device="cpu")
+    assert model.provenance.axes == "TYX"
+    expected = alone.denoise(noisy)
+    np.testing.assert_array_equal(model.denoise(noisy), expected)
+    np.testing.assert_array_equal(model.denoise(both, axes="TCYX", channel=1), expected)
+    np.testing.assert_array_equal(model.denoise(da.from_array(both), axes="TCYX", channel=1), expected)
+    with pytest.raises(ImageError, match="found 2 channels"):
+        model.denoise(both, axes="TCYX")
+    assert model.continued(both, "TCYX", channel=0, max_steps=1, device="cpu").provenance.axes == "TYX"
+
+
+def test_numbers_beyond_float32_are_refused(trained: Denoiser, noisy: NDArray[np.uint16]) -> None:
+    hot = noisy.astype(np.float64)
+    hot[2, 5, 6] = 1e39
+    for use in (trained.denoise, lambda image: trained.denoise(da.from_array(image, chunks=(1, -1, -1))).compute()):
+        with pytest.raises(ImageError, match=r"1e\+39 in image at T=2, Y=5, X=6"):
+            use(hot)
+
+
+def test_unknown_provenance_is_kept_and_ignored(trained: Denoiser, noisy: NDArray[np.uint16], tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    trained.save(path)
+    tensors, document = load_checkpoint(path)
+    document["provenance"] |= {"version": "99.1", "camera": {"serial": [1, 2]}}
+    document["provenance"]["settings"]["teacher"] = "divnoising"
+    document["provenance"]["history"][0]["psnr"] = 30.5
+    save_checkpoint(path, tensors, document)
+    model = load(path, device="cpu")
+    np.testing.assert_array_equal(model.denoise(noisy), trained.denoise(noisy))
+    model.save(path)
+    assert load_checkpoint(path)[1] == document
+    further = model.continued(noisy, max_steps=1, device="cpu")
+    for _ in further.train_steps():
+        pass
+    further.save(path)
+    kept = load_checkpoint(path)[1]["provenance"]
+    assert (kept["camera"], kept["settings"]["teacher"]) == ({"serial": [1, 2]}, "divnoising")
+
+
+def test_a_model_of_a_newer_version_that_cannot_be_read_names_both(trained: Denoiser, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    trained.save(path)
+    tensors, document = load_checkpoint(path)
+    document["config"]["transformer"] = True
+    save_checkpoint(path, tensors, document)
+    with pytest.raises(ModelFileError, match=r"transformer.*train again"):
+        load(path)
+    document["provenance"]["version"] = "99.1"
+    save_checkpoint(path, tensors, document)
+    with pytest.raises(ModelFileError, match=rf"version 99\.1.*version {re.escape(version(PACKAGE))}.*upgrade"):
+        load(path)
+
+
+def changed(document: Any) -> Iterator[Any]:
+    """Copies of a document, each with one part missing or of another kind."""
+    if isinstance(document, dict):
+        for name, part in document.items():
+            yield {other: value for other, value in document.items() if other != name}
+            yield from ({**document, name: other} for other in changed(part))
+    for other in (None, "text", [3], -1e9):
+        if other != document:
+            yield other
+
+
+@pytest.mark.parametrize("part", ["config", "scaling", "noise", "provenance"])
+def test_every_malformed_description_is_said_in_words(trained: Denoiser, tmp_path: Path, part: str) -> None:
+    path = tmp_path / "model.safetensors"
+    trained.save(path)
+    tensors, document = load_checkpoint(path)
+    document["provenance"]["history"] = document["provenance"]["history"][:1]
+    refused = 0
+    for other in changed(document[part]):
+        save_checkpoint(path, tensors, {**document, part: other})
+        try:
+            load(path, device="cpu")
+        except ModelFileError as error:
+            refused += 1
+            assert "\n" not in str(error)  # noqa: PT017 (some of these can be loaded)
+    assert refused > 5
+    save_checkpoint(path, tensors, {name: value for name, value in document.items() if name != part})
+    with pytest.raises(ModelFileError, match=f"lacks '{part}'"):
+        load(path)
 
 
 def bad_images() -> dict[str, tuple[NDArray, str]]:

@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from napari_direct_denoiser import pretrained
+from napari_direct_denoiser import checkpoint
+from napari_direct_denoiser.checkpoint import start_from_pretrained
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import PRESETS
 from napari_direct_denoiser.noise import GaussianNoise
 from napari_direct_denoiser.normalization import Normalization
-from napari_direct_denoiser.pretrained import start_from_pretrained
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_its_weights_fit_the_quick_preset_and_are_small(
 ) -> None:
     bank = torch.from_numpy(np.stack([script.field(seed) for seed in range(2)]))
     script.train(bank, tmp_path / "weights.safetensors", seconds=1.0)
-    monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path / "weights.safetensors")
+    monkeypatch.setattr(checkpoint, "WEIGHTS", tmp_path / "weights.safetensors")
     noise = GaussianNoise(10.0)
     model = CoModel(PRESETS["quick"].model, noise, Normalization.of([100 * bank.numpy()], "noise", noise))
     start_from_pretrained(model)

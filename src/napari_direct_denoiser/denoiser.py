@@ -1,4 +1,4 @@
-"""A model and where it comes from: train, denoise, save, load. Scripts, docks and command line all use this."""
+"""`Denoiser`: train, load, denoise, sample, save. Scripts, docks and command line all use this."""
 
 from __future__ import annotations
 
@@ -7,39 +7,35 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from pydantic import ValidationError
 
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import load_checkpoint, newer_version, save_checkpoint, start_from_pretrained
 from .co_model import CoModel
-from .config import MIN_SIDE, PRESETS, Device, ModelConfig, Preset, PresetName, TrainSettings, train_settings
-from .data.images import Planes, as_planes, check_planes, named_axes
-from .errors import ImageError, ModelFileError, SettingError, TrainingError
+from .config import PRESETS, Device, ModelConfig, Preset, PresetName, TrainSettings, train_settings
+from .data.images import Planes, as_planes, check_planes, take_channel
+from .errors import ImageError, ModelFileError, TrainingError
 from .noise import Finding, NoiseFit, NoiseModel, diagnose, fit_noise, from_document
 from .normalization import Normalization
-from .prediction.lazy import denoised
-from .prediction.predict import Prediction, predict_steps
-from .prediction.tiling import Output
-from .pretrained import start_from_pretrained
-from .progress import TrainingProgress, drain
+from .prediction.predictor import Predictor
+from .progress import TrainingProgress
 from .training.loop import train_steps
 from .training.provenance import History, Provenance, Record
 
 
-class Denoiser:
+class Denoiser(Predictor):
     """HDN and Direct Denoiser for one kind of image, with their provenance.
 
     Make one with `train`, `load`, or `Denoiser.for_images` followed by `train_steps`.
     """
 
     noise_fit: NoiseFit | None = None
-    """What the noise model was made from; None for a model from a file."""
+    """How the noise model was found; None for a model from a file."""
     findings: tuple[Finding, ...] = ()
-    """What is unusual about the training images, for a person to act on."""
+    """What is unusual about the training images, and what to do about it."""
 
     def __init__(self, model: CoModel, provenance: Provenance, stacks: Sequence[NDArray[np.generic]] = ()) -> None:
         self.model = model
@@ -53,31 +49,35 @@ class Denoiser:
         settings: TrainSettings,
         axes: str | None = None,
         noise: NoiseModel | None = None,
+        *,
+        channel: int | None = None,
     ) -> Denoiser:
         """Check everything, fit the noise model and build untrained networks.
 
         Parameters
         ----------
         images
-            One array, or a list of arrays, of noisy counts: 2-D, or with any leading axes.
+            Noisy counts: one array, or a list of arrays, with at least two axes.
         settings
             What to train.
         axes
             Letters of the axes, such as ``"TYX"``; guessed from the number of axes if not given.
         noise
-            A noise model, such as that of a `fit_calibration`, to take instead of ``settings.noise``.
+            A noise model, such as one from `fit_calibration`, instead of ``settings.noise``.
+        channel
+            Take this channel of the images, from 0: a model denoises one kind of image.
 
         Raises
         ------
         ImageError
             An image cannot be trained on.
         SettingError, ModelFileError
-            The noise model or device is not there.
+            The noise model or device does not exist.
         """
         if settings.preset == "auto":
             settings = settings.model_copy(update={"preset": "quick"})
         preset = _preset(settings)
-        planes = _training_planes(images, axes, preset.schedule.patch)
+        planes = _training_planes(images, axes, channel, preset.schedule.patch)
         stacks = [p.data for p in planes]
         config = preset.model.model_copy(
             update={
@@ -110,17 +110,18 @@ class Denoiser:
         max_minutes: float | None = None,
         max_steps: int | None = None,
         device: Device = "auto",
+        channel: int | None = None,
     ) -> Denoiser:
-        """Prepare to train a copy of this model further, which its `train_steps` then does.
+        """Copy this model for further training, which `train_steps` of the copy then does.
 
-        Weights, noise model and scaling are kept, the optimizers begin anew; steps, seconds and history go on.
+        Weights, noise model and normalization are kept, the optimizers start anew; steps, seconds and history go on.
 
         Parameters
         ----------
-        images, axes
+        images, axes, channel
             What to train on, as in `for_images`: the same images or others.
         max_minutes, max_steps
-            Limits of the training to come; those of the preset if neither is given.
+            Limits of the further training; those of the preset if neither is given.
         device
             Where to compute.
 
@@ -134,7 +135,7 @@ class Denoiser:
         """
         limits = {"max_minutes": max_minutes, "max_steps": max_steps, "device": device, "refine_noise": False}
         settings = train_settings(**{**self.provenance.settings.model_dump(), **limits})
-        planes = _training_planes(images, axes, _preset(settings).schedule.patch)
+        planes = _training_planes(images, axes, channel, _preset(settings).schedule.patch)
         frames = [p.frames for p in planes]
         model = copy.deepcopy(self.model).to_device(device)
         fit = fit_noise(model.noise, frames)
@@ -193,55 +194,13 @@ class Denoiser:
             )
             yield progress
 
-    def denoise_steps(
-        self,
-        image: ArrayLike,
-        outputs: Sequence[Output],
-        *,
-        samples: int = 50,
-        seed: int = 0,
-        axes: str | None = None,
-        first: int = 0,
-    ) -> Prediction:
-        """Denoise, yielding progress; returns float32 arrays in the image's shape and units by output.
-
-        ``"sample"`` has the samples as an additional first axis. ``first`` is the number of the first plane, where the
-        image is part of a larger stack. Raises `ImageError` before any work.
-        """
-        planes = self.planes(image, axes)
-        check_planes(planes, min_side=MIN_SIDE, name="image", require_contrast=False)
-        results = yield from predict_steps(self.model, planes.data, outputs, samples=samples, seed=seed, first=first)
-        return {output: planes.restore(result) for output, result in results.items()}
-
-    def denoise(self, image: ArrayLike) -> NDArray[np.float32]:
-        """Denoise in one pass of the Direct Denoiser: float32 in the image's shape and units.
-
-        A dask array gives a dask array, of which each plane is computed when it is needed.
-        """
-        return self._output(image, "direct")
-
-    def sample(self, image: ArrayLike, n: int, seed: int = 0) -> NDArray[np.float32]:
-        """Draw ``n`` clean images from the denoising distribution of HDN: (n, *image.shape); dask as in `denoise`."""
-        return self._output(image, "sample", n, seed)
-
-    def consensus(
-        self, image: ArrayLike, n: int, how: Literal["mean", "median"] = "mean", seed: int = 0
-    ) -> NDArray[np.float32]:
-        """Mean (MMSE) or pixel-wise median (MMAE) of ``n`` samples of HDN, as `denoise` gives the direct pass."""
-        if how not in ("mean", "median"):
-            raise SettingError(f"Expected mean or median, found {how!r}")
-        return self._output(image, how, n, seed)
-
-    def _output(self, image: ArrayLike, output: Output, samples: int = 1, seed: int = 0) -> NDArray[np.float32]:
-        if not hasattr(image, "__dask_graph__"):
-            steps: Prediction = self.denoise_steps(image, [output], samples=samples, seed=seed)
-            return drain(steps)[output]
-        axes = self.axes_of(tuple(np.shape(image)))
-        lazy: NDArray[np.float32] = denoised(self.model, image, output, axes=axes, samples=samples, seed=seed)
-        return lazy
+    @property
+    def trained_axes(self) -> str:
+        """Axes of the training images, such as TYX."""
+        return self.provenance.axes
 
     def save(self, path: str | Path) -> None:
-        """Write everything to one safetensors file, atomically; `DenoiserError` if that is not possible."""
+        """Write the model to one safetensors file, atomically; `DenoiserError` if that is not possible."""
         document = {
             "config": self.model.config.model_dump(mode="json"),
             "scaling": self.model.normalization.model_dump(mode="json"),
@@ -251,7 +210,7 @@ class Denoiser:
         save_checkpoint(path, self.model.state_dict(), document)
 
     def summary(self) -> dict[str, Any]:
-        """What `direct-denoiser info` tells."""
+        """What `direct-denoiser info` shows."""
         settings = self.provenance.settings
         return {
             "preset": settings.preset,
@@ -266,29 +225,21 @@ class Denoiser:
             "version": self.provenance.version,
         }
 
-    def planes(self, image: ArrayLike, axes: str | None = None) -> Planes:
-        """See an image as the planes that are denoised: by these axes, those of the training, or a guess."""
-        array = np.asanyarray(image)
-        return as_planes(array, self.axes_of(array.shape, axes))
 
-    def axes_of(self, shape: tuple[int, ...], axes: str | None = None) -> str:
-        """Name the axes of an image of this shape: the given ones, those of the training, or a guess.
-
-        Raises `ImageError` if the axes do not match the shape, or the image is in colour.
-        """
-        trained = self.provenance.axes
-        return named_axes(shape, axes or (trained if len(trained) == len(shape) else None))
-
-
-def _training_planes(images: ArrayLike | Sequence[ArrayLike], axes: str | None, min_side: int) -> list[Planes]:
-    """See one image or several as planes that can be trained on; `ImageError` if they are none."""
+def _training_planes(
+    images: ArrayLike | Sequence[ArrayLike], axes: str | None, channel: int | None, min_side: int
+) -> list[Planes]:
+    """View one image or several as planes that can be trained on; `ImageError` if they cannot."""
     many = images if isinstance(images, list | tuple) else [images]
     if not many:
         raise ImageError("Expected at least one image to train on, found none: give one")
     found = []
     for number, image in enumerate(many):
         name = "image" if len(many) == 1 else f"image {number + 1}"
-        found.append(as_planes(image, axes, name=name))
+        image, its_axes = take_channel(
+            image if hasattr(image, "shape") else np.asarray(image), axes, channel, name=name
+        )
+        found.append(as_planes(image, its_axes, name=name))
         check_planes(found[-1], min_side=min_side, name=name)
     return found
 
@@ -301,6 +252,8 @@ def train(
     images: ArrayLike | Sequence[ArrayLike],
     axes: str | None = None,
     noise: str | NoiseModel = "auto",
+    *,
+    channel: int | None = None,
     **settings: Any,
 ) -> Denoiser:
     """Train on noisy images alone: ``train(stack, preset="quick", max_minutes=5)``.
@@ -308,11 +261,13 @@ def train(
     Parameters
     ----------
     images
-        One array, or a list of arrays, of noisy counts: 2-D, or with any leading axes.
+        Noisy counts: one array, or a list of arrays, with at least two axes.
     axes
         Letters of the axes, such as ``"TYX"``; guessed from the number of axes if not given.
     noise
-        A noise model, or what `TrainSettings.noise` says.
+        A noise model, or a text as for `TrainSettings.noise`.
+    channel
+        Take this channel of the images, from 0.
     **settings
         The other fields of `TrainSettings`.
 
@@ -322,14 +277,22 @@ def train(
         `ImageError`, `SettingError`, `ModelFileError` before any work, `TrainingError` during it.
     """
     text, model = (noise, None) if isinstance(noise, str) else (noise.describe(), noise)
-    denoiser = Denoiser.for_images(images, train_settings(noise=text, **settings), axes, model)
+    denoiser = Denoiser.for_images(images, train_settings(noise=text, **settings), axes, model, channel=channel)
     for _ in denoiser.train_steps():
         pass
     return denoiser
 
 
 def load(path: str | Path, device: Device = "auto") -> Denoiser:
-    """Read a model file; `ModelFileError` if it is none. Executes no code from it."""
+    """Read a model file; executes no code from it.
+
+    Raises
+    ------
+    ModelFileError
+        If it is no model file, is damaged, or was written by a newer version whose models differ.
+    SettingError
+        If the device is not there.
+    """
     tensors, document = load_checkpoint(path)
     try:
         config = ModelConfig.model_validate(document["config"])
@@ -337,7 +300,12 @@ def load(path: str | Path, device: Device = "auto") -> Denoiser:
         provenance = Provenance.model_validate(document["provenance"])
         model = CoModel(config, from_document(document["noise"]), normalization)
         model.load_state_dict(tensors)
-    except (KeyError, ValidationError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # a document may be wrong in any way
+        if newer := newer_version(document):
+            raise ModelFileError(
+                f"{path} was written by version {newer}, this is version {version('napari-direct-denoiser')}, which "
+                "does not know all of it: upgrade napari-direct-denoiser"
+            ) from error
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
         raise ModelFileError(f"{path} does not hold a model of this package ({reason}): train again") from error
     return Denoiser(model.to_device(device).eval(), provenance)
