@@ -1,8 +1,7 @@
-"""Bootstrapped noise model: fitted to what the Direct Denoiser makes of the noisy images themselves.
+"""Bootstrapped noise model: fitted to predictions of the Direct Denoiser for the noisy images.
 
-After PPN2V (Prakash et al. 2020), which takes predictions for signals. A prediction that saw the
-noise of its own pixel is drawn towards it, and the noise would come out too small; so the pixels
-that are asked for are hidden from the network.
+After PPN2V (Prakash et al. 2020), which takes predictions for signals. A prediction that sees its own noisy pixel is
+drawn towards it, which makes the fitted noise too small. So the predicted pixels are hidden from the network.
 """
 
 from __future__ import annotations
@@ -18,21 +17,21 @@ from ..noise import MixtureNoise, fit_mixture
 
 _PAIRS = 100_000
 _BATCH = 64  # patches
-_APART = 4  # pixels between hidden ones
-_MARGIN = 8  # pixels at the edge of a patch, which the network knows less about
+_APART = 4  # pixels between hidden pixels
+_MARGIN = 8  # pixels at the edge of a patch, where predictions are worse
 
 
 def refit_noise(model: CoModel, patches: PatchSampler, seed: int = 0) -> MixtureNoise:
-    """Fit a Gaussian mixture to (prediction, noisy) pairs of a model that has begun to denoise."""
+    """Fit a Gaussian mixture to pairs (prediction, noisy) of a partly trained model."""
     signals, noisy = blind_pairs(model, patches, seed)
     return fit_mixture(signals, noisy)
 
 
 @torch.no_grad()
 def blind_pairs(model: CoModel, patches: PatchSampler, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Predict pixels that the network does not see: (pairs,) predictions and noisy values, counts, on the CPU.
+    """Predict hidden pixels: predictions and noisy values, (pairs,) each, counts, on the CPU.
 
-    In every patch each fourth pixel along both axes is replaced by the mean of its eight neighbours.
+    In every patch, each fourth pixel along both axes is replaced by the mean of its eight neighbours.
     """
     random = np.random.default_rng(seed)
     around = torch.ones(1, 1, 3, 3, device=model.device) / 8
