@@ -19,6 +19,7 @@ import pytest
 
 PACKAGE = "napari_direct_denoiser"
 ROOT = Path(__file__).parents[1] / "src" / PACKAGE
+_HERE = "tests/test_house.py"
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
@@ -94,8 +95,12 @@ def _room(module: str) -> str:
     return module.partition(".")[0]
 
 
+def _rooms() -> set[str]:
+    return {_room(module) for module in MODULES}
+
+
 def _layer(module: str) -> int:
-    return next(number for number, rooms in enumerate(LAYERS) if _room(module) in rooms)
+    return next((number for number, rooms in enumerate(LAYERS) if _room(module) in rooms), -1)
 
 
 def _dock(module: str) -> str:
@@ -159,9 +164,15 @@ def _none(broken: list[str]) -> None:
 
 
 def test_every_module_has_a_place_in_the_layers() -> None:
-    rooms = frozenset().union(*LAYERS)
-    _none([f"{_shown(module)}:1: not in LAYERS of {__file__}" for module in MODULES if _room(module) not in rooms])
-    _none([f"{__file__}: LAYERS names {room}, which is gone" for room in rooms - {_room(m) for m in MODULES}])
+    layers = frozenset[str]().union(*LAYERS)
+    _none([f"{_shown(module)}:1: give this a place in LAYERS" for module in MODULES if _room(module) not in layers])
+    _none([f"{_HERE}: LAYERS names {room}, which is gone: remove it" for room in layers - _rooms()])
+
+
+def test_the_map_in_contributing_shows_every_room() -> None:
+    text = (ROOT.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    shown = [f"`{room}.py`" if (ROOT / f"{room}.py").exists() else f"`{room}/`" for room in _rooms() if room]
+    _none([f"CONTRIBUTING.md: the map lacks {room}: add what it does" for room in shown if room not in text])
 
 
 @pytest.mark.parametrize("typing_only", [False, True], ids=["running", "types"])
@@ -265,5 +276,5 @@ def test_modules_and_functions_are_short() -> None:
                 long.add(key)
                 if count > TOO_LONG.get(key, limit):
                     broken.append(f"{_shown(module)}:{first}: {words} has {count} lines, more than {limit}: divide it")
-    broken += [f"{__file__}: TOO_LONG names {key}, which is short now: remove it" for key in TOO_LONG.keys() - long]
+    broken += [f"{_HERE}: TOO_LONG names {key}, which is short now: remove it" for key in TOO_LONG.keys() - long]
     _none(broken)
