@@ -36,6 +36,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
         system.resolve("cuda")
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_and_predicts_in_float32_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """The way through autocast, which machines with bfloat16 units take, is the same on any machine, only slower."""
     noisy = simulate(planes=1, size=64, seed=0).noisy

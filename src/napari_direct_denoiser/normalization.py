@@ -1,9 +1,9 @@
-"""The units of the networks: what they see of an image, and what their output means in counts.
+"""Normalisation: the input of the networks, and the conversion of their output to counts.
 
-Trained networks only carry over to another image if noise looks alike in both. So the quick and
-balanced presets work in units of the noise: HDN draws clean images whose noise would have a
-deviation of 1 everywhere, and the Direct Denoiser gives what is to be added to a blurred image, in
-deviations of the noise there. The paper's networks see the image with mean 0 and deviation 1.
+Trained networks transfer to another image only if the noise looks the same in both. Therefore the quick and balanced
+presets work in units of the noise. HDN draws clean images whose noise has a standard deviation of 1 everywhere. The
+Direct Denoiser predicts what to add to a blurred image, in local standard deviations of the noise. The networks of the
+paper get the image with mean 0 and standard deviation 1.
 """
 
 from __future__ import annotations
@@ -24,46 +24,46 @@ from .data.images import sampled_planes
 from .noise import NoiseModel
 
 VIEWS = {"noise": 5, "image": 1}
-"""Channels that the networks see in each kind of units."""
+"""Input channels of the networks, by the kind of units."""
 
 _SAMPLED_PIXELS = 8_000_000
-_BLURS = (1.0, 2.0, 4.0)  # pixels; with blurred copies at hand the networks learn sooner to average
-_BAND_GAINS = (1.0, 4.0, 8.0)  # noise weighs about as much in each band between two blurs
-_BASE_BLUR = 2.0  # what the Direct Denoiser begins as
-_DIRECT_GAIN = 0.1  # deviations of the noise; what there is to add is small, and a first step must not overshoot it
+_BLURS = (1.0, 2.0, 4.0)  # sigmas, pixels; with blurred copies as input the networks learn to average sooner
+_BAND_GAINS = (1.0, 4.0, 8.0)  # make the noise about equally strong in each band between two blurs
+_BASE_BLUR = 2.0  # sigma, pixels; the untrained Direct Denoiser is this blur
+_DIRECT_GAIN = 0.1  # standard deviations of the noise; the correction is small, and a first step must not overshoot
 _ANSCOMBE = 0.375
-_FLOOR = 0.25  # electrons; the deviation of the noise is never taken as less than that of so much light
+_FLOOR = 0.25  # electrons; the standard deviation of the noise is at least that of so much light
 
 
 class NetworkInput(NamedTuple):
-    """An image as the networks see it, and what the Direct Denoiser's output means. All (B, 1, H, W) but the views."""
+    """Input of both networks, and the scale of the Direct Denoiser's output. All (B, 1, H, W) but the views."""
 
     noisy: Tensor
     """Counts."""
     views: Tensor
-    """(B, `VIEWS`, H, W), of the order of 1. In units of the noise these are bands between blurs of growing sigma, for
-    as copies of one another they would be hard to learn from; what is left of the image above the bands; and how
-    skewed the noise is, which it is where there is little light."""
+    """(B, `VIEWS`, H, W), of the order of 1. In units of the noise: differences between blurs of growing sigma
+    (correlated copies would be harder to learn from), the strongest blur, and the skewness of the noise, which is large
+    where there is little light."""
     base: Tensor
-    """Counts to which the Direct Denoiser adds."""
+    """Counts to which the Direct Denoiser's output is added."""
     step: Tensor
-    """Counts that an output of 1 adds. The result is linear in the output, so that the mean remains a mean."""
+    """Counts that an output of 1 adds. The result is linear in the output, so that a mean remains a mean."""
 
 
 class Normalization(Config):
-    """Brightness and noise of the training images, as far as the networks' units depend on them."""
+    """Statistics of the training images on which the units of the networks depend."""
 
     units: Literal["noise", "image"]
     mean: float
-    """Of the images, counts."""
+    """Mean of the images, counts."""
     std: float
-    """Of the images, counts."""
+    """Standard deviation of the images, counts."""
     slope: float
-    """Of the noise variance over the signal, counts; whatever the likelihood becomes."""
+    """Slope of the noise variance over the signal, counts. It stays as it is if the noise model is refitted."""
     intercept: float
-    """Noise variance at a signal of 0, counts^2 (negative where there is an offset)."""
+    """Noise variance at a signal of 0, counts^2 (negative if the camera has an offset)."""
     level: float
-    """Mean of the stabilised images."""
+    """Mean of the images after the Anscombe transform."""
 
     @model_validator(mode="before")
     @classmethod
@@ -78,7 +78,7 @@ class Normalization(Config):
     def of(
         cls, stacks: Sequence[NDArray[np.generic]], units: Literal["noise", "image"], noise: NoiseModel
     ) -> Normalization:
-        """Measure (planes, Y, X) stacks; of large ones only some planes are looked at."""
+        """Measure (planes, Y, X) stacks; of large ones only some planes are read."""
         slope, intercept = noise.linear_variance()
         most = max(_SAMPLED_PIXELS // max(stack[0].size for stack in stacks), 4)
         pixels = torch.cat([torch.from_numpy(plane).flatten() for plane in sampled_planes(stacks, most)])
@@ -95,7 +95,7 @@ class Normalization(Config):
     def prepare(self, noisy: Tensor) -> NetworkInput:
         """Prepare (B, 1, H, W) counts for the networks.
 
-        In float32, so never under autocast: bfloat16 cannot tell 100 counts from 100.4.
+        Computed in float32, never under autocast: bfloat16 cannot distinguish 100 counts from 100.4.
         """
         if self.units == "image":
             base, step = torch.full_like(noisy, self.mean), torch.full_like(noisy, self.std)
@@ -112,28 +112,28 @@ class Normalization(Config):
         return NetworkInput(noisy, torch.cat(views, dim=1), base, _DIRECT_GAIN * sigma)
 
     def signal(self, drawn: Tensor) -> Tensor:
-        """Counts of a clean image that HDN drew."""
+        """Convert a clean image drawn by HDN to counts."""
         if self.units == "image":
             return drawn * self.std + self.mean
         return inverse_anscombe(drawn + self.level, self.slope, self.intercept)
 
     @property
     def unit(self) -> float:
-        """Counts in which errors of the Direct Denoiser are measured."""
+        """Unit of the Direct Denoiser's loss, counts."""
         return self.std if self.units == "image" else float(self._sigma(torch.tensor(self.mean)))
 
     def _sigma(self, signal: Tensor) -> Tensor:
-        """Deviation of the noise, counts, as that of some light where there is none."""
+        """Standard deviation of the noise, counts; never less than that of `_FLOOR` electrons."""
         typical = max(self.slope * self.mean + self.intercept, 0.0)
         floor = max(_FLOOR * self.slope**2, 1e-2 * typical, 1e-30)
         return (self.slope * signal + self.intercept).clamp_min(floor).sqrt()
 
 
 def anscombe(noisy: Tensor, slope: float, intercept: float) -> Tensor:
-    """Transform ``noisy`` so that noise of variance ``slope * signal + intercept`` has a deviation of about 1.
+    """Transform ``noisy`` so that noise of variance ``slope * signal + intercept`` has a standard deviation of about 1.
 
-    The generalised Anscombe transform (Starck et al. 1998), or a mere division by sigma where the
-    variance does not depend on the signal.
+    The generalised Anscombe transform (Starck et al. 1998), or a division by sigma if the variance does not depend on
+    the signal.
     """
     if _is_flat(slope, intercept):
         return noisy / math.sqrt(intercept)
@@ -141,7 +141,7 @@ def anscombe(noisy: Tensor, slope: float, intercept: float) -> Tensor:
 
 
 def inverse_anscombe(stabilised: Tensor, slope: float, intercept: float) -> Tensor:
-    """The inverse of `anscombe`; below what no light would give it goes on as a straight line."""
+    """The inverse of `anscombe`, continued as a straight line below the value of no light."""
     if _is_flat(slope, intercept):
         return stabilised * math.sqrt(intercept)
     dark = 2 * math.sqrt(_ANSCOMBE)

@@ -1,4 +1,4 @@
-"""Building blocks of both networks. All keep the sides of their input unless their name says otherwise."""
+"""Building blocks of both networks. They keep the sides of their input, unless stated otherwise."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def conv3(c_in: int, c_out: int, *, stride: int = 1, padding_mode: PaddingMode =
 
 
 class _ReflectConv2d(nn.Conv2d):
-    """3x3 convolution that sees a reflection beyond the edges."""
+    """3x3 convolution with reflect padding."""
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return super().forward(F.pad(x, (1, 1, 1, 1), mode="reflect"))
-        # the same, quicker with channels last; its gradient would be slower
+        # The same, faster with channels last; only its gradient would be slower.
         x = torch.cat([x[:, :, 1:2], x, x[:, :, -2:-1]], dim=2)
         x = torch.cat([x[..., 1:2], x, x[..., -2:-1]], dim=3)
         return super().forward(x)
@@ -73,13 +73,13 @@ class GatedBlock(nn.Module):
             value, gate = self.gate(y).chunk(2, dim=1)
             if torch.is_grad_enabled():
                 y = F.elu(value) * gate.sigmoid()
-            else:  # in place: twice as many channels are the most memory that a sample takes
+            else:  # in place, because the doubled channels determine the peak memory of a sample
                 y = F.elu(value, inplace=True).mul_(gate.sigmoid_())
         return x + y
 
 
 class PlainBlock(nn.Module):
-    """Residual block without normalisation: twice (ReLU, 3x3 conv). It starts as the identity."""
+    """Residual block without normalisation: twice (ReLU, 3x3 conv). Untrained it is the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class PlainBlock(nn.Module):
 
 
 class SharedConvBlock(nn.Module):
-    """Residual block of the published UNet: one 3x3 conv and ReLU, applied ``times`` with the same weights."""
+    """Residual block of the published UNet: one 3x3 conv and ReLU, applied ``times`` times with the same weights."""
 
     def __init__(self, channels: int, times: int = 2) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class SharedConvBlock(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Double the sides by nearest neighbours, after a 1x1 convolution to ``c_out`` channels."""
+    """Double the sides by nearest-neighbour interpolation, after a 1x1 convolution to ``c_out`` channels."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class Upsample(nn.Module):
 
 
 class Merge(nn.Module):
-    """Join two tensors of ``channels`` each to one: concatenation, 1x1 conv, then an optional block."""
+    """Merge two tensors of ``channels`` channels each: concatenation, 1x1 conv, then an optional block."""
 
     def __init__(self, channels: int, block: nn.Module | None = None) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """HDN: a ladder variational autoencoder of clean images (Prakash et al. 2022; Sonderby et al. 2016).
 
-A deterministic bottom-up pass gives features at every level; the top-down pass draws a latent
-from the posterior at each level, coarsest first, and decodes them to a clean image.
+A deterministic bottom-up pass computes features at every level. The top-down pass draws a latent from the posterior at
+each level, coarsest first, and decodes the latents to a clean image.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ..config import HDNConfig
 from .blocks import GatedBlock, Merge, PlainBlock, Upsample, conv3
 
-_MAX_LOG_VARIANCE = 12.0  # only ever met by a network that is about to overflow
-_MIN_DEVIATION = 0.02
+_MAX_LOG_VARIANCE = 12.0  # reached only by a network that is about to overflow
+_MIN_STD = 0.02
 
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
@@ -26,16 +26,16 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 
 @dataclass(frozen=True)
 class Decoded:
-    """One draw of the top-down pass."""
+    """Result of one top-down pass."""
 
     signal: Tensor
     """(B, 1, H, W), normalised."""
     kl: Tensor
-    """(levels, B), nats a plane; zeros if it was not asked for."""
+    """(levels, B), nats per plane; zeros if it was not computed."""
 
 
 class LadderVAE(nn.Module):
-    """Ladder VAE over planes of normalised pixels.
+    """Ladder VAE of planes of normalised pixels.
 
     Level 0 is the finest and has half the sides of the image; every further level halves them.
     """
@@ -78,7 +78,7 @@ class LadderVAE(nn.Module):
         return self.decode(self.encode(x), generator)
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """The bottom-up pass: features (B, filters, h, w) of every level, finest first."""
+        """Bottom-up pass: features (B, filters, h, w) of every level, finest first."""
         features = []
         x = self.stem(x)
         for layer in self.bottom_up:
@@ -93,10 +93,10 @@ class LadderVAE(nn.Module):
         *,
         with_kl: bool = True,
     ) -> Decoded:
-        """The top-down pass: draw latents and decode them; with generators, a draw with each for a batch of one.
+        """Top-down pass: draw latents and decode them. With several generators, each draws a sample of a batch of one.
 
-        In structured mode the two finest levels do not see the image, and when the network is
-        not being trained they take the mean of their posterior (HDN 3-6).
+        In structured mode (HDN 3-6) the two finest levels do not see the image, and in evaluation mode they take the
+        mean of their posterior.
         """
         x: Tensor | None = None
         kl = []
@@ -112,9 +112,9 @@ class LadderVAE(nn.Module):
 
 
 class _TopDown(nn.Module):
-    """One level: prior and posterior, a draw, its decoding, and upsampling to the next finer level.
+    """One level: prior and posterior, a sample, its decoding, and upsampling to the next finer level.
 
-    Without ``top_prior`` the prior of no level is computed, and the KL is 0: drawing needs neither.
+    Without ``top_prior`` neither priors nor KL are computed, because drawing samples needs neither.
     """
 
     def __init__(
@@ -162,16 +162,16 @@ class _TopDown(nn.Module):
         return self.blocks(x), kl
 
     def _moments(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance, each (B, latents, h, w), in float32; zeros give a deviation of about 1."""
+        """Mean and log-variance, (B, latents, h, w) each, in float32; zeros give a standard deviation of about 1."""
         mean, spread = parameters.float().chunk(2, dim=1)
         if self.published:
             return mean, spread.clamp(-_MAX_LOG_VARIANCE, _MAX_LOG_VARIANCE)
-        # A deviation that grows linearly and has a floor: with exp(), high learning rates blow up.
-        return mean, 2 * (F.softplus(0.5 * spread + 0.54) + _MIN_DEVIATION).log()
+        # The standard deviation grows linearly and has a minimum: with exp() training diverges at high learning rates.
+        return mean, 2 * (F.softplus(0.5 * spread + 0.54) + _MIN_STD).log()
 
 
 def _normal(like: Tensor, generators: Generators) -> Tensor:
-    """Standard normal numbers; what a generator draws does not depend on the others of its batch."""
+    """Standard normal numbers; those of one generator do not depend on the others of its batch."""
     if not isinstance(generators, Sequence):
         return torch.randn(like.shape, generator=generators, device=like.device)
     return torch.stack([torch.randn(like.shape[1:], generator=each, device=like.device) for each in generators])

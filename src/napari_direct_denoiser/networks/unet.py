@@ -1,4 +1,4 @@
-"""The Direct Denoiser: a UNet from the noisy image to the mean or median of the denoising distribution."""
+"""The Direct Denoiser: a UNet that predicts the mean or median of the denoising distribution from the noisy image."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .blocks import PaddingMode, PlainBlock, SharedConvBlock, Upsample, conv3
 
 
 class UNet(nn.Module):
-    """UNet over planes of normalised pixels; every level after the first halves the sides.
+    """UNet of planes of normalised pixels; every level after the first halves the sides.
 
-    ``config.published`` gives the network of Salmon & Krull: shared convolutions with reflect
-    padding, merging by concatenation. Otherwise plain residual blocks and skips that are added,
-    on an input whose pixels were folded into channels (space to depth). That one begins as 0.
+    ``config.published`` gives the network of Salmon & Krull: shared convolutions with reflect padding, and skips merged
+    by concatenation. Otherwise it has plain residual blocks and adds its skips. Its input pixels are folded into
+    channels (space to depth), and its output before training is 0.
     """
 
     def __init__(self, config: UNetConfig, in_channels: int) -> None:
@@ -35,7 +35,7 @@ class UNet(nn.Module):
         self.merge = nn.ModuleList(_PublishedMerge(c) if published else _Add() for c in filters[:-1])
         self.decode = nn.ModuleList(self._blocks(c) for c in filters[:-1])
         last = conv3(filters[0], factor**2, padding_mode=padding)
-        if not published:  # the network begins as 0, and learns what to add to a blurred image
+        if not published:  # the output starts at 0: the network learns what to add to a blurred image
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         self.head = nn.Sequential(nn.Identity() if published else nn.ReLU(), last, nn.PixelShuffle(factor))
@@ -62,7 +62,7 @@ class UNet(nn.Module):
         return Upsample(coarse, fine)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, 1, H, W), both normalised; H and W divisible by `multiple`."""
+        """Map (B, C, H, W) to (B, 1, H, W), both normalised; H and W must be divisible by `multiple`."""
         x = self.stem(x)
         skips = []
         for encode, down in zip(self.encode, self.down, strict=True):
@@ -83,7 +83,7 @@ class _Add(nn.Module):
 
 
 class _PublishedMerge(nn.Module):
-    """Concatenate, one residual convolution at twice the channels, and a convolution back."""
+    """Concatenate, apply a residual convolution, and reduce to the former channels by a convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
