@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 import napari_direct_denoiser._napari as docks
 from napari_direct_denoiser._napari.shared.session import MODELS
+from napari_direct_denoiser._napari.train import recovery
 
 PLUGIN = "napari-direct-denoiser"
 
@@ -23,6 +24,14 @@ def no_models() -> Iterator[None]:
     MODELS.clear()
     yield
     MODELS.clear()
+
+
+@pytest.fixture(autouse=True)
+def recovery_folder(tmp_path_factory, monkeypatch) -> Path:
+    """Recovery files are written to a folder of the test, not to that of the user."""
+    folder = tmp_path_factory.mktemp("data") / "recovery"
+    monkeypatch.setattr(recovery, "recovery_folder", lambda: folder)
+    return folder
 
 
 @pytest.fixture
@@ -55,7 +64,7 @@ def finish(qtbot):
 
 @pytest.fixture
 def file_dialog(monkeypatch):
-    """What a person writes into the dialog for files, and what the dialog was told."""
+    """Answer the file dialog with a path, and the question whether to replace the file."""
 
     def answer(path, replace: bool | None = None) -> list[str]:
         asked: list[str] = []

@@ -9,7 +9,7 @@ from napari.layers import Image, Shapes
 
 from napari_direct_denoiser._napari.shared.layers import Source, read_layer
 from napari_direct_denoiser._napari.train.parts import NotReadyError, Part, parts_of, regions, together, with_axes
-from napari_direct_denoiser._napari.train.runs import _seconds_left
+from napari_direct_denoiser._napari.train.runs import seconds_left
 from napari_direct_denoiser.errors import ImageError
 
 
@@ -61,7 +61,7 @@ def test_regions_are_cut_at_the_edge_and_refused_outside():
 
 def test_refusal_names_the_layer_and_what_mends_it():
     with pytest.raises(NotReadyError) as refused:
-        parts_of([Image(np.zeros((2, 20, 80)), name="cells")], None, lambda layer: None)
+        parts_of([Image(np.zeros((2, 20, 80)), name="cells")], None, lambda layer: (read_layer(layer), None))
     assert refused.value.short == "choose another image"
     assert "found 20 x 80 in 'cells'" in str(refused.value)
 
@@ -71,6 +71,6 @@ def test_time_left_does_not_count_the_slow_first_step():
         return SimpleNamespace(fraction=fraction, elapsed_seconds=seconds)
 
     first = record(0.01, 10.0)
-    assert _seconds_left(first, first) is None
-    assert _seconds_left(first, record(0.02, 11.0)) is None
-    assert _seconds_left(first, record(0.11, 20.0)) == pytest.approx(89)
+    assert seconds_left(first, first) is None
+    assert seconds_left(first, record(0.02, 11.0)) is None
+    assert seconds_left(first, record(0.11, 20.0)) == pytest.approx(89)

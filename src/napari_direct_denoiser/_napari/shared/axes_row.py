@@ -1,4 +1,4 @@
-"""The axes of a layer in words, and for a person to correct."""
+"""The axes of a layer: shown in words, and edited by a person."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 _TOOLTIP = (
     "One letter for each axis of the image, Y and X among them: T time, Z depth, C channel, P position. "
-    "Read from the layer; correct them if they are others."
+    "They are read from the layer or guessed; correct them if they are wrong. Frames along T are compared with each "
+    "other to measure the noise. Channels are never mixed."
 )
 
 
 class AxesRow(QWidget):
-    """Letters of the axes; what a person wrote for a layer is remembered as long as that lives."""
+    """Letters of the axes of a layer. What a person enters for a layer is kept as long as the layer exists."""
 
     changed = Signal()
 
@@ -46,17 +47,17 @@ class AxesRow(QWidget):
         self.edit.textEdited.connect(self._write)
 
     def written(self, layer: Layer) -> str | None:
-        """Letters that a person wrote for a layer."""
+        """Letters that a person entered for a layer; None if there are none."""
         text = self._written.get(layer)
         return None if text is None else "".join(text.split())
 
     def axes_of(self, layer: Layer, source: Source) -> str | None:
-        """Letters that a person wrote for a layer, or those of its labels; None to leave it to a guess."""
+        """Letters that a person entered for a layer, or those of its labels; None to guess them."""
         written = self.written(layer)
         return source.axes if written is None else written
 
     def show_layer(self, layer: Layer | None, source: Source | None) -> None:
-        """Show the axes of a layer; none if it cannot be used at all."""
+        """Show the axes of a layer; nothing if there is no source."""
         self._layer, self._source = layer, source
         if layer is None or source is None:
             self.edit.clear()
@@ -65,6 +66,11 @@ class AxesRow(QWidget):
         self.edit.setEnabled(source is not None)
         self.words.setText("" if layer is None or source is None else self._describe(layer, source))
         self.words.setVisible(bool(self.words.text()))
+
+    def correct(self, layer: Layer, axes: str) -> None:
+        """Enter letters for a layer, as a person does."""
+        self._written[layer] = " ".join(axes)
+        self.changed.emit()
 
     def _text(self, layer: Layer, source: Source) -> str:
         if layer in self._written:

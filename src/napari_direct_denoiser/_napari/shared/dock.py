@@ -1,4 +1,4 @@
-"""What the docks have in common: a choice of layer, one run at a time, its progress, its end."""
+"""Base of the three docks: a choice of layer, one run at a time, progress and result of the run, closing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -22,6 +22,7 @@ from superqt import QCollapsible
 
 from .forms import duration
 from .layer_choice import LayerChoice
+from .open_dock import tabify
 from .workers import Job, Steps, Update
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _ERROR_COLOUR = "#e5534b"  # readable on napari's dark and light theme
 
 
 class _VerticalScrollArea(QScrollArea):
-    """As wide as its content, with a bar where that is too high."""
+    """A scroll area as wide as its content, with a vertical bar where the content is too high."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,30 +42,30 @@ class _VerticalScrollArea(QScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
 
     def minimumSizeHint(self) -> QSize:
-        """Let the height shrink, the width not."""
+        """The full width of the content; the height may shrink."""
         width = self.widget().minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width()
         return QSize(width, 200)
 
     def sizeHint(self) -> QSize:
-        """The size at which no bar is needed."""
+        """The size at which no scroll bar is needed."""
         return self.widget().sizeHint().expandedTo(self.minimumSizeHint())
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Follow the content when it grows or shrinks."""
+        """Adapt when the content grows or shrinks."""
         if event.type() == QEvent.Type.LayoutRequest:
             self.updateGeometry()
         return super().eventFilter(watched, event)
 
 
 class RunDock(QWidget):
-    """A dock with one job. A subclass lays out its controls and says what happens when the job ends."""
+    """A dock with one job. A subclass lays out the controls and implements what happens when the job ends."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self.viewer = viewer
         self.layer_choice = LayerChoice(viewer)
         self.progress = QProgressBar()
-        self.progress.setToolTip("How far the run is, and the time left.")
+        self.progress.setToolTip("Progress of the run, and the time left.")
         self.progress.setMinimumHeight(22)
         self.progress.setTextVisible(True)
         self.stop_button = QPushButton("Stop")
@@ -83,27 +84,27 @@ class RunDock(QWidget):
         self._docked = self._closed = False
         self._hint = ""
 
-    # What a subclass says.
+    # For subclasses to implement.
     def refresh_buttons(self) -> None:
-        """Enable what can be pressed now."""
+        """Enable the controls that can be used now."""
         raise NotImplementedError
 
     def on_success(self, result: Any) -> None:
-        """Take the result of the job."""
+        """Handle the result of the job."""
         raise NotImplementedError
 
     def on_stop(self) -> None:
-        """Take note that the job was stopped."""
+        """Handle a job that was stopped."""
         self.end("Stopped.")
 
     def on_failure(self, error: Exception) -> None:
-        """Show an error in the dock and as a notification; the traceback of one of our own goes to the log."""
+        """Show an error in the dock and as a notification. The traceback of an unexpected one goes to the log."""
         if error.__cause__ is not None:
             _LOG.error(error, exc_info=error.__cause__)
         self.end(str(error), error=True)
         show_error(str(error))
 
-    # What they share.
+    # Shared by all docks.
     def begin(self, steps: Steps) -> None:
         """Start a run."""
         self._watch_window()
@@ -121,19 +122,19 @@ class RunDock(QWidget):
         self.refresh_buttons()
 
     def hint(self, words: str) -> None:
-        """Say what is missing before a run can start, unless there is news; with no words, take it back."""
+        """Show what is missing before a run can start, unless another message is shown. No words remove the hint."""
         if self.status.text() in ("", self._hint):
             self.say(words)
             self._hint = words
 
     def say(self, words: str, *, error: bool = False) -> None:
-        """Show one line of text."""
+        """Show a message in the dock."""
         self.status.setStyleSheet(f"color: {_ERROR_COLOUR}" if error else "")
         self.status.setText(words)
         self.status.setVisible(bool(words))
 
     def show_update(self, update: Update) -> None:
-        """Show how far the run is."""
+        """Show the progress of the run."""
         if not self.job_is_stopping:
             self.say(update.words)
         if update.fraction is None:
@@ -149,7 +150,7 @@ class RunDock(QWidget):
         return self.job.running and not self.stop_button.isEnabled()
 
     def fill(self, column: QLayout) -> None:
-        """Lay out the controls. They scroll where the screen is low, rather than make the window higher."""
+        """Set the layout of the controls, in a scroll area: the dock never makes the window higher."""
         inner, area = QWidget(), _VerticalScrollArea()
         inner.setLayout(column)
         area.setWidget(inner)
@@ -158,14 +159,14 @@ class RunDock(QWidget):
         outer.addWidget(area)
 
     def progress_row(self) -> QHBoxLayout:
-        """The progress bar with Stop beside it."""
+        """Progress bar with the Stop button beside it."""
         row = QHBoxLayout()
         row.addWidget(self.progress, 1)
         row.addWidget(self.stop_button)
         return row
 
     def close_down(self) -> None:
-        """Stop the run and let go of the viewer: the dock or the viewer is being closed."""
+        """Ask the run to stop and disconnect from the viewer: the dock or the viewer is being closed."""
         self.job.shutdown()
         self.layer_choice.release()
 
@@ -175,7 +176,7 @@ class RunDock(QWidget):
         self.job.stop()
 
     def _watch_window(self) -> None:
-        """Be told when the viewer closes. The dock may float: its main window is the last of its parents."""
+        """Watch for the viewer to close. A dock may float: the main window is the last of its parents."""
         window: QWidget = self
         while window.parentWidget() is not None:
             window = window.parentWidget()
@@ -188,22 +189,28 @@ class RunDock(QWidget):
             self.close_down()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """See the viewer close from a script. A person may still refuse; then napari itself ends its workers."""
+        """Close down when a script closes the viewer. A person may still cancel closing the window, so not then."""
         if event.type() == QEvent.Type.Close and not event.spontaneous():
             self._close_once()
         return False
 
     def changeEvent(self, event: QEvent) -> None:
-        """See the dock close: napari then takes it out of its parent, and nothing else happens to it."""
+        """Close down when napari closes the dock: it only takes it out of its parent. Join the other docks as a tab."""
         super().changeEvent(event)
         if event.type() == QEvent.Type.ParentChange:
             if self._docked and self.parent() is None:
                 self._close_once()
+            if not self._docked and self.parent() is not None:
+                QTimer.singleShot(0, self._tabify)  # napari has not put the dock into its window yet
             self._docked = self.parent() is not None
+
+    def _tabify(self) -> None:
+        if self._docked and not self._closed:
+            tabify(self, RunDock)
 
 
 def main_button(text: str) -> QPushButton:
-    """Make the button that most people look for."""
+    """Make the main button of a dock: higher, and bold."""
     button = QPushButton(text)
     button.setMinimumHeight(32)
     font = button.font()
@@ -213,7 +220,7 @@ def main_button(text: str) -> QPushButton:
 
 
 def collapsed(title: str, tooltip: str, content: QWidget) -> QCollapsible:
-    """Hide a section behind its title."""
+    """Make a section that is collapsed under its title."""
     section = QCollapsible(title)
     section.layout().setContentsMargins(0, 0, 0, 0)
     section.layout().setSpacing(0)

@@ -13,7 +13,13 @@ from qtpy.QtWidgets import QFormLayout
 
 from ...config import Config
 
-_LABELS = {"loss": "Direct loss", "structured": "Structured noise", "max_minutes": "Minutes", "max_steps": "Steps"}
+_LABELS = {
+    "loss": "Direct loss",
+    "structured": "Structured noise",
+    "max_minutes": "Minutes",
+    "max_steps": "Steps",
+    "std": "Standard deviation",
+}
 _CHOICES = {
     "l2": "L2: learn the mean",
     "l1": "L1: learn the median",

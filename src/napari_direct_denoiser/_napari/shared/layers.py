@@ -1,4 +1,4 @@
-"""What the docks take from a layer, and what they put back. No viewer is needed here."""
+"""Read a layer for a run, and make layers of the results. Needs no viewer."""
 
 from __future__ import annotations
 
@@ -19,46 +19,48 @@ _PER_AXIS = ("scale", "translate", "units", "axis_labels")
 _GEOMETRY = (*_PER_AXIS, "rotate", "shear")
 _DISPLAY = ("contrast_limits", "gamma", "colormap")
 _WORDS = {"TIME": "T", "FRAME": "T", "CHANNEL": "C", "DEPTH": "Z", "POSITION": "P"}
-_FREE = "QIUVW"  # for axes of other names: any letter does that says nothing
+_FREE = "QIUVW"  # letters without a meaning, for axes of other names
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What a run needs of its layer, read once: the layer may be renamed or deleted while the run goes on."""
+    """What a run needs of its layer, read once: the layer may be renamed or deleted during the run."""
 
     name: str
     data: ArrayLike
     """Level 0 of a multiscale layer; may be lazy."""
     axes: str | None
-    """From the axis labels if there are any, otherwise left to the number of axes."""
+    """One letter for each axis, from the axis labels; None if the layer has no labels."""
     appearance: dict[str, Any]
-    """Geometry and display: what a layer that lies exactly over this one is made with."""
+    """Geometry and display, as keywords for a layer that lies exactly over this one."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the data, which is not read for it."""
+        """Shape of the data, which is not read."""
         return tuple(np.shape(self.data))
 
 
 def read_layer(layer: Layer | None, axes: str | None = None) -> Source:
-    """Read a layer that is to be trained on or denoised.
+    """Read a layer to train on or to denoise.
 
     Parameters
     ----------
     layer
         Any layer.
     axes
-        Letters of its axes, if a person wrote them; otherwise they come from its axis labels.
+        Letters of its axes, if a person entered them; otherwise they come from its axis labels.
 
     Raises
     ------
     ImageError
-        If there is no layer, it is no grayscale image, or its axis labels do not tell which axes are Y and X.
+        If there is no layer, it is not a grayscale image, or its axis labels do not name Y and X.
     """
     from napari.layers import Image  # late, so that tests of the rest need no viewer
 
     if layer is None:
-        raise ImageError("Expected an image layer, found none: open an image, or File > Open Sample > Direct Denoiser")
+        raise ImageError(
+            "Expected an image layer, found none: open an image, or choose File > Open Sample > Direct Denoiser"
+        )
     if not isinstance(layer, Image):
         found = f"a {type(layer).__name__} layer, {layer.name!r}"
         raise ImageError(f"Expected an image layer, found {found}: choose the image that it was made from")
@@ -66,7 +68,7 @@ def read_layer(layer: Layer | None, axes: str | None = None) -> Source:
     if layer.rgb:
         raise ImageError(
             f"Expected a grayscale image, found RGB of shape {data.shape} in {layer.name!r}: "
-            "split the channels first (right click on the layer > Split RGB)"
+            "choose a channel, or split the channels"
         )
     appearance = {**geometry(layer), **{key: getattr(layer, key) for key in _DISPLAY}}
     return Source(layer.name, data, _axes_from_labels(layer) if axes is None else axes, appearance)
@@ -78,7 +80,7 @@ def full_shape(layer: Image) -> tuple[int, ...]:
 
 
 def geometry(layer: Layer) -> dict[str, Any]:
-    """Where a layer lies: keywords for one that lies exactly over it."""
+    """Geometry of a layer, as keywords for one that lies exactly over it."""
     return {**{key: getattr(layer, key) for key in _GEOMETRY}, "affine": np.array(layer.affine.affine_matrix)}
 
 
@@ -89,6 +91,7 @@ def result_layer(
     provenance: Mapping[str, Any],
     samples: int | None = None,
     limits: tuple[float, float] | None = None,
+    axes: str | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Make the data and the keywords of `viewer.add_image` for a result that lies exactly over its source.
 
@@ -97,17 +100,22 @@ def result_layer(
     source
         What was denoised.
     image
-        The result, of any kind of array; samples have one more axis in front.
+        The result, any kind of array; samples have one more axis in front.
     output
-        What it is, as in `Denoiser.denoise_steps`.
+        Kind of the result, as in `Denoiser.denoise_steps`.
     provenance
-        What the layer is to know of itself.
+        Stored in the metadata of the layer.
     samples
-        Out of how many samples it was made; None for the direct pass.
+        Number of samples that it was made from; None for the direct pass.
     limits
-        Contrast limits of a deviation, which has a colormap of its own too; those of the source if not given.
+        Contrast limits of a standard deviation, which has its own colormap too; those of the source if not given.
+    axes
+        Letters of the axes that the run used: the axis labels of the result if the source has none.
     """
     appearance = source.appearance
+    letters = axes or source.axes
+    if letters and len(letters) == len(appearance["axis_labels"]) and all(map(_is_nameless, appearance["axis_labels"])):
+        appearance = {**appearance, "axis_labels": tuple(letters.lower())}
     if output == "sample":
         appearance = with_samples_axis(appearance)
     if output == "std" and limits is not None:
@@ -125,9 +133,8 @@ def result_name(source: str, output: str, samples: int | None = None) -> str:
 
 
 def with_samples_axis(appearance: Mapping[str, Any]) -> dict[str, Any]:
-    """Geometry of a layer with one more axis in front, along which samples of the same place lie."""
+    """Geometry of a layer with one more axis in front for posterior samples, labelled ``sample``."""
     labels = appearance["axis_labels"]
-    named = not all(map(_is_nameless, labels))
     return {
         **appearance,
         "scale": [1.0, *appearance["scale"]],
@@ -136,12 +143,12 @@ def with_samples_axis(appearance: Mapping[str, Any]) -> dict[str, Any]:
         "shear": _one_more(_shear_matrix(appearance["shear"], len(labels))),
         "affine": _one_more(appearance["affine"]),
         "units": ("pixel", *appearance["units"]),
-        "axis_labels": ("sample", *labels) if named else None,
+        "axis_labels": ("sample", *labels),
     }
 
 
 def without_axis(place: Mapping[str, Any], axis: int) -> dict[str, Any]:
-    """Geometry of a layer with one axis less, that is not mixed with the others."""
+    """Geometry of a layer without one of its axes, which no rotation or shear mixes with the others."""
     matrices = {"rotate": place["rotate"], "shear": _shear_matrix(place["shear"], len(place["axis_labels"]))}
     matrices["affine"] = place["affine"]
     return {
@@ -151,25 +158,25 @@ def without_axis(place: Mapping[str, Any], axis: int) -> dict[str, Any]:
 
 
 def facts(layer: Layer) -> dict[str, Any]:
-    """What a result of the Denoise dock knows of itself; nothing for other layers."""
+    """Provenance of a result of the Denoise dock; empty for other layers."""
     found: dict[str, Any] = layer.metadata.get(METADATA_KEY, {})
     return found
 
 
 def is_result(layer: Layer) -> bool:
-    """Whether the layer was made by the Denoise dock."""
+    """Whether this plugin made the layer."""
     return METADATA_KEY in layer.metadata
 
 
 def _one_more(matrix: Any) -> Any:
-    """Give a matrix one more axis in front that it leaves alone."""
+    """Extend a matrix by one axis in front, on which it is the identity."""
     larger = np.eye(len(matrix) + 1)
     larger[1:, 1:] = matrix
     return larger
 
 
 def _shear_matrix(shear: Any, ndim: int) -> Any:
-    """Give shear, which napari keeps as it was given, as a matrix: of a vector, the upper triangle."""
+    """Shear as a matrix. napari keeps it as it was given; a vector is the upper triangle."""
     if np.ndim(shear) == 2:
         return shear
     matrix = np.eye(ndim)
@@ -178,7 +185,7 @@ def _shear_matrix(shear: Any, ndim: int) -> Any:
 
 
 def _axes_from_labels(layer: Layer) -> str | None:
-    """One letter for each axis by its label; None where no axis has a name."""
+    """One letter for each axis by its label; None if no axis has a label."""
     labels = layer.axis_labels
     if all(map(_is_nameless, labels)):
         return None
@@ -194,5 +201,5 @@ def _axes_from_labels(layer: Layer) -> str | None:
 
 
 def _is_nameless(label: str) -> bool:
-    """Whether an axis has no name, or one that napari gave it: ``-3``, before 0.9 ``axis -3``."""
+    """Whether a label is empty or a default of napari: ``-3``, before 0.9 ``axis -3``."""
     return not label or label.removeprefix("axis ").removeprefix("-").isdecimal()

@@ -1,4 +1,4 @@
-"""Plots one below the other in the colours of napari's theme, as narrow as a dock."""
+"""Plots below each other in the colours of napari's theme, narrow enough for a dock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TRAIN_COLOUR, VALIDATION_COLOUR = "#4c9be8", "#f0883e"  # told apart by the colo
 
 
 class Panels(pg.GraphicsLayoutWidget):
-    """Plots that show and do not let themselves be dragged about."""
+    """Plots that cannot be moved or zoomed with the mouse."""
 
     def __init__(self, tooltip: str, height: int) -> None:
         super().__init__()

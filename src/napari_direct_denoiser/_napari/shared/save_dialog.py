@@ -1,4 +1,4 @@
-"""Where a file goes: asked, and checked, before anything is done for it."""
+"""Ask where to write a file, and check that it can be written."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from ...data.files import check_target
 
 
 def ask_for_file(parent: QWidget, title: str, suggested: str, suffix: str, what: str) -> Path | None:
-    """Ask where a file is to be written, and once more before one that is there is replaced.
+    """Ask where to write a file, and whether to replace one that exists.
 
     Parameters
     ----------
     parent
-        Widget that asks.
+        Parent of the dialog.
     title
-        Of the dialog.
+        Title of the dialog.
     suggested
-        A name for the file, without suffix; what no file name can hold becomes an underscore.
+        A name for the file, without suffix. Characters other than letters and digits become underscores.
     suffix
-        Such as ``.npz``; added where it was not written.
+        Such as ``.npz``; added if it was not entered.
     what
-        What to call the file.
+        What to call the file in messages.
 
     Returns
     -------
     Path or None
-        None if a person would rather not.
+        None if the person cancels.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def ask_for_file(parent: QWidget, title: str, suggested: str, suffix: str, what:
     """
     name = "".join(character if character.isalnum() else "_" for character in suggested) + suffix
     kinds = f"{what.capitalize()} (*{suffix})"
-    # Qt would ask about the name as it was written, which may not be that of the file: so it is asked here
+    # Qt would ask about the name before the suffix is added, so the question is asked here
     option = QFileDialog.Option.DontConfirmOverwrite
     written, _ = QFileDialog.getSaveFileName(parent, title, name, kinds, "", option)
     if not written:
@@ -45,7 +45,7 @@ def ask_for_file(parent: QWidget, title: str, suggested: str, suffix: str, what:
     path = Path(written if written.lower().endswith(suffix) else written + suffix)
     check_target(path, [suffix], what=what)
     if path.exists():
-        words = f"{path.name} is there already. Replace it?"
+        words = f"{path.name} exists. Replace it?"
         if QMessageBox.question(parent, "Replace?", words) != QMessageBox.StandardButton.Yes:
             return None
     return path

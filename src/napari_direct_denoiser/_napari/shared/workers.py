@@ -1,12 +1,13 @@
-"""Runs in napari's worker threads: what they do, how they stop, and how their errors come back.
+"""Runs in napari's worker threads: how they start, stop and report errors.
 
-A generator that raises RuntimeError in a napari worker vanishes without a signal, and one whose
-worker is told to quit stays suspended for ever. So a `Job` catches every error inside the thread
-and brings it back as a value, and stops the generator itself, between two steps.
+If a generator raises RuntimeError in a napari worker, no signal is emitted. If the worker is told to quit, the
+generator stays suspended and its ``finally`` never runs. So a `Job` catches every error inside the thread, returns it
+as a value, and closes the generator itself, in the thread, between two steps.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Generator, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import thread_worker
-from qtpy.QtCore import QCoreApplication, QObject, Signal
+from qtpy.QtCore import QCoreApplication, QObject, Qt, Signal
 
 from ...errors import DenoiserError
 
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
     from ...denoiser import Denoiser
     from ...noise import NoiseModel
 
+_LOG = logging.getLogger(__name__)
 _SECONDS_BETWEEN_UPDATES = 0.1
-_SECONDS_TO_CLOSE = 2.0
 
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """What a run says about itself while it goes on; subclasses have news for the dock that started it.
+    """Progress of a run; subclasses carry more for the dock that started it.
 
-    One without a fraction always arrives, of others the newest ten times a second.
+    An update without a fraction is always delivered; of the others the newest, at most ten times a second.
     """
 
     words: str
@@ -45,7 +46,7 @@ class Update:
 Steps = Generator[Update, None, Any]
 
 
-# The two seams through which the docks reach the engine. They import late: torch takes seconds.
+# The docks build and load models through these two functions. They import late: torch takes seconds.
 def make_denoiser(
     images: Sequence[ArrayLike], settings: TrainSettings, axes: str | None, noise: NoiseModel | None
 ) -> Denoiser:
@@ -97,29 +98,26 @@ class Job(QObject):
         self._stop = threading.Event()
         self._outcome = ("stopped", None)  # unless something else is returned
         self.destroyed.connect(self._stop.set)
-        self._worker = _in_thread(steps, self._stop, _start_thread=False, _ignore_errors=True)
-        self._worker.yielded.connect(self._on_yielded)
-        self._worker.returned.connect(self._on_returned)
-        self._worker.finished.connect(self._on_finished)
-        self._worker.start()
+        self._worker = worker = _in_thread(steps, self._stop, _start_thread=False, _ignore_errors=True)
+        worker.yielded.connect(self._on_yielded)
+        worker.returned.connect(self._on_returned)
+        worker.finished.connect(self._on_finished)
+        # napari quits the workers when the application ends: close the steps in their thread, before that ends
+        worker.aborted.connect(lambda: _close(steps), Qt.ConnectionType.DirectConnection)
+        worker.start()
 
     def stop(self) -> None:
-        """Ask the run to stop after the step that it is at."""
+        """Ask the run to stop after the current step."""
         self._stop.set()
 
     def stopping(self) -> bool:
-        """Whether the run was asked to stop; its steps may ask too, from their thread, and end sooner."""
+        """Whether the run was asked to stop. May be called from the thread of the run, which can then stop sooner."""
         return self._stop.is_set()
 
     def shutdown(self) -> None:
-        """Stop the run, wait for its thread for a short while, and never be heard of again."""
-        worker, self._worker = self._worker, None
-        if worker is None:
-            return
+        """Ask the run to stop, and emit no more signals. Does not wait for the thread."""
+        self._worker = None
         self._stop.set()
-        end = time.monotonic() + _SECONDS_TO_CLOSE
-        while worker.is_running and time.monotonic() < end:
-            time.sleep(0.01)
 
     def _on_yielded(self, update: Update) -> None:
         if self.running:
@@ -141,7 +139,7 @@ class Job(QObject):
 
 @thread_worker
 def _in_thread(steps: Steps, stop: threading.Event) -> Generator[Update, None, tuple[str, Any]]:
-    """Drain the steps, passing on the newest update ten times a second, until told to stop."""
+    """Iterate the steps until told to stop, and pass on the newest update ten times a second."""
     last, waiting = -float("inf"), None
     try:
         while not stop.is_set():
@@ -171,4 +169,12 @@ def _in_thread(steps: Steps, stop: threading.Event) -> Generator[Update, None, t
         mended.__cause__ = error
         return "failed", mended
     finally:
+        _close(steps)
+
+
+def _close(steps: Steps) -> None:
+    """End the steps where they are: their ``finally`` runs now."""
+    try:
         steps.close()
+    except Exception:
+        _LOG.exception("A run failed while it was being closed")

@@ -1,4 +1,4 @@
-"""What a training will take, in words; PyTorch is asked about the device only if it is loaded already."""
+"""What a training will take, in words. PyTorch is asked about the device only if it is loaded already."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ from ..shared.session import SECONDS_PER_STEP
 
 
 def estimate_words(shapes: Sequence[tuple[int, int, int]], settings: TrainSettings) -> str:
-    """Say how many minutes and how much memory a training on (planes, Y, X) images will take."""
+    """Say how long a training on (planes, Y, X) images will take, and how much memory.
+
+    A time that was not measured on this device is an upper limit. A faster device reaches the last step sooner.
+    """
     on_gpu = _on_gpu(settings.device)
-    found = _estimate(shapes, settings, on_gpu=bool(on_gpu))
-    words = f"{_time(found)}, {found.memory_bytes / 1e9:.1f} GB of memory"
-    if on_gpu is None:
-        other = _estimate(shapes, settings, on_gpu=True)
-        words += f" on a CPU; with a GPU {_time(other).lower()}" if other != found else ""
-    return f"{words}."
-
-
-def _estimate(shapes: Sequence[tuple[int, int, int]], settings: TrainSettings, *, on_gpu: bool) -> Estimate:
-    preset = estimate(shapes, settings, on_gpu=on_gpu).preset
-    return estimate(shapes, settings, on_gpu=on_gpu, seconds_per_step=SECONDS_PER_STEP.get(preset))
+    preset = estimate(shapes, settings, on_gpu=bool(on_gpu)).preset
+    measured = SECONDS_PER_STEP.get(preset)
+    found = estimate(shapes, settings, on_gpu=bool(on_gpu), seconds_per_step=measured)
+    memory = f"{found.memory_bytes / 1e9:.1f} GB of memory"
+    if found.minutes is None:
+        return f"The time is known after the first training on this device, {memory}."
+    if on_gpu and measured is None:
+        return f"At most {_time(found)}, {memory}."
+    if on_gpu:
+        return f"About {_time(found)} on this GPU, {memory}."
+    return f"About {_time(found)}, {memory}{', sooner on a GPU' if on_gpu is None else ''}."
 
 
 def _time(found: Estimate) -> str:
-    if found.minutes is None:
-        return "Some time: nobody has measured it here"
+    assert found.minutes is not None
     for unit, minutes in (("days", 1440), ("h", 60), ("min", 1)):
         if found.minutes >= 1.95 * minutes:
-            return f"About {found.minutes / minutes:.0f} {unit}"
-    return f"About {60 * found.minutes:.0f} s"
+            return f"{found.minutes / minutes:.0f} {unit}"
+    return f"{60 * found.minutes:.0f} s"
 
 
 def _on_gpu(device: Device) -> bool | None:
-    """Whether training will run on a GPU; None where nobody knows yet."""
+    """Whether training will run on a GPU; None if that is not known yet."""
     if device != "auto":
         return device != "cpu"
     if "torch" not in sys.modules:

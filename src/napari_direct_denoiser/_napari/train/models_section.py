@@ -1,33 +1,46 @@
-"""The models of this session in the Train dock: save, load, continue."""
+"""The models section of the Train dock: save, load, continue, denoise, and recovered models."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ..shared.layer_choice import narrow
 from ..shared.session import MODELS, NamedModel
+from .recovery import Recovered, discard, recovered
 
 
 class ModelsSection(QWidget):
-    """A choice of model. The one in training comes first, under its name to be."""
+    """A choice of model, the one in training first, and buttons for what can be done with it."""
 
     changed = Signal()
 
     def __init__(self) -> None:
         super().__init__()
         self.choice = QComboBox()
-        self.choice.setToolTip("Models trained or loaded in this session; the Denoise dock has the same. Newest first.")
+        self.choice.setToolTip(
+            "Models trained or loaded in this session, newest first, as in the Denoise dock."
+        )
         narrow(self.choice)
         self.continue_button = QPushButton("Continue")
         self.continue_button.setToolTip(
-            "Train a copy of this model further on the chosen image, for the minutes above. "
-            "Its preset, loss, noise model and scaling stay as they are."
+            "Train a copy of this model further on the chosen image, for the minutes above: it gets better, or adapts "
+            "to other images. Preset, loss, noise model and normalization stay those of the model."
         )
         self.save_button = QPushButton("Save …")
-        self.save_button.setToolTip("Write this model to one file, for other sessions and the command line; any time.")
+        self.save_button.setToolTip(
+            "Write this model to one file, for other sessions and the command line. Also during training."
+        )
         self.load_button = QPushButton("Load …")
-        self.load_button.setToolTip("Load a model file (.safetensors), to continue its training or to denoise.")
+        self.load_button.setToolTip("Load a model file (.safetensors), to continue its training or to denoise with it.")
+        self.denoise_button = QPushButton("Denoise stack")
+        self.denoise_button.setToolTip(
+            "Open the Denoise dock, and denoise the chosen layer with this model in one direct pass: the result is a "
+            "new layer over it."
+        )
+        self.recovered = RecoveredRow()
         buttons = QHBoxLayout()
         for button in (self.continue_button, self.save_button, self.load_button):
             buttons.addWidget(button)
@@ -36,7 +49,9 @@ class ModelsSection(QWidget):
         row.addWidget(self.choice, 1)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.recovered)
         column.addLayout(row)
+        column.addWidget(self.denoise_button)
         column.addLayout(buttons)
         self._models: list[NamedModel] = []
         self._training: NamedModel | None = None
@@ -59,19 +74,19 @@ class ModelsSection(QWidget):
         self.choice.setCurrentIndex(self._models.index(model))
 
     def show_training(self, model: NamedModel | None) -> None:
-        """List and choose a model in training, or take it off the list."""
+        """List and choose a model in training, or remove it with None."""
         self._training = model
         self._list()
         if model is not None:
             self.choose(model)
 
     def release(self) -> None:
-        """Let go of the models."""
+        """Disconnect from the list of models."""
         MODELS.changed.disconnect(self._list)
         self._models, self._training = [], None
 
     def _list(self) -> None:
-        """List anew; the choice stays, whatever other docks do."""
+        """List the models again, and keep the choice."""
         chosen = self.model
         self._models = [*([self._training] if self._training else []), *reversed(MODELS.all)]
         names = [f"{model.name} (in training)" if model is self._training else model.name for model in self._models]
@@ -80,3 +95,43 @@ class ModelsSection(QWidget):
             self.choice.addItems(names)
             self.choice.setCurrentIndex(self._models.index(chosen) if chosen in self._models else 0)
         self.changed.emit()
+
+
+class RecoveredRow(QWidget):
+    """Offers the models of trainings whose viewer closed or crashed, one after the other. Hidden if there are none."""
+
+    load_wanted = Signal(object)
+    """A person wants to load this `Recovered` model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        self.load_button = QPushButton("Load")
+        self.load_button.setToolTip("Add this model to the list: denoise with it, continue its training, or save it.")
+        self.discard_button = QPushButton("Discard")
+        self.discard_button.setToolTip("Delete the recovery file of this training. It cannot be restored.")
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.words, 1)
+        row.addWidget(self.load_button)
+        row.addWidget(self.discard_button)
+        self.load_button.clicked.connect(lambda: self.load_wanted.emit(self.offered))
+        self.discard_button.clicked.connect(self._discard)
+        self.offered: Recovered | None = None
+        self.offer()
+
+    def offer(self) -> None:
+        """Offer the newest recovery file whose model is not in the list."""
+        listed: set[Path | None] = {model.recovery for model in MODELS.all}
+        left = [each for each in recovered() if each.folder not in listed]
+        self.offered = left[0] if left else None
+        if self.offered is not None:
+            self.words.setText(f"Recovered: {self.offered.name}, {self.offered.steps:,} steps")
+        if self.offered is None or self.parent() is not None:  # without a parent it would be a window of its own
+            self.setVisible(self.offered is not None)
+
+    def _discard(self) -> None:
+        if self.offered is not None:
+            discard(self.offered.folder)
+        self.offer()

@@ -1,4 +1,4 @@
-"""What is trained on: layers, or rectangles of them."""
+"""Parts of the training data: layers, or rectangles of them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import numpy as np
 from ...config import PRESETS
 from ...data.images import Planes, check_planes, named_axes
 from ...errors import DenoiserError, ImageError
-from ..shared.channels import channel_axis
-from ..shared.layers import Source, read_layer
+from ..shared.layers import Source, full_shape
 
 if TYPE_CHECKING:
     from napari.layers import Image, Shapes
@@ -24,7 +23,7 @@ MIN_SIDE = max(preset.schedule.patch for preset in PRESETS.values())
 
 
 class NotReadyError(DenoiserError):
-    """What is missing before training can start: a few words for the button, and a sentence."""
+    """Something is missing before training can start: a few words for the button, and a sentence."""
 
     def __init__(self, short: str, words: str) -> None:
         super().__init__(words)
@@ -43,28 +42,30 @@ class Part:
 
     @property
     def planes_shape(self) -> tuple[int, int, int]:
-        """Planes, and the sides of each: (planes, Y, X)."""
+        """Number and sides of the planes: (planes, Y, X)."""
         sizes = dict(zip(self.axes, self.source.shape, strict=True))
         height, width = (len(range(sizes[axis])[part]) for axis, part in (("Y", self.rows), ("X", self.columns)))
         return math.prod(size for axis, size in sizes.items() if axis not in "YX"), height, width
 
     def read(self) -> NDArray[Any]:
-        """Read the pixels, with all axes of the layer; may take long."""
+        """Read the pixels, with all axes; may take long."""
         cut = {"Y": self.rows, "X": self.columns}
         return np.asarray(self.source.data[tuple(cut.get(axis, slice(None)) for axis in self.axes)])  # type: ignore[call-overload,index]
 
 
-def parts_of(layers: Sequence[Image], shapes: Shapes | None, written_axes: Callable[[Image], str | None]) -> list[Part]:
-    """Say what to train on, and refuse what can be refused without reading a pixel.
+def parts_of(
+    layers: Sequence[Image], shapes: Shapes | None, read: Callable[[Image], tuple[Source, str | None]]
+) -> list[Part]:
+    """List the parts to train on, after all checks that need no pixels.
 
     Parameters
     ----------
     layers
         The layers to train on.
     shapes
-        Whose rectangles to train on only; None for all of the layers.
-    written_axes
-        Letters of the axes that a person wrote for a layer, if any.
+        The Shapes layer whose rectangles to train on; None for the whole layers.
+    read
+        Reads a layer, and gives the letters of its axes if they are known.
 
     Raises
     ------
@@ -77,23 +78,21 @@ def parts_of(layers: Sequence[Image], shapes: Shapes | None, written_axes: Calla
         )
     parts = []
     for layer in layers:
-        axes = written_axes(layer)
-        with _refused("split the channels" if layer.rgb else "correct the axes"):
-            source = read_layer(layer, axes)
-        with _refused("correct the axes" if channel_axis(layer, source.axes) is None else "split the channels"):
-            axes = named_axes(source.shape, source.axes, name=repr(source.name))
-        with _refused("draw a rectangle"):
+        source, letters = read(layer)
+        with refused("correct the axes"):
+            axes = named_axes(source.shape, letters, name=repr(source.name))
+        with refused("draw a rectangle"):
             places = [(slice(None), slice(None))] if shapes is None else regions(layer, axes, shapes)
         parts += [Part(source, axes, *place) for place in places]
-    with _refused("choose another image" if shapes is None else "draw a larger rectangle"):
+    with refused("choose another image" if shapes is None else "draw a larger rectangle"):
         for part in parts:
             check_part(part)
     return parts
 
 
 @contextmanager
-def _refused(mend: str) -> Iterator[None]:
-    """Say in a few words what mends an error."""
+def refused(mend: str) -> Iterator[None]:
+    """Turn an error into `NotReadyError`, with a few words on what mends it."""
     try:
         yield
     except DenoiserError as error:
@@ -101,14 +100,14 @@ def _refused(mend: str) -> Iterator[None]:
 
 
 def check_part(part: Part) -> None:
-    """Refuse what can be refused without reading a pixel.
+    """Check what can be checked without reading a pixel.
 
     Raises
     ------
     ImageError
-        If the pixels are no intensities, or the planes too small.
+        If the pixels are not intensities, or the planes are too small.
     """
-    # One plane that takes no memory has the shape and the kind of numbers of the real ones, and passes where they would
+    # One plane of the same shape and kind of numbers, which takes no memory, stands for the real ones
     kind = np.dtype(getattr(part.source.data, "dtype", float))
     values = np.zeros((), np.float16 if kind.kind in "uif" else kind)
     count, height, width = part.planes_shape
@@ -119,7 +118,7 @@ def check_part(part: Part) -> None:
 
 
 def together(parts: Sequence[Part]) -> tuple[list[NDArray[Any]], str]:
-    """Read all parts, and give them the same axes: those that one lacks have length 1."""
+    """Read all parts and give them the same axes. Axes that a part lacks have length 1."""
     axes = parts[0].axes
     for part in parts[1:]:
         axes = "".join(axis for axis in part.axes if axis not in axes) + axes
@@ -127,7 +126,7 @@ def together(parts: Sequence[Part]) -> tuple[list[NDArray[Any]], str]:
 
 
 def with_axes(image: NDArray[Any], axes: str, wanted: str) -> NDArray[Any]:
-    """Order the axes of an image as wanted, and add those that it lacks."""
+    """Transpose an image to these axes. Axes that it lacks have length 1."""
     shown = image.transpose([axes.index(axis) for axis in wanted if axis in axes])
     return shown[tuple(slice(None) if axis in axes else None for axis in wanted)]
 
@@ -140,7 +139,7 @@ def regions(layer: Image, axes: str, shapes: Shapes) -> list[tuple[slice, slice]
     ImageError
         If there is no rectangle, or one lies outside the layer.
     """
-    size = dict(zip(axes, (layer.data[0] if layer.multiscale else layer.data).shape, strict=True))
+    size = dict(zip(axes, full_shape(layer), strict=False))  # colours come last
     found = []
     for kind, corners in zip(shapes.shape_type, shapes.data, strict=True):
         if kind != "rectangle":

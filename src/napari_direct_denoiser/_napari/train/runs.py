@@ -1,4 +1,4 @@
-"""Training runs: what they do between two steps for the dock that started them."""
+"""Training runs: what happens in the worker thread, and what a dock can ask of it between two steps."""
 
 from __future__ import annotations
 
@@ -8,43 +8,30 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, cast
 
 from ...errors import DenoiserError
-from ...evaluation.compare import LazyPlanes
-from ...progress import drain
 from ..shared import workers
+from ..shared.session import MODELS, NamedModel
 from ..shared.workers import Update
 from .noise_runs import Look, NoiseChoice, calibrated
 from .parts import Part, together
+from .preview import Previewed, Previewer, View
+from .recovery import RecoveryFile
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ...config import TrainSettings
     from ...denoiser import Denoiser
+    from ...noise import NoiseFit
     from ...progress import TrainingProgress
 
-_SECONDS_BETWEEN_PREVIEWS = 2.0  # more would hold up the viewer
-_PREVIEW_SHARE = 0.1  # of the time, at most
+_CONTINUED = " continued"
 _SECONDS_BETWEEN_LOOKS = 0.05  # while paused
-_SECONDS_OF_PACE = 2.0  # before the time left is told
-
-
-@dataclass(frozen=True)
-class View:
-    """The part of one plane that a preview shows: the index of the plane, and its rows and columns."""
-
-    number: int
-    leading: tuple[int, ...]
-    rows: tuple[int, int]
-    columns: tuple[int, int]
+SECONDS_OF_PACE = 2.0  # before the time left is estimated
 
 
 class Requests:
-    """What a dock asks of its run, which looks at it between two steps."""
+    """What a dock asks of its run. The run looks at it between two steps."""
 
     def __init__(self, cancelled: Callable[[], bool]) -> None:
         self.cancelled = cancelled
@@ -52,18 +39,26 @@ class Requests:
         self.saves: queue.SimpleQueue[Path] = queue.SimpleQueue()
         self.view: View | None = None
         """What to preview; None for nothing."""
+        self.saved: list[Saved] = []
+        """What was saved when the run ended: it can send no updates then."""
 
-    def paths(self) -> Iterator[Path]:
-        """Give the files that the model is to be saved to, each once."""
+    def save(self, denoiser: Denoiser, words: str = "") -> Iterator[Saved]:
+        """Save a model to the files that were asked for, each once."""
         while not self.saves.empty():
-            yield self.saves.get()
+            path = self.saves.get()
+            try:
+                denoiser.save(path)
+            except DenoiserError as error:
+                yield Saved(words, error=error)
+            else:
+                yield Saved(words, path=path)
 
 
 @dataclass(frozen=True, eq=False)
 class Begun(Update):
-    """Training is about to begin with this model, and this noise model."""
+    """Training begins with this model and this noise model."""
 
-    denoiser: Denoiser | None = None
+    model: NamedModel | None = None
     look: Look | None = None
 
 
@@ -75,16 +70,8 @@ class Stepped(Update):
 
 
 @dataclass(frozen=True, eq=False)
-class Previewed(Update):
-    """A plane as the model denoises it now."""
-
-    view: View | None = None
-    image: NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True, eq=False)
 class Saved(Update):
-    """The model as it was between two steps was saved, or could not be."""
+    """The model was saved, as it was between two steps, or could not be saved."""
 
     path: Path | None = None
     error: DenoiserError | None = None
@@ -94,7 +81,7 @@ Training = Generator[Update, None, "Denoiser"]
 
 
 def training(parts: Sequence[Part], settings: TrainSettings, noise: NoiseChoice, requests: Requests) -> Training:
-    """Train a new model on some images; the first of them is previewed."""
+    """Train a new model on some images. The first of them is previewed."""
     yield Update("Loading PyTorch, checking the image, measuring the noise …")
     calibration = calibrated(noise)
     images, axes = together(parts)
@@ -103,78 +90,74 @@ def training(parts: Sequence[Part], settings: TrainSettings, noise: NoiseChoice,
         model = calibration.model
         settings = settings.model_copy(update={"noise": model.describe()})
     denoiser = workers.make_denoiser(images, settings, axes, model)
-    return (yield from _train(denoiser, parts[0], requests, calibration))
+    others = len({part.source.name for part in parts}) - 1
+    summary = denoiser.summary()
+    name = parts[0].source.name + (f" and {others} more" if others else "")
+    name += f", {summary['preset']}, {summary['loss']}"
+    return (yield from _train(denoiser, name, parts[0], requests, calibration))
 
 
-def continuing(trained: Denoiser, parts: Sequence[Part], settings: TrainSettings, requests: Requests) -> Training:
-    """Train a copy of a model further, on the same images or others; of the settings, limits and device count."""
+def continuing(trained: NamedModel, parts: Sequence[Part], settings: TrainSettings, requests: Requests) -> Training:
+    """Train a copy of a model further, on the same images or others. Only limits and device of the settings count."""
     yield Update("Checking the image, measuring the noise …")
     images, axes = together(parts)
-    denoiser = trained.continued(
+    denoiser = trained.denoiser.continued(
         images, axes, max_minutes=settings.max_minutes, max_steps=settings.max_steps, device=settings.device
     )
-    return (yield from _train(denoiser, parts[0], requests, None))
+    name = trained.name.removesuffix(_CONTINUED) + _CONTINUED
+    return (yield from _train(denoiser, name, parts[0], requests, None))
 
 
-def _train(denoiser: Denoiser, part: Part, requests: Requests, calibration: Any) -> Training:
+def _train(denoiser: Denoiser, name: str, part: Part, requests: Requests, calibration: NoiseFit | None) -> Training:
     look = None if denoiser.noise_fit is None else Look(denoiser.noise_fit, denoiser.findings, calibration)
-    yield Begun("First step …", denoiser=denoiser, look=look)
-    previewer = _Previewer(denoiser, part)
+    recovery = RecoveryFile(name)
+    model = NamedModel(name, denoiser, recovery.folder)
+    yield Begun("First step …", model=model, look=look)
+    previewer = Previewer(denoiser, part)
     first: TrainingProgress | None = None
-    for record in denoiser.train_steps(requests.cancelled):
-        first = first or record
-        steps = f"Step {record.step:,}" + (f" of {record.total_steps:,}." if record.total_steps else ".")
-        yield Stepped(steps, record.fraction, _seconds_left(first, record), record=record)
-        yield from _serve(denoiser, requests, previewer, steps, done=record.stopped is not None)
-        while requests.pause.is_set():
-            paused = f"{steps} Paused: nothing is lost, Resume goes on."
-            yield Update(paused, record.fraction)
-            yield from _serve(denoiser, requests, previewer, paused)
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+    last: TrainingProgress | None = None
+    steps = cast("Generator[TrainingProgress]", denoiser.train_steps(requests.cancelled))
+    try:
+        for last in steps:
+            first = first or last
+            words = f"Step {last.step:,}" + (f" of {last.total_steps:,}." if last.total_steps else ".")
+            yield Stepped(words, last.fraction, seconds_left(first, last), record=last)
+            if recovery.due():
+                recovery.write(denoiser, last.step)
+            yield from _serve(denoiser, requests, previewer, words, done=last.stopped is not None)
+            while requests.pause.is_set():
+                paused = f"{words} Paused: nothing is lost, Resume goes on."
+                yield Update(paused, last.fraction)
+                yield from _serve(denoiser, requests, previewer, paused)
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+    finally:  # also when the run is closed at one of the yields
+        steps.close()  # no thread writes to the weights from here on
+        if last is not None:
+            _leave(model, last, requests, recovery)
     return denoiser
 
 
-def _seconds_left(first: TrainingProgress, record: TrainingProgress) -> float | None:
-    """Time left at the pace since the first step, which is slower than all others; None while that is a guess."""
+def _leave(model: NamedModel, last: TrainingProgress, requests: Requests, recovery: RecoveryFile) -> None:
+    """Save a model that is trained and list it, in the thread of the training: its dock may be gone.
+
+    The recovery file is up to date from here on. The dock removes it when it has taken the model.
+    """
+    recovery.write(model.denoiser, last.step)
+    recovery.release()
+    requests.saved += requests.save(model.denoiser)
+    MODELS.hand_over(model)
+
+
+def seconds_left(first: TrainingProgress, record: TrainingProgress) -> float | None:
+    """Time left at the pace since the first step, which is slower than the others; None while that is a guess."""
     seconds, part = record.elapsed_seconds - first.elapsed_seconds, record.fraction - first.fraction
-    return seconds / part * (1 - record.fraction) if seconds > _SECONDS_OF_PACE and part > 0 else None
+    return seconds / part * (1 - record.fraction) if seconds > SECONDS_OF_PACE and part > 0 else None
 
 
 def _serve(
-    denoiser: Denoiser, requests: Requests, previewer: _Previewer, words: str, *, done: bool = False
+    denoiser: Denoiser, requests: Requests, previewer: Previewer, words: str, *, done: bool = False
 ) -> Iterator[Update]:
-    """Do what was asked for, now that the weights rest."""
-    for path in requests.paths():
-        try:
-            denoiser.save(path)
-        except DenoiserError as error:
-            yield Saved(words, error=error)
-        else:
-            yield Saved(words, path=path)
+    """Do what was asked for, between two steps."""
+    yield from requests.save(denoiser, words)
     if (view := requests.view) is not None and previewer.due(done=done):
         yield Previewed(words, view=view, image=previewer.image(view))
-
-
-class _Previewer:
-    """Denoises the plane in view every now and then."""
-
-    def __init__(self, denoiser: Denoiser, part: Part) -> None:
-        self._denoiser = denoiser
-        self._planes = LazyPlanes(part.source.data, part.axes)
-        self._ended = -float("inf")
-        self._took = 0.0
-
-    def due(self, *, done: bool) -> bool:
-        return done or time.monotonic() - self._ended > max(_SECONDS_BETWEEN_PREVIEWS, self._took / _PREVIEW_SHARE)
-
-    def image(self, view: View) -> NDArray[np.float32] | None:
-        """TilePlan the plane through the Direct Denoiser; None if it cannot be denoised by itself."""
-        began = time.monotonic()
-        plane = self._planes[view.number][slice(*view.rows), slice(*view.columns)]
-        try:
-            return drain(self._denoiser.denoise_steps(np.ascontiguousarray(plane), ["direct"], axes="YX"))["direct"]
-        except DenoiserError:  # a plane as empty as a mask, for example
-            return None
-        finally:
-            self._ended = time.monotonic()
-            self._took = self._ended - began

@@ -16,8 +16,9 @@ from ...config import TrainSettings, train_settings
 from ...errors import DenoiserError
 from ..shared.dock import RunDock, collapsed, main_button, stacked
 from ..shared.forms import Form, control
+from ..shared.open_dock import denoise_stack
 from ..shared.save_dialog import ask_for_file
-from ..shared.session import MODELS
+from ..shared.session import MODELS, NamedModel
 from ..shared.workers import Steps, Update, loading
 from .current_run import CurrentRun
 from .data_section import TrainingData
@@ -27,8 +28,9 @@ from .models_section import ModelsSection
 from .noise_runs import Look, looking, saving_noise
 from .noise_section import NoiseSection
 from .parts import NotReadyError, Part
-from .preview import Preview
-from .runs import Begun, Previewed, Requests, Saved, Stepped, continuing, training
+from .preview import Preview, Previewed
+from .recovery import Recovered, discard
+from .runs import Begun, Requests, Saved, Stepped, continuing, training
 
 if TYPE_CHECKING:
     import napari
@@ -37,11 +39,11 @@ if TYPE_CHECKING:
 
 _SUFFIX = ".safetensors"
 _SECONDS_BETWEEN_DRAWINGS = 0.5
-_READY = "Train a model on every plane of the chosen layer. No clean image is needed."
+_READY = "Train a model on all planes of the chosen layer. No clean image is needed."
 
 
 class TrainWidget(RunDock):
-    """Train HDN and its Direct Denoiser on layers, watch it learn, save the model."""
+    """Train HDN and the Direct Denoiser on layers, follow the losses and a preview, save the model."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
@@ -54,13 +56,18 @@ class TrainWidget(RunDock):
         self.ready = QLabel()
         self.ready.setWordWrap(True)
         self.train_button = main_button("Train")
-        self.stop_button.setToolTip("End training at once, and keep the best weights so far.")
+        self.stop_button.setToolTip("End the training now and keep the best weights so far. Continue can go on later.")
         self.pause_button = QPushButton("Pause")
         self.pause_button.setCheckable(True)
-        self.pause_button.setToolTip("Let training rest, or go on. The time of a pause does not count.")
+        self.pause_button.setToolTip(
+            "Pause or resume the training. The processor is free meanwhile, and the time of a pause does not count."
+        )
         self.preview_box = QCheckBox("Live preview")
         self.preview_box.setChecked(True)
-        self.preview_box.setToolTip("While training, show the plane in view as the model denoises it now, in a layer.")
+        self.preview_box.setToolTip(
+            "During training, show in a layer how the model denoises the plane in view by now. "
+            "Takes at most a tenth of the time."
+        )
         self.plot = LossPlot()
         self.plot.hide()
         self.models = ModelsSection()
@@ -76,21 +83,23 @@ class TrainWidget(RunDock):
     def _lay_out(self) -> None:
         self.form.insertRow(0, "Image layer", self.layer_choice)
         self.form.insertRow(1, "Axes", self.data.axes_row)
+        self.form.insertRow(2, self.data.channels)
         advanced = QWidget()
         advanced.setLayout(self.advanced)
         self.advanced.setContentsMargins(0, 0, 0, 0)
-        more = ("Several layers, or a region", "Train on more than one layer, or on a part.", self.data.more)
-        self.noise_title = collapsed("Noise model", "The noise model: choose it, look at it, save it.", self.noise)
+        more = ("Several layers, or a region", "Train on more than one layer, or on a part of it.", self.data.more)
+        self.noise_title = collapsed(
+            "Noise model", "How the camera adds noise. Automatic fits most images; measure it to check.", self.noise
+        )
         row = self.progress_row()
         row.insertWidget(1, self.pause_button)
         column = stacked(
             self.form,
             collapsed(*more),
             self.noise_title,
-            collapsed("More settings", "Settings that are seldom needed.", advanced),
+            collapsed("More settings", "Loss, structured noise, steps, seed, device: seldom needed.", advanced),
             self.noise.findings,
             self.ready,
-            self.data.split_button,
             self.train_button,
             row,
             self.status,
@@ -115,23 +124,25 @@ class TrainWidget(RunDock):
             (self.pause_button, self._pause),
             (self.noise.look_button, self.look),
             (self.noise.save_button, self.save_noise),
+            (self.models.denoise_button, self.denoise),
             (self.models.continue_button, self.continue_training),
             (self.models.save_button, self.save),
             (self.models.load_button, self.load),
         ):
             button.clicked.connect(does)
         self.noise.findings.structured_wanted.connect(lambda: setattr(self.advanced["structured"], "value", True))
+        self.models.recovered.load_wanted.connect(self._load_recovered)
         self.preview_box.toggled.connect(self.preview.turn)
         self.preview.deleted.connect(lambda: self.preview_box.setChecked(False))
         self.viewer.events.theme.connect(self._recolour)
 
     def settings(self) -> TrainSettings:
-        """The settings as they stand in the dock.
+        """The settings that are chosen in the dock.
 
         Raises
         ------
         DenoiserError
-            If something is missing, or they do not make sense.
+            If something is missing or invalid.
         """
         noise = self.noise.form
         refine = noise["refine_noise"].value
@@ -144,7 +155,7 @@ class TrainWidget(RunDock):
         """Start training on what is chosen."""
         with self._refusals():
             parts, noise, settings = self.data.parts(), self.noise.form.choice(), self.settings()
-            run = CurrentRun.on(parts, Requests(self.job.stopping))
+            run = CurrentRun(Requests(self.job.stopping))
             self._begin_training(run, parts, training(parts, settings, noise, run.requests))
 
     def continue_training(self) -> None:
@@ -153,16 +164,22 @@ class TrainWidget(RunDock):
         assert model is not None
         with self._refusals():
             parts, settings = self.data.parts(), self.settings()
-            run = CurrentRun.of(model, Requests(self.job.stopping))
-            self._begin_training(run, parts, continuing(model.denoiser, parts, settings, run.requests))
+            run = CurrentRun(Requests(self.job.stopping))
+            self._begin_training(run, parts, continuing(model, parts, settings, run.requests))
+
+    def denoise(self) -> None:
+        """Denoise the chosen layer with the chosen model in the Denoise dock."""
+        layer, model = self.layer_choice.layer, self.models.model
+        if layer is not None and model is not None:
+            denoise_stack(self.viewer, layer, model)
 
     def look(self) -> None:
-        """Measure the noise of what is chosen, beside the noise model."""
+        """Measure the noise of the chosen data, and fit the noise model to it."""
         with self._refusals():
             self._begin(looking(self.data.parts(), self.noise.form.choice()), self._show_look)
 
     def save_noise(self) -> None:
-        """Ask where to, and write the noise model that is shown."""
+        """Ask for a file, and write the noise model that is shown."""
         assert self.noise.look is not None
         with self._refusals():
             path = ask_for_file(self, "Save noise model", "noise", ".npz", "noise model")
@@ -171,7 +188,7 @@ class TrainWidget(RunDock):
                 self._begin(saving_noise(self.noise.look, path), lambda result: self.end(done, done=True))
 
     def save(self) -> None:
-        """Ask where to, and write the chosen model; one in training is written as it is after its next step."""
+        """Ask for a file, and write the chosen model. A model in training is written after its next step."""
         model = self.models.model
         assert model is not None
         with self._refusals():
@@ -180,13 +197,26 @@ class TrainWidget(RunDock):
                 self._run.requests.saves.put(path)
             elif path is not None:
                 model.denoiser.save(path)
+                discard(model.recovery)
                 self.say(f"Saved “{model.name}” to {path}")
 
     def load(self) -> None:
         """Ask for a model file and load it; it joins the models of this session."""
         path, _ = QFileDialog.getOpenFileName(self, "Load model", "", f"Model (*{_SUFFIX})")
         if path:
-            self._begin(loading(Path(path)), lambda denoiser: self._take_loaded(Path(path).stem, denoiser))
+            self._begin(loading(Path(path)), lambda denoiser: self._take_loaded(MODELS.add(Path(path).stem, denoiser)))
+
+    def _load_recovered(self, offered: Recovered) -> None:
+        """Load a recovered model. Its file stays until the model is saved, or the file discarded."""
+        if self.job.running:
+            return
+
+        def take(denoiser: Denoiser) -> None:
+            self._take_loaded(MODELS.add(offered.name, denoiser, offered.folder))
+            self.models.recovered.offer()
+            self.say(f"Loaded “{offered.name}”. Save it to keep it.")
+
+        self._begin(loading(offered.model), take)
 
     def _begin_training(self, run: CurrentRun, parts: list[Part], steps: Steps) -> None:
         self._run = run
@@ -205,9 +235,9 @@ class TrainWidget(RunDock):
             self.pause_button.setText("Resume" if paused else "Pause")
             (self._run.requests.pause.set if paused else self._run.requests.pause.clear)()
 
-    # What becomes of a run.
+    # Progress and end of a run.
     def show_update(self, update: Update) -> None:
-        """Show how far a run is, what it learned, and what was asked of it meanwhile."""
+        """Show the progress of a run, its losses, its preview, and what was saved."""
         super().show_update(update)
         run = self._run
         if run is None:
@@ -223,7 +253,7 @@ class TrainWidget(RunDock):
         elif isinstance(update, Previewed):
             self.preview.show(update)
         elif isinstance(update, Saved):
-            run.note = f"Saved it as it then was to {update.path}." if update.error is None else f"{update.error}."
+            run.take_saved(update, running=True)
             if update.error is not None:
                 show_error(str(update.error))
         if run.note and not self.job_is_stopping:
@@ -232,18 +262,18 @@ class TrainWidget(RunDock):
             self.progress.setFormat(f"{update.fraction:.0%} · paused")
 
     def on_success(self, result: Any) -> None:
-        """Take the result of the run."""
+        """Handle the result of the run."""
         self._take(result)
 
     def on_stop(self) -> None:
-        """Take the model as it was when training was stopped."""
+        """Take the model of a training that was stopped."""
         if self._run is None:
             super().on_stop()
         else:
             self._end_training("Stopped.", done=False)
 
     def on_failure(self, error: Exception) -> None:
-        """Show the error, and keep the model if there is one: it holds the last good weights."""
+        """Show the error. If there is a model it is kept: it holds the last good weights."""
         run = self._run
         words = self._finish() if run is not None else ""
         super().on_failure(error)
@@ -251,7 +281,8 @@ class TrainWidget(RunDock):
             self.say(f"{error}. {words}", error=True)
 
     def _show_begun(self, run: CurrentRun, begun: Begun) -> None:
-        model = run.begin(begun)
+        model = run.model = begun.model
+        assert model is not None
         self.plot.show()
         self.models.show_training(model)
         for record in model.denoiser.provenance.history:
@@ -266,7 +297,7 @@ class TrainWidget(RunDock):
         self.end(f"{early} {self._finish()}", done=done)
 
     def _finish(self) -> str:
-        """Take the model of a training that has ended, and say what it is."""
+        """Take the model of a training that has ended, and describe it."""
         run, self._run = self._run, None
         assert run is not None
         self.preview.end()
@@ -279,8 +310,7 @@ class TrainWidget(RunDock):
             self.models.choose(model)
         return run.words(model)
 
-    def _take_loaded(self, name: str, denoiser: Denoiser) -> None:
-        model = MODELS.add(name, denoiser)
+    def _take_loaded(self, model: NamedModel) -> None:
         self.models.choose(model)
         self.end(f"Loaded “{model.name}”.", done=True)
 
@@ -290,16 +320,16 @@ class TrainWidget(RunDock):
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
-        """Show an error that is none of the run, which may go on."""
+        """Show an error in a choice. A run may go on meanwhile."""
         try:
             yield
         except DenoiserError as error:
             self.say(str(error), error=True)
             show_error(str(error))
 
-    # What there is, and what can be pressed.
+    # State of the controls.
     def refresh_buttons(self) -> None:
-        """Enable what can be pressed now, and say what is missing or what it will take."""
+        """Enable the controls that can be used now, and show what is missing or what training will take."""
         missing, running, model = self._missing(), self.job.running, self.models.model
         self.noise_title.setText(f"Noise model: {self.noise.form.describe()}")
         self.train_button.setText(f"Train: {missing.short}" if missing else "Train")
@@ -308,6 +338,10 @@ class TrainWidget(RunDock):
         self.train_button.setEnabled(not missing and not running)
         self.stop_button.setEnabled(running)
         self.pause_button.setEnabled(running and self.models.training is not None)
+        self.models.denoise_button.setEnabled(
+            model is not None and model is not self.models.training and self.layer_choice.layer is not None
+        )
+        self.models.recovered.load_button.setEnabled(not running)
         self.models.continue_button.setEnabled(not missing and not running and model is not None)
         self.models.save_button.setEnabled(model is not None)
         self.models.load_button.setEnabled(not running)
@@ -315,7 +349,7 @@ class TrainWidget(RunDock):
             part.set_enabled(not running)
 
     def _missing(self) -> NotReadyError | None:
-        """What is missing before training can start; otherwise the label says what it will take."""
+        """What is missing before training can start; if nothing, show what the training will take."""
         missing = None
         try:
             words = estimate_words([part.planes_shape for part in self.data.parts()], self.settings())
@@ -338,13 +372,11 @@ class TrainWidget(RunDock):
         self.noise.plot.recolour(text)
 
     def close_down(self) -> None:
-        """Stop training, keep its model in this session, and let go of the viewer."""
+        """Ask the training to stop and disconnect from the viewer. The thread of the training keeps the model."""
         super().close_down()
         self.preview.close()
         self.data.release()
         self.noise.form.offer([])
         self.models.release()
         self.viewer.events.theme.disconnect(self._recolour)
-        if self._run is not None:
-            self._run.end()
-            self._run = None
+        self._run = None
