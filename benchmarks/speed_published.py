@@ -143,10 +143,10 @@ class Ours(Subject):
         return lambda: self.denoiser.denoise(image)
 
     def mean(self, image: Image, samples: int) -> Work:
-        return lambda: self.denoiser.consensus(image, samples)
+        return lambda: self.denoiser.posterior_mean(image, samples)
 
     def median(self, image: Image, samples: int) -> Work:
-        return lambda: self.denoiser.consensus(image, samples, "median")
+        return lambda: self.denoiser.posterior_median(image, samples)
 
     def load(self, folder: Path) -> Work:
         """Reading the model from a file, which this writes (the published code would unpickle one)."""

@@ -49,7 +49,10 @@ def test_bfloat16_trains_and_predicts_in_float32_units(monkeypatch: pytest.Monke
     found, expected = rough.denoise(noisy), exact.denoise(noisy)
     assert found.dtype == expected.dtype == "float32"
     assert abs(found - expected).max() < 0.02 * 6 * exact.model.normalization.std
-    assert abs(rough.consensus(noisy, 2) - exact.consensus(noisy, 2)).max() < 0.1 * 6 * exact.model.normalization.std
+    assert (
+        abs(rough.posterior_mean(noisy, 2) - exact.posterior_mean(noisy, 2)).max()
+        < 0.1 * 6 * exact.model.normalization.std
+    )
 
 
 def test_auto_takes_the_quick_preset_on_a_cpu() -> None:

@@ -60,7 +60,7 @@ def test_dask_in_dask_out_with_the_same_pixels(denoiser: Denoiser, stack: NDArra
     results = {
         "direct": (denoiser.denoise(lazy), denoiser.denoise(stack)),
         "sample": (denoiser.sample(lazy, 2, seed=3), denoiser.sample(stack, 2, seed=3)),
-        "mean": (denoiser.consensus(lazy, 2), denoiser.consensus(stack, 2)),
+        "mean": (denoiser.posterior_mean(lazy, 2), denoiser.posterior_mean(stack, 2)),
     }
     for found, expected in results.values():
         assert isinstance(found, da.Array)
@@ -116,7 +116,7 @@ def test_into_arrays_equals_in_memory(denoiser: Denoiser, stack: NDArray[np.uint
 
 
 def test_a_part_has_the_samples_that_it_has_in_the_whole(denoiser: Denoiser, stack: NDArray[np.uint16]) -> None:
-    whole = denoiser.consensus(stack, 2, seed=1)
+    whole = denoiser.posterior_mean(stack, 2, seed=1)
     target = np.zeros((1, 1, 64, 72), np.float32)
     list(denoise_into(denoiser.model, stack[1:, 2:], {"mean": target}, axes="TZYX", samples=2, seed=1, first=5))
     np.testing.assert_array_equal(target[0, 0], whole[1, 2])
@@ -142,6 +142,13 @@ def test_a_pixel_beyond_float32_is_refused(denoiser: Denoiser, stack: NDArray[np
         list(denoise_into(denoiser.model, image, {"direct": np.zeros(image.shape, np.float32)}, axes="TZYX"))
     with pytest.raises(ImageError, match="T=1, Z=0, Y=7, X=8"):
         denoised(denoiser.model, image, axes="TZYX")[1, 0].compute()
+
+
+def test_a_denoiser_keeps_the_first_samples(denoiser: Denoiser, stack: NDArray[np.uint16]) -> None:
+    kept = drain(denoiser.denoise_steps(stack[0], ["mean", "sample"], samples=3, axes="ZYX", keep=1))
+    assert kept["sample"].shape == (1, *stack[0].shape)
+    np.testing.assert_array_equal(kept["sample"][0], denoiser.sample(stack[0], 3, axes="ZYX")[0])
+    np.testing.assert_array_equal(kept["mean"], denoiser.posterior_mean(stack[0], 3, axes="ZYX"))
 
 
 def test_into_zarr_equals_into_numpy(denoiser: Denoiser, stack: NDArray[np.uint16]) -> None:

@@ -54,6 +54,7 @@ class Predictor(ABC):
         seed: int = 0,
         axes: str | None = None,
         first: int = 0,
+        keep: int | None = None,
     ) -> Prediction:
         """Denoise an image in memory; a generator of progress that returns the results.
 
@@ -69,6 +70,8 @@ class Predictor(ABC):
             Letters of the axes; those of the training if not given and as many, otherwise a guess.
         first
             Number of the first plane, if the image is part of a larger stack.
+        keep
+            How many samples ``"sample"`` gives, the first ones; all if not given. Only these take memory.
 
         Returns
         -------
@@ -86,7 +89,7 @@ class Predictor(ABC):
         planes = self.planes(image, axes)
         check_planes(planes, min_side=MIN_SIDE, name="image", require_contrast=False)
         results = yield from predict_steps(
-            self.model, planes.data, list(wanted.values()), samples=samples, seed=seed, first=first
+            self.model, planes.data, list(wanted.values()), samples=samples, seed=seed, first=first, keep=keep
         )
         return {name: planes.restore(results[output]) for name, output in wanted.items()}
 
