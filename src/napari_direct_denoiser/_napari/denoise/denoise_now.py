@@ -1,6 +1,8 @@
-"""Layers > Filter > Denoise now, in the command palette, and by a key: the direct pass with one click."""
+"""The command Denoise now, in Layers > Filter, in the command palette and on a key: the direct pass with one click."""
 
-from napari.viewer import Viewer  # no postponed annotations here: napari gives the viewer by this type
+from napari.components import ViewerModel
+from napari.utils.key_bindings import USER_KEYMAP, coerce_keybinding
+from napari.viewer import Viewer  # no postponed annotations here: napari passes the viewer by this type
 
 PLUGIN, DOCK = "napari-direct-denoiser", "Denoise"
 SHORTCUT = "Control-Shift-D"
@@ -12,3 +14,17 @@ def denoise_now(viewer: Viewer) -> None:
     dock.show()
     dock.raise_()
     widget.denoise_now()
+
+
+def bind_shortcut(viewer: Viewer) -> bool:
+    """Bind `denoise_now` to its key unless napari uses that key; give whether the key works in this viewer.
+
+    napari ignores keybindings in the manifest of a plugin. The key is bound for `ViewerModel`, where napari looks last:
+    a binding of the user, for a viewer, for all viewers or in the preferences, goes before it at any time.
+    """
+    key = coerce_keybinding(SHORTCUT)
+    if key not in ViewerModel.class_keymap:
+        ViewerModel.bind_key(key, denoise_now)
+    classes = [kind.class_keymap for kind in viewer.__class__.__mro__ if hasattr(kind, "class_keymap")]
+    bound = next(keymap[key] for keymap in (USER_KEYMAP, viewer.keymap, *classes) if key in keymap)
+    return bool(bound == denoise_now)

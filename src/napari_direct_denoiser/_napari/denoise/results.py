@@ -1,21 +1,21 @@
-"""From the layers of a viewer to what the Denoise dock asks for, and from its results to layers."""
+"""From the choices in the Denoise dock to a request, and from its results to layers and zarr folders."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from ...data.images import plane_regions
+from ...data.zarr_images import check_zarr_target
 from ...errors import SettingError
 from ..shared.layers import facts, result_layer
 from ..shared.plane_layers import plane_in_view, plane_number, plane_words, source_of_plane
 from .runs import Request, Result
-from .zarr_dialog import ask_for_folder, may_write
 
 if TYPE_CHECKING:
     import napari
@@ -25,9 +25,9 @@ _FLOAT_BYTES = 4
 
 
 def check_choices(request: Request) -> None:
-    """Raise `SettingError` for choices that do not go together."""
+    """Raise `SettingError` for choices that do not fit together."""
     if not request.outputs:
-        raise SettingError("Expected something to make of the samples, found nothing checked: check Mean, for example")
+        raise SettingError("Expected at least one output of the samples, found none checked: check Mean, for example")
     drawn = request.settings.samples
     if "sample" in request.outputs and request.kept > drawn:
         raise SettingError(
@@ -36,15 +36,15 @@ def check_choices(request: Request) -> None:
         )
     if request.as_looked_at and request.outputs != ("direct",):
         raise SettingError(
-            "Expected the direct pass for a result “as looked at”, found samples, which take too long while you move "
-            "a slider: choose In memory or Zarr folder"
+            "Expected the direct pass for a result “as looked at”, found samples, which are too slow to compute while "
+            "you move a slider: choose In memory or Zarr folder"
         )
 
 
 def only_plane_in_view(request: Request, viewer: napari.viewer.Viewer, layer: Image) -> Request:
-    """Ask for the one plane of a layer that the sliders of the viewer point at."""
+    """Restrict a request to the plane of its layer that the sliders of the viewer point at."""
     source, axes = request.source, request.axes
-    leading = plane_in_view(viewer, layer, axes)
+    leading = plane_in_view(viewer, layer, axes, source.shape)
     number = plane_number(source.shape, axes, leading)
     return replace(
         request,
@@ -55,18 +55,37 @@ def only_plane_in_view(request: Request, viewer: napari.viewer.Viewer, layer: Im
 
 
 def into_zarr(request: Request, parent: QWidget, layer: Layer) -> Request | None:
-    """Ask where zarr folders are to go; None if a person would rather not. `SettingError` where they cannot."""
-    folder = ask_for_folder(parent)
-    if folder is None:
+    """Ask for the folder to write zarr folders to; None if the person cancels.
+
+    Raises
+    ------
+    SettingError
+        If they cannot be written there, or one of them is the image that is to be denoised.
+    """
+    chosen = QFileDialog.getExistingDirectory(parent, "Folder for the zarr folders")
+    if not chosen:
         return None
-    request = replace(request, folder=folder)
+    request = replace(request, folder=Path(chosen))
     sizes = {path: _FLOAT_BYTES * prod(request.shape(each)) for each in request.outputs if (path := request.path(each))}
     place = facts(layer).get("path") or layer.source.path
-    return request if may_write(parent, sizes, None if place is None else Path(place)) else None
+    return request if _may_write(parent, sizes, None if place is None else Path(place)) else None
+
+
+def _may_write(parent: QWidget, needed_bytes: Mapping[Path, int], source: Path | None) -> bool:
+    """Check that zarr folders of these sizes (uncompressed) can be written, and ask before any is replaced."""
+    for path in needed_bytes:
+        check_zarr_target(path, sum(needed_bytes.values()))
+        if source is not None and path.resolve() in (source.resolve(), *source.resolve().parents):
+            raise SettingError(f"Expected a folder other than that of the image itself, found {path}: choose another")
+    there = [path.name for path in needed_bytes if path.exists()]
+    if not there:
+        return True
+    words = f"{', '.join(there)} {'exists' if len(there) == 1 else 'exist'}. Replace?"
+    return QMessageBox.question(parent, "Replace?", words) == QMessageBox.StandardButton.Yes
 
 
 def add_results(viewer: napari.viewer.Viewer, request: Request, results: Sequence[Result], seconds: float) -> list[str]:
-    """Add results as layers over their source; gives their names. The first one lies on top."""
+    """Add results as layers over their source, the first one on top; give their names."""
     names = []
     measured = None if request.as_looked_at else seconds  # nothing is computed yet
     for result in reversed(results):
@@ -75,13 +94,15 @@ def add_results(viewer: napari.viewer.Viewer, request: Request, results: Sequenc
             known["path"] = str(path)
             _remove_replaced(viewer, str(path))
         samples = request.samples(result.output)
-        data, keywords = result_layer(request.source, result.data, result.output, known, samples, result.limits)
+        data, keywords = result_layer(
+            request.source, result.data, result.output, known, samples, result.limits, request.axes
+        )
         names.append(viewer.add_image(data, **keywords).name)
     return names[::-1]
 
 
 def _remove_replaced(viewer: napari.viewer.Viewer, path: str) -> None:
-    """Remove layers of a zarr folder that is no more what it was."""
+    """Remove layers of a zarr folder that has been replaced."""
     for layer in list(viewer.layers):
         if facts(layer).get("path") == path:
             viewer.layers.remove(layer)

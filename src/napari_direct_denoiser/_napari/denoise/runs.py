@@ -1,4 +1,4 @@
-"""What the Denoise dock does in a worker thread. What needs torch or dask is imported in there."""
+"""The runs of the Denoise dock, in a worker thread. They import torch and dask late: the dock opens without them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...data.images import Region
+from ...data.images import LazyPlanes, Region, sampled_planes
 from ...errors import DenoiserError
-from ...progress import mapped
+from ...progress import Progress, mapped
 from ..shared.layers import METADATA_KEY, Source, result_name
 from ..shared.session import NamedModel
 from ..shared.workers import Update
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from ...config import DenoiseSettings
     from ...prediction.tiling import Output
 
-_SHOWN = 99.9  # per cent of the pixels of a deviation that its contrast covers
-_PLANES_SEEN = 8  # of a deviation, to find its contrast
+_PERCENTILE_SHOWN = 99.9  # of a standard deviation: upper contrast limit
+_PLANES_SEEN = 8  # planes that are read to find that limit
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What a person asked for: read once, whatever happens to the layer and the dock during the run."""
+    """Everything that a run needs, read once: layer and dock may change during the run."""
 
     source: Source
     axes: str
@@ -36,23 +36,23 @@ class Request:
     outputs: tuple[Output, ...]
     settings: DenoiseSettings
     kept: int = 0
-    """Single samples to keep."""
+    """Number of single samples to keep."""
     region: Region | None = None
-    """Where in the source the only plane lies that is wanted; None for all of it."""
+    """Region of the source to denoise, one plane; None for all planes."""
     first: int = 0
-    """Number of the first plane in the source."""
+    """Number of the first plane of the region."""
     as_looked_at: bool = False
     folder: Path | None = None
-    """Where zarr folders are to be written; None to keep the results in memory."""
+    """Folder to write zarr folders to; None to keep the results in memory."""
 
     def samples(self, output: Output) -> int | None:
-        """Samples that a result is made of; None for the direct pass."""
+        """Number of samples in a result; None for the direct pass."""
         if output == "direct":
             return None
         return self.kept if output == "sample" else self.settings.samples
 
     def path(self, output: Output) -> Path | None:
-        """Where a result is to be written."""
+        """Zarr folder of a result; None if it stays in memory."""
         if self.folder is None:
             return None
         name = result_name(self.source.name, output, self.samples(output))
@@ -65,7 +65,7 @@ class Request:
         return (self.kept, *shape) if output == "sample" else shape
 
     def facts(self, output: Output, seconds: float | None = None) -> dict[str, Any]:
-        """What a result is to know of itself."""
+        """Provenance of a result, for its metadata."""
         samples = self.samples(output)
         return {
             "source": self.source.name,
@@ -85,29 +85,29 @@ class Result:
     output: Output
     data: Any
     limits: tuple[float, float] | None = None
-    """Contrast limits, of a deviation."""
+    """Contrast limits, for a standard deviation only."""
 
 
 @dataclass(frozen=True, eq=False)
 class Warned(Update):
-    """An update that says in which ways the image differs strongly from those of the training."""
+    """An update that lists how the image differs from the training images, if it differs strongly."""
 
     differences: tuple[str, ...] = field(default=())
 
 
 def denoising(request: Request) -> Generator[Update, None, tuple[list[Result], float]]:
-    """Denoise as requested; gives the results with the seconds that they took."""
-    yield Update("Loading PyTorch, looking at the image …")
+    """Denoise as requested; give the results and the seconds they took."""
+    yield Update("Loading PyTorch, checking the image …")
     from ...evaluation.domain_shift import check_domain_shift
     from ...prediction.lazy import denoised
 
     denoiser, settings = request.model.denoiser, request.settings
     image: Any = request.source.data
     image = image if request.region is None else image[request.region]
-    looking = check_domain_shift(denoiser.model, image, request.axes)
-    differences = yield from mapped(looking, lambda part: Update("Looking at the image …", part))
+    checking = check_domain_shift(denoiser.model, image, request.axes)
+    differences = yield from mapped(checking, lambda progress: Update("Checking the image …", progress.fraction))
     if differences:
-        yield Warned("Looking at the image …", differences=tuple(differences))
+        yield Warned("Checking the image …", differences=tuple(differences))
     began = time.perf_counter()
     if request.as_looked_at:
         lazy = denoised(denoiser.model, image, axes=request.axes, seed=settings.seed, first=request.first)
@@ -122,7 +122,7 @@ def denoising(request: Request) -> Generator[Update, None, tuple[list[Result], f
 
 
 def _computing(request: Request, image: Any) -> Generator[Update, None, list[Result]]:
-    """Denoise plane by plane, into memory or zarr folders."""
+    """Denoise plane by plane into memory or zarr folders."""
     from ...data.zarr_images import open_zarr
     from ...prediction.predict import denoise_into
 
@@ -139,13 +139,13 @@ def _computing(request: Request, image: Any) -> Generator[Update, None, list[Res
             first=request.first,
         )
 
-        def update(progress: Any) -> Update:
+        def update(progress: Progress) -> Update:
             fraction = progress.fraction
             plane = min(int(fraction * planes) + 1, planes)
             return Update(f"Plane {plane} of {planes} …", fraction, progress.remaining_seconds)
 
         yield from mapped(steps, update)
-        limits = {"std": _limits(targets["std"])} if "std" in targets else {}
+        limits = {"std": _limits(targets["std"], request.axes)} if "std" in targets else {}
     return [
         Result(output, target if (path := request.path(output)) is None else open_zarr(path), limits.get(output))
         for output, target in targets.items()
@@ -153,7 +153,7 @@ def _computing(request: Request, image: Any) -> Generator[Update, None, list[Res
 
 
 def _target(request: Request, output: Output, files: ExitStack) -> Any:
-    """Make the array that takes a result."""
+    """Make the array that receives a result."""
     from ...data.zarr_images import ngff, writing_zarr
 
     path, shape = request.path(output), request.shape(output)
@@ -173,12 +173,7 @@ def _target(request: Request, output: Output, files: ExitStack) -> Any:
     return files.enter_context(writing_zarr(path, shape, chunks, {METADATA_KEY: known, **described}))
 
 
-def _limits(deviation: Any) -> tuple[float, float]:
-    """Contrast for a map of deviations: from 0 to nearly the highest."""
-    flat = [np.unravel_index(number, deviation.shape[:-2]) for number in _spread(int(np.prod(deviation.shape[:-2])))]
-    highest = max(float(np.percentile(np.asarray(deviation[tuple(map(int, at))]), _SHOWN)) for at in flat)
-    return 0.0, highest or 1.0
-
-
-def _spread(count: int) -> list[int]:
-    return np.unique(np.linspace(0, count - 1, min(count, _PLANES_SEEN)).astype(int)).tolist()
+def _limits(std: Any, axes: str) -> tuple[float, float]:
+    """Contrast limits for a map of standard deviations, from 0."""
+    planes = sampled_planes([LazyPlanes(std, axes)], _PLANES_SEEN)
+    return 0.0, max(float(np.percentile(plane, _PERCENTILE_SHOWN)) for plane in planes) or 1.0

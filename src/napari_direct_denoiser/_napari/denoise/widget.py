@@ -7,25 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QComboBox, QFileDialog, QGroupBox, QLabel, QPushButton
+from qtpy.QtWidgets import QFileDialog, QGroupBox, QLabel, QPushButton
 
 from ...config import DenoiseChoices, DenoiseSettings
 from ...data.images import named_axes
-from ...errors import DenoiserError, SettingError
+from ...errors import DenoiserError, ImageError, SettingError
 from ..shared.axes_row import AxesRow
-from ..shared.channels import channel_axis, split_channels
+from ..shared.channels import ChannelsRow, find_channels, read_channel
 from ..shared.dock import RunDock, main_button, stacked
 from ..shared.forms import Form, control, duration
-from ..shared.layer_choice import narrow
 from ..shared.layers import Source, read_layer
+from ..shared.model_choice import ModelChoice
 from ..shared.session import MODELS, NamedModel
 from ..shared.workers import Update, loading
-from .denoise_now import SHORTCUT, denoise_now
+from .denoise_now import SHORTCUT, bind_shortcut
 from .results import add_results, check_choices, into_zarr, only_plane_in_view
 from .runs import Request, Result, Warned, denoising
 
 if TYPE_CHECKING:
     import napari
+    from napari.layers import Image
 
     from ...denoiser import Denoiser
     from ...prediction.tiling import Output
@@ -34,23 +35,21 @@ _WARNING_COLOUR = "#b8700a"  # readable on napari's dark and light theme
 
 
 class DenoiseWidget(RunDock):
-    """Denoise a layer: in one direct pass, or by what N samples say together, or as single samples."""
+    """Denoise a layer in one direct pass, or by posterior samples: mean, median, standard deviation, single samples."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
         self.axes_row = AxesRow()
-        self.split_button = QPushButton("Split channels")
-        self.split_button.setToolTip("Make a layer of each channel: a model denoises one kind of image.")
-        self.model_choice = QComboBox()
-        self.model_choice.setToolTip("A model of the Train dock, or one loaded from a file; the newest comes first.")
-        narrow(self.model_choice)
+        self.channels = ChannelsRow(self.viewer)
+        self.model_choice = ModelChoice("A model of the Train dock, or one loaded from a file. The newest comes first.")
         self.load_button = QPushButton("Load model file …")
         self.load_button.setToolTip("Load a model file (.safetensors).")
         self.where = Form([control(DenoiseChoices, name) for name in ("planes", "result")])
         self.direct_button = main_button("Denoise")
+        on_key = f" or {SHORTCUT.replace('-', '+')}" if bind_shortcut(self.viewer) else ""
         self.direct_button.setToolTip(
             "One pass of the Direct Denoiser: the fastest, and usually the best. "
-            f"Also Layers > Filter > Denoise now, and {SHORTCUT.replace('-', '+')} once this dock was open."
+            f"Layers > Filter > Denoise now{on_key} does the same with the newest model."
         )
         outputs = ("mean", "median", "std", "single_samples")
         self.form = Form(
@@ -61,27 +60,28 @@ class DenoiseWidget(RunDock):
             ]
         )
         self.sample_button = QPushButton()
-        self.sample_button.setToolTip("Draw samples from HDN, and add what is checked above: all out of the same run.")
+        self.sample_button.setToolTip(
+            "Draw samples from HDN, and add each checked output as a layer. All outputs come from the same samples."
+        )
         self.warning = QLabel()
         self.warning.setWordWrap(True)
         self.warning.setStyleSheet(f"color: {_WARNING_COLOUR}")
         self.warning.hide()
-        self.stop_button.setToolTip("End this run. No layer is added, and no file is left.")
-        self._models: list[NamedModel] = []
+        self.stop_button.setToolTip("Stop this run. No layer is added, and no file is left.")
         self._loaded_name = ""
         self._request: Request | None = None
         self._lay_out()
         self._connect()
         self._name_sample_button()
-        self._list_models()
+        self.refresh_buttons()
 
     def _lay_out(self) -> None:
         rows = {
             "Image layer": self.layer_choice,
             "Axes": self.axes_row,
-            "": self.split_button,
+            "Channel": self.channels,
             "Model": self.model_choice,
-            " ": self.load_button,
+            "": self.load_button,
         }
         for place, (label, widget) in enumerate(rows.items()):
             self.where.insertRow(place, label, widget)
@@ -93,53 +93,47 @@ class DenoiseWidget(RunDock):
 
     def _connect(self) -> None:
         self.load_button.clicked.connect(self.load)
-        self.split_button.clicked.connect(self.split)
+        self.channels.changed.connect(self.refresh_buttons)
+        self.channels.planes_wanted.connect(self._treat_as_planes)
         self.direct_button.clicked.connect(self.denoise_directly)
         self.sample_button.clicked.connect(self.denoise_by_samples)
         self.form["samples"].changed.connect(self._name_sample_button)
         self.axes_row.changed.connect(self.refresh_buttons)
         self.model_choice.currentIndexChanged.connect(self.refresh_buttons)
-        self.viewer.bind_key(SHORTCUT, denoise_now, overwrite=True)
-        MODELS.changed.connect(self._list_models)
-
-    @property
-    def model(self) -> NamedModel | None:
-        """The chosen model."""
-        return self._models[self.model_choice.currentIndex()] if self._models else None
 
     def denoise_now(self) -> None:
-        """Denoise directly with the newest model, as the command in the menu does."""
-        if self.job.running:
-            return
-        if not self._models:
+        """Denoise the chosen layer directly with the newest model, as the command in the menu does."""
+        if not MODELS.all:
             self.on_failure(SettingError("Expected a model, found none: train one in the Train dock, or load one"))
             return
-        self.model_choice.setCurrentIndex(0)
-        self.denoise_directly()
+        self._denoise_with(self.layer_choice.layer, MODELS.all[-1])
+
+    def denoise_layer(self, layer: Image, model: NamedModel) -> None:
+        """Choose a layer and a model of this session, and denoise all planes directly. Do nothing during a run."""
+        if not self.job.running:
+            self.where["planes"].value = "all"
+            self._denoise_with(layer, model)
+
+    def _denoise_with(self, layer: Image | None, model: NamedModel) -> None:
+        if not self.job.running:
+            self.layer_choice.choose(layer)
+            self.model_choice.choose(model)
+            self.denoise_directly()
 
     def denoise_directly(self) -> None:
         """One pass of the Direct Denoiser."""
         self._denoise(["direct"])
 
     def denoise_by_samples(self) -> None:
-        """What is checked, out of samples of HDN."""
+        """Compute the checked outputs from posterior samples of HDN."""
         outputs: list[Output] = [name for name in ("mean", "median", "std") if self.form[name].value]
         self._denoise([*outputs, "sample"] if self.form["single_samples"].value else outputs)
-
-    def split(self) -> None:
-        """Make a layer of each channel of the chosen layer."""
-        layer = self.layer_choice.layer
-        axis = channel_axis(layer, self._axes(layer))
-        if axis is not None:
-            split_channels(self.viewer, layer, axis)
-            self.say("")
 
     def _denoise(self, outputs: Sequence[Output]) -> None:
         try:
             request = self._ask(outputs)
         except DenoiserError as error:
-            offer = "" if self.split_button.isHidden() else ". “Split channels” above does it"
-            self.on_failure(type(error)(f"{error}{offer}"))
+            self.on_failure(error)
             return
         if request is not None:
             self._request = request
@@ -147,20 +141,29 @@ class DenoiseWidget(RunDock):
             self.begin(denoising(request))
 
     def _ask(self, outputs: Sequence[Output]) -> Request | None:
-        """Read all that a run needs; None if a person would rather not. `DenoiserError` if it makes no sense."""
-        assert self.model is not None
-        layer, kept = self.layer_choice.layer, self.form["single_samples"].value
-        source = read_layer(layer)
+        """Read all that a run needs; None if the person cancels. `DenoiserError` if the choices cannot work."""
+        layer, model, kept = self.layer_choice.layer, self.model_choice.model, self.form["single_samples"].value
+        assert model is not None
+        source, axes = self._read(layer)
         settings = DenoiseSettings(samples=self.form["samples"].value, seed=self.form["seed"].value)
-        axes = named_axes(source.shape, self._axes(layer), name=repr(source.name))
+        axes = named_axes(source.shape, axes, name=repr(source.name))
         planes, result = self.where["planes"].value, self.where["result"].value
-        request = Request(
-            source, axes, self.model, tuple(outputs), settings, kept, as_looked_at=result == "as looked at"
-        )
+        request = Request(source, axes, model, tuple(outputs), settings, kept, as_looked_at=result == "as looked at")
         check_choices(request)
         if planes == "in view":
             request = only_plane_in_view(request, self.viewer, layer)
         return into_zarr(request, self, layer) if result == "zarr folder" else request
+
+    def _read(self, layer: Image | None) -> tuple[Source, str | None]:
+        """Read the layer or the chosen channel of it, with its axes."""
+        found = find_channels(layer, self._axes(layer))
+        if layer is None or found is None:
+            return read_layer(layer), self._axes(layer)
+        if self.channels.channel is None:
+            raise ImageError(
+                f"Expected one channel, found {found.size} in {layer.name!r}: choose a channel, or split them"
+            )
+        return read_channel(layer, found, self.channels.channel)
 
     def load(self) -> None:
         """Ask for a model file and load it."""
@@ -169,22 +172,22 @@ class DenoiseWidget(RunDock):
             self.load_file(Path(path))
 
     def load_file(self, path: Path) -> None:
-        """Load a model file; it joins the models of this session."""
+        """Load a model file, and add it to the models of this session."""
         self._request = None
         self._loaded_name = path.stem
         self.begin(loading(path))
 
     def show_update(self, update: Update) -> None:
-        """Show how far the run is, and in which ways the image differs from the training."""
+        """Show the progress of the run, and a warning if the image differs from the training images."""
         super().show_update(update)
         if isinstance(update, Warned):
             assert self._request is not None
             differs = "; ".join(update.differences)
-            self.warning.setText(f"“{self._request.source.name}” {differs}. Look at the result with care.")
+            self.warning.setText(f"“{self._request.source.name}” {differs}. Check the result with care.")
             self.warning.show()
 
     def on_success(self, result: Any) -> None:
-        """Take a loaded model, or add denoised images as layers."""
+        """Add a loaded model to the list, or the results as layers."""
         if self._request is None:
             self._take_model(result)
         else:
@@ -203,47 +206,46 @@ class DenoiseWidget(RunDock):
         self.end(f"{added}{how}.", done=True)
 
     def refresh_buttons(self) -> None:
-        """Enable what can be pressed now, and say what is missing."""
-        running, layer = self.job.running, self.layer_choice.layer
-        ready = self.model is not None and layer is not None
+        """Enable what can be used now, and say what is missing."""
+        running, layer, model = self.job.running, self.layer_choice.layer, self.model_choice.model
+        ready = model is not None and layer is not None
         self.axes_row.show_layer(layer, self._shown_source(layer))
-        self.split_button.setVisible(channel_axis(layer, self._axes(layer)) is not None)
+        self.channels.show_layer(layer, self._axes(layer))
+        self.where.labelForField(self.channels).setVisible(self.channels.found is not None)
         for button in (self.direct_button, self.sample_button):
             button.setEnabled(ready and not running)
         self.stop_button.setEnabled(running)
-        for widget in (self.load_button, self.model_choice, self.layer_choice, self.axes_row, self.split_button):
+        for widget in (self.load_button, self.model_choice, self.layer_choice, self.axes_row, self.channels):
             widget.setEnabled(not running)
         for form in (self.where, self.form):
             form.set_enabled(not running)
-        missing = "Open an image." if self.model is not None else "Train a model in the Train dock, or load one."
+        missing = "Open an image." if model is not None else "Train a model in the Train dock, or load one."
         self.hint("" if ready else missing)
 
     def close_down(self) -> None:
-        """Stop the run and let go of the viewer and the models."""
+        """Stop the run, and let go of the viewer and the models."""
         super().close_down()
-        MODELS.changed.disconnect(self._list_models)
-        self._models = []
+        self.channels.release()
+        self.model_choice.release()
 
-    def _shown_source(self, layer: Any) -> Source | None:
-        """Read a layer, with the axes that the model was trained on where it has no names for its own."""
+    def _shown_source(self, layer: Image | None) -> Source | None:
+        """Read a layer. If its axes have no names, they are those of the training where these fit."""
         try:
             source = read_layer(layer)
         except DenoiserError:
             return None
-        trained = self.model.denoiser.provenance.axes if self.model is not None else ""
-        fits = not source.axes and channel_axis(layer) is None and len(trained) == len(source.shape)
+        model = self.model_choice.model
+        trained = model.denoiser.provenance.axes if model is not None else ""
+        fits = not source.axes and find_channels(layer) is None and len(trained) == len(source.shape)
         return replace(source, axes=trained) if fits else source
 
-    def _axes(self, layer: Any) -> str | None:
+    def _axes(self, layer: Image | None) -> str | None:
         source = self._shown_source(layer)
-        return None if source is None else self.axes_row.axes_of(layer, source)
+        return None if layer is None or source is None else self.axes_row.axes_of(layer, source)
 
-    def _list_models(self) -> None:
-        """List the models of this session, the newest first; a new one is chosen."""
-        self._models = list(reversed(MODELS.all))
-        self.model_choice.clear()
-        self.model_choice.addItems([model.name for model in self._models])
-        self.refresh_buttons()
+    def _treat_as_planes(self, axes: str) -> None:
+        if (layer := self.layer_choice.layer) is not None:
+            self.axes_row.correct(layer, axes)
 
     def _name_sample_button(self) -> None:
         self.sample_button.setText(f"Draw {self.form['samples'].value} samples")
