@@ -30,7 +30,20 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A demo that takes seconds: one small plane, networks as they are before training."""
 
     def train_steps(self: Denoiser) -> Iterator[TrainingProgress]:
-        yield TrainingProgress(1, 1, 1.0, 0.1, 0.0, 4.0, 3.0, 1.0, 0.5, None, None, "finished")
+        yield TrainingProgress(
+            step=1,
+            total_steps=1,
+            fraction=1.0,
+            elapsed_seconds=0.1,
+            remaining_seconds=0.0,
+            neg_elbo=4.0,
+            reconstruction=3.0,
+            kl=1.0,
+            direct_loss=0.5,
+            validation_neg_elbo=None,
+            validation_direct_loss=None,
+            stopped="finished",
+        )
 
     monkeypatch.setattr(Denoiser, "train_steps", train_steps)
     settings = TrainSettings(noise="poisson:2,100,3", device="cpu")
@@ -72,7 +85,7 @@ def test_a_second_demo_may_use_the_same_folder(small: None, tmp_path: Path) -> N
 
 def test_a_folder_that_cannot_be_made_is_refused_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for folder, words in ((tmp_path / "file", "the file"), (tmp_path / "no" / "demo", "create it")):
+    for folder, words in ((tmp_path / "file", "the file"), (tmp_path / "no" / "demo", "create it first")):
         with pytest.raises(SettingError, match=words):
             demo.run_demo(folder, lambda *_: pytest.fail("training began"))
 

@@ -35,7 +35,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"denoiser"}),
     frozenset({"demo"}),
     frozenset({"cli", "_napari"}),
-    frozenset({""}),  # the package itself, which only names what is public
+    frozenset({"", "__main__"}),  # the package itself, which only names what is public, and runs the command line
 )
 """Rooms (modules or folders of the package), lowest layer first.
 

@@ -1,4 +1,4 @@
-"""Every default, once: the networks and schedules of the presets, and what a person may choose.
+"""All settings and their defaults: what a user can choose, and the networks and schedules of the presets.
 
 The docstring under a field is also its tooltip in napari and its ``--help`` text.
 """
@@ -16,29 +16,29 @@ from .errors import SettingError
 PresetName = Literal["quick", "balanced", "paper"]
 PresetChoice = Literal["auto", "quick", "balanced", "paper"]
 Loss = Literal["l2", "l1"]
-Method = Literal["direct", "mean", "median", "sample"]
+Method = Literal["direct", "mean", "median", "sample", "std"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 MIN_SIDE = 8
-"""Smallest width and height of a plane, pixels: the networks see little but the reflection of smaller ones."""
+"""Smallest width and height of a plane, pixels: of smaller ones the networks see mostly the reflected padding."""
 
 
 class Config(BaseModel):
-    """Base of all settings: immutable, described by attribute docstrings, strict about names."""
+    """Base of all settings: immutable, described by attribute docstrings; unknown names are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class TrainSettings(Config):
-    """What a person chooses before training."""
+    """Settings of a training."""
 
     preset: PresetChoice = "auto"
     """Networks and length of training: quick (minutes), balanced (longer), paper (days on a CPU), or auto (quick)."""
     noise: str = "auto"
     """Noise model: auto, FILE.npz, gaussian:SIGMA or poisson:GAIN,OFFSET,READ (camera counts)."""
     refine_noise: bool = False
-    """Fit the noise model anew while training, to what the network has learned to see of the images by then."""
+    """Refit the noise model once during training, to the images as denoised so far."""
     loss: Loss = "l2"
     """What the Direct Denoiser learns: l2 the mean, l1 the median of the denoising distribution."""
     structured: bool = False
@@ -48,13 +48,13 @@ class TrainSettings(Config):
     max_steps: int | None = Field(default=None, ge=1)
     """Stop training after this many steps; the preset's own limit if not given."""
     seed: int = Field(default=0, ge=0, lt=2**31)
-    """Seed of everything random: same seed, data and number of steps, same model."""
+    """Seed of all random numbers: the same seed, data and number of steps give the same model."""
     device: Device = "auto"
-    """Where to compute: auto takes the fastest device that is there."""
+    """Where to compute: auto takes the fastest available device."""
 
 
 def train_settings(**values: Any) -> TrainSettings:
-    """Make settings of what a person gave; `SettingError` where it makes no sense."""
+    """Make settings; `SettingError` if a value makes no sense."""
     try:
         return TrainSettings(**values)
     except ValidationError as error:
@@ -64,36 +64,36 @@ def train_settings(**values: Any) -> TrainSettings:
 
 
 class DenoiseSettings(Config):
-    """What a person chooses before denoising."""
+    """Settings of a denoising run."""
 
     method: Method = "direct"
-    """direct (one pass), or mean, median or single samples of the denoising distribution of HDN."""
+    """direct (one pass), or the mean, median, single ones or std (standard deviation) of posterior samples of HDN."""
     samples: int = Field(default=50, ge=1)
-    """Number of samples drawn from HDN for mean, median and sample."""
+    """Number of posterior samples drawn from HDN for mean, median, sample and std."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the samples: the same seed draws the same samples."""
 
 
 class DenoiseChoices(Config):
-    """What a person chooses in the Denoise dock beside `DenoiseSettings`."""
+    """Further settings of the Denoise dock, beside `DenoiseSettings`."""
 
     planes: Literal["all", "in view"] = "all"
     """All planes of the layer, or only the one that the sliders of the viewer point at."""
     result: Literal["in memory", "as looked at", "zarr folder"] = "in memory"
     """In memory; as looked at: each plane is computed when the viewer shows it (direct pass only);
-    zarr folder: on disk, plane by plane, for stacks that memory cannot hold."""
+    zarr folder: on disk, plane by plane, for stacks larger than memory."""
     mean: bool = True
-    """Mean of the samples (MMSE): the best PSNR that samples can give."""
+    """Mean of the samples (MMSE): the highest PSNR that samples can give."""
     median: bool = False
     """Median of the samples, pixel by pixel (MMAE): sharper edges than the mean."""
     std: bool = True
     """Standard deviation of the samples, pixel by pixel: a map of where the result is uncertain."""
     single_samples: int = Field(default=0, ge=0)
-    """How many of the samples to keep as a stack to flick through; 0 for none."""
+    """How many of the samples to keep as a stack; 0 for none."""
 
 
 class CompareSettings(Config):
-    """What a person chooses before comparing HDN with the direct pass."""
+    """Settings of a comparison of HDN with the direct pass."""
 
     samples: tuple[int, ...] = (1, 10, 100)
     """Numbers of samples of HDN whose means are compared with the direct pass, such as 1,10,100."""

@@ -1,4 +1,4 @@
-"""The main job on a simulated stack with known truth: train, denoise both ways, compare. All of it without napari."""
+"""The demo on a simulated stack with known truth: train, denoise both ways, compare."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import TrainSettings
-from .data.files import replacing
+from .data.files import check_folder, replacing
 from .data.io import write_image
 from .data.synthetic import SyntheticStack, simulate
-from .errors import SettingError
 from .evaluation.metrics import evaluate
 
 if TYPE_CHECKING:
@@ -29,10 +28,10 @@ if TYPE_CHECKING:
     from .progress import Progress, TrainingProgress
 
 SAMPLES = 50
-"""Samples of HDN in the mean that the direct pass is compared with."""
+"""Posterior samples in the mean that the direct pass is compared with."""
 SETTINGS = TrainSettings(preset="quick", max_minutes=1)
 IMAGES = {"noisy": "noisy", "hdn_mean": f"HDN mean (N={SAMPLES})", "direct": "direct"}
-"""What each file shows, from left to right."""
+"""File names and what they show, from left to right."""
 MODEL, TABLE, PICTURE = "model.safetensors", "demo.csv", "demo.png"
 
 Report = Callable[[str, "TrainingProgress | Progress"], None]
@@ -51,21 +50,10 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class DemoResult:
-    """What the demo made: images (T, Y, X) by what they show, from left to right, and how they compare."""
+    """Results of the demo: images (T, Y, X) by what they show, from left to right, and the table."""
 
     images: dict[str, NDArray[np.floating[Any]]]
     rows: list[Row]
-
-
-def check_folder(folder: str | Path) -> None:
-    """Raise `SettingError` if the demo cannot write into `folder`, which may be yet to make."""
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise SettingError(f"Expected a folder for the output, found the file {folder}: choose another name")
-    if not folder.exists() and not folder.parent.is_dir():
-        raise SettingError(f"Expected an existing folder to make {folder.name} in, found no {folder.parent}: create it")
-    if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
-        raise SettingError(f"Expected a folder that can be written to, found {folder}: choose another for the output")
 
 
 def run_demo(
@@ -80,9 +68,9 @@ def run_demo(
     Parameters
     ----------
     folder
-        Where ``model.safetensors``, three TIFFs and ``demo.csv`` go; made if need be.
+        Folder for ``model.safetensors``, three TIFFs and ``demo.csv``; made if missing.
     report
-        Called with what is being done and how far it is.
+        Called with the name of the work and its progress.
     stack
         The simulated stack; eight planes of 256 x 256 pixels if not given.
     settings
@@ -98,7 +86,7 @@ def run_demo(
     from .progress import drain
 
     folder = Path(folder)
-    check_folder(folder)
+    check_folder(folder, create=True)
     stack = stack or simulate()
     denoiser = Denoiser.for_images([stack.noisy], settings)
     folder.mkdir(exist_ok=True)
@@ -122,18 +110,29 @@ def run_demo(
 
 
 def take_picture(folder: str | Path) -> str | None:
-    """Open the images in `folder` in napari, in a process of its own, and write a PNG of the window there.
+    """Open the images in `folder` in napari and write a PNG of the window there; see `open_window`."""
+    return _in_viewer(folder, "--picture")
+
+
+def open_window(folder: str | Path) -> str | None:
+    """Open the images in `folder` in napari, and wait until the window is closed.
+
+    napari runs in a process of its own: Qt ends its process if it finds no screen or no OpenGL.
 
     Returns
     -------
     str or None
-        Why there is no picture, if there is none.
+        Why there was no window, if there was none.
     """
+    return _in_viewer(folder)
+
+
+def _in_viewer(folder: str | Path, *options: str) -> str | None:
     if not has_screen():
         return "there is no screen; run it under xvfb-run"
     if find_spec("napari") is None:
         return "napari is not installed; pip install 'napari-direct-denoiser[all]' brings it"
-    command = [sys.executable, "-m", f"{__package__}._napari.demo_view", str(folder)]
+    command = [sys.executable, "-m", f"{__package__}._napari.demo_view", *options, str(folder)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return None
@@ -142,7 +141,7 @@ def take_picture(folder: str | Path) -> str | None:
 
 
 def has_screen() -> bool:
-    """Whether a window can be shown; only on Linux may there be no screen to show it on."""
+    """Whether a window can be shown; only Linux may have no screen."""
     return sys.platform != "linux" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 

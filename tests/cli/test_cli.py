@@ -8,7 +8,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,19 @@ import tifffile
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from napari_direct_denoiser import Denoiser, DenoiseSettings, TrainingError, TrainSettings, load
+from napari_direct_denoiser import Denoiser, DenoiserError, DenoiseSettings, TrainingError, TrainSettings, load
 from napari_direct_denoiser.cli import app
 from napari_direct_denoiser.data.synthetic import SyntheticStack, simulate
 from napari_direct_denoiser.evaluation.metrics import psnr
 from napari_direct_denoiser.progress import TrainingProgress
 
 OPTIONS = {
-    "train": "--model --preset --noise --refine-noise --loss --structured --axes --max-minutes --max-steps --seed "
-    "--device --json",
-    "fit-noise": "--calibration --signal --output --json",
-    "denoise": "--model --output --method --samples --seed --json",
-    "compare": "--model --truth --samples --output --json",
-    "evaluate": "--truth --json",
+    "train": "--model --preset --noise --refine-noise --loss --structured --axes --channel --max-minutes --max-steps "
+    "--seed --device --json",
+    "fit-noise": "--calibration --signal --output --axes --json",
+    "denoise": "--model --output --method --samples --seed --axes --channel --json",
+    "compare": "--model --truth --samples --output --axes --channel --json",
+    "evaluate": "--truth --axes --json",
     "info": "--json",
     "demo": "--headless --output",
 }
@@ -82,7 +83,20 @@ def error_line(result: Any) -> str:
 
 
 def record(step: int, stopped: str | None = None) -> TrainingProgress:
-    return TrainingProgress(step, 9, step / 9, 0.1 * step, 1.0, 4.0, 3.0, 1.0, 0.5, None, None, stopped)
+    return TrainingProgress(
+        step=step,
+        total_steps=9,
+        fraction=step / 9,
+        elapsed_seconds=0.1 * step,
+        remaining_seconds=1.0,
+        neg_elbo=4.0,
+        reconstruction=3.0,
+        kl=1.0,
+        direct_loss=0.5,
+        validation_neg_elbo=None,
+        validation_direct_loss=None,
+        stopped=stopped,
+    )
 
 
 @pytest.fixture
@@ -166,7 +180,7 @@ def test_train_denoise_evaluate_and_info_as_a_script_calls_them(stack: Synthetic
     assert (known["preset"], known["loss"], known["structured"], known["steps"]) == ("quick", "l2", False, 1)
 
 
-@pytest.mark.parametrize("method", ["direct", "mean", "median", "sample"])
+@pytest.mark.parametrize("method", ["direct", "mean", "median", "sample", "std"])
 def test_denoise_keeps_axes_and_pixel_size(method: str, stack: SyntheticStack) -> None:
     arguments = ["denoise", "noisy.tif", "--model", "model.safetensors", "--method", method, "--samples", "3"]
     values = last_line(call(*arguments, "--seed", "7", "--output", "out.tif", "--json"))
@@ -238,19 +252,160 @@ def test_settings_reach_the_model(training: list[Any]) -> None:
     assert load("m.safetensors").provenance.settings == expected
 
 
-def test_an_interrupted_training_keeps_the_model(training: list[Any]) -> None:
-    before = signal.getsignal(signal.SIGINT)
-    training += [record(1), lambda: signal.raise_signal(signal.SIGINT), record(2), AssertionError("went on")]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_keeps_the_model(training: list[Any], number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    training += [record(1), lambda: signal.raise_signal(number), record(2), AssertionError("went on")]
     values = last_line(call("train", "noisy.tif", "--model", "m.safetensors", "--json"))
     assert (values["steps"], values["stopped"]) == (2, "interrupted")
     load("m.safetensors")
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
+
+
+def test_a_terminated_process_ends_in_order() -> None:
+    command = [sys.executable, "-m", "napari_direct_denoiser", "train", "noisy.tif", "--model", "m.safetensors"]
+    options = ["--noise", "poisson:2,100,3", "--json"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("Noise: "):
+                break
+        process.terminate()
+        stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    values = json.loads(stdout.splitlines()[-1])
+    assert values["stopped"] == "interrupted"
+    assert values["steps"] >= 1
+    assert load("m.safetensors", device="cpu").provenance.steps == values["steps"]
+
+
+def test_the_best_model_so_far_is_written_every_minute(
+    training: list[Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    path, there = folder / "m.safetensors", []
+
+    def wait(seconds: float) -> Callable[[], None]:
+        return lambda: clock.__setitem__(0, clock[0] + seconds)
+
+    def look() -> None:
+        there.append(path.exists())
+        path.unlink(missing_ok=True)
+
+    training += [wait(30), record(1), look, wait(29), record(2), look, wait(20), record(3), look]
+    training += [wait(600), record(4), look, record(5, "finished")]
+    assert call("train", "noisy.tif", "--model", "m.safetensors").exit_code == 0
+    assert there == [False, True, False, True]
+    assert path.exists()
+
+
+def test_a_copy_that_cannot_be_written_does_not_end_the_training(
+    training: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, real, tries = [0.0], Denoiser.save, []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def save(self: Denoiser, path: str | Path) -> None:
+        tries.append(path)
+        if len(tries) == 1:
+            raise DenoiserError("the disk is full")
+        real(self, path)
+
+    monkeypatch.setattr(Denoiser, "save", save)
+    training += [lambda: clock.__setitem__(0, 60.0), record(1), record(2, "finished")]
+    result = call("train", "noisy.tif", "--model", "m.safetensors")
+    assert result.exit_code == 0
+    assert "Note: the disk is full" in result.stderr
+    load("m.safetensors")
 
 
 def test_a_second_interrupt_stops_at_once_and_writes_nothing(training: list[Any], folder: Path) -> None:
     training += [record(1), *[lambda: signal.raise_signal(signal.SIGINT)] * 2, AssertionError("went on")]
     assert call("train", "noisy.tif", "--model", "m.safetensors", "--json").exit_code not in (0, 2)
     assert not (folder / "m.safetensors").exists()
+
+
+def test_an_image_whose_file_names_no_axes_is_seen_as_in_training(training: list[Any], stack: SyntheticStack) -> None:
+    training.append(record(1, stopped="finished"))
+    tifffile.imwrite("bare.tif", np.stack([stack.noisy] * 3), metadata={"axes": "QQYX"}, photometric="minisblack")
+    assert call("train", "bare.tif", "--model", "m.safetensors", "--axes", "TZYX").exit_code == 0
+    for method in ("direct", "sample"):
+        arguments = ["--model", "m.safetensors", "--method", method, "--samples", "2", "--json"]
+        assert last_line(call("denoise", "bare.tif", *arguments, "--output", "out.tif"))["planes"] == 6
+        with tifffile.TiffFile("out.tif") as file:
+            assert file.series[0].axes.endswith("TZYX" if method == "direct" else "ZYX")
+    assert last_line(
+        call("compare", "bare.tif", "--model", "m.safetensors", "--samples", "1", "--output", "o", "--json")
+    )
+    named = last_line(
+        call("denoise", "bare.tif", "--model", "m.safetensors", "--output", "named.tif", "--axes", "PZYX", "--json")
+    )
+    assert named["planes"] == 6
+    assert "'YX'" in error_line(
+        call("denoise", "bare.tif", "--model", "m.safetensors", "--output", "o.tif", "--axes", "YX")
+    )
+
+
+def test_planes_that_a_library_labels_as_colours(training: list[Any], stack: SyntheticStack) -> None:
+    training.append(record(1, stopped="finished"))
+    planes = np.concatenate([stack.noisy, stack.noisy[:1]])
+    # as older versions of tifffile do by default with three planes
+    tifffile.imwrite("three.tif", planes, photometric="rgb", planarconfig="separate")
+    with tifffile.TiffFile("three.tif") as file:
+        assert file.series[0].axes == "SYX"
+    train = ["train", "three.tif", "--model", "m.safetensors"]
+    assert "--axes ZYX" in error_line(call(*train))
+    assert call(*train, "--axes", "ZYX").exit_code == 0
+    denoise = ["denoise", "three.tif", "--model", "m.safetensors", "--output", "out.tif", "--json"]
+    assert "--axes ZYX" in error_line(call(*denoise))
+    assert last_line(call(*denoise, "--axes", "ZYX"))["planes"] == 3
+    evaluate = ["evaluate", "out.tif", "--truth", "three.tif", "--json"]
+    assert "--axes ZYX" in error_line(call(*evaluate))
+    assert len(last_line(call(*evaluate, "--axes", "ZYX"))["psnr_per_plane"]) == 3
+
+
+def test_channels(training: list[Any], stack: SyntheticStack, folder: Path) -> None:
+    training.append(record(1, stopped="finished"))
+    both = np.stack([stack.noisy, stack.noisy + 500], axis=1)  # T C Y X
+    tifffile.imwrite("both.tif", both, imagej=True, metadata={"axes": "TCYX"})
+    train = ["train", "both.tif", "--model", "m.safetensors", "--noise", "gaussian:9", "--json"]
+    assert re.search(r"2 channels.*--channel 0 to 1", error_line(call(*train)))
+    assert last_line(call(*train, "--channel", "1")).keys() == {"steps", "seconds", "stopped", "model"}
+    assert load("m.safetensors").model.normalization.mean > 500
+    denoise = ["denoise", "both.tif", "--model", "m.safetensors", "--output", "out.tif", "--json"]
+    assert "2 channels" in error_line(call(*denoise))
+    assert last_line(call(*denoise, "--channel", "1"))["planes"] == 2
+    np.testing.assert_array_equal(tifffile.imread("out.tif"), load("m.safetensors").denoise(both[:, 1]))
+    assert "found 2" in error_line(call(*denoise, "--channel", "2"))
+    compare = ["compare", "both.tif", "--model", "m.safetensors", "--samples", "1", "--output", "c", "--json"]
+    assert last_line(call(*compare, "--channel", "0"))["rows"]
+    Path("m.safetensors").unlink()
+    values = last_line(call(*train, "--channel", "each"))
+    assert values.keys() == {"steps", "seconds", "stopped", "model", "models"}
+    assert [each["model"] for each in values["models"]] == ["m-c0.safetensors", "m-c1.safetensors"]
+    assert values["steps"] == 2
+    assert not Path("m.safetensors").exists()
+    means = [load(each["model"]).model.normalization.mean for each in values["models"]]
+    assert means[1] - means[0] == pytest.approx(500, abs=1)
+    assert "--channel" in error_line(call("train", "noisy.tif", "--model", "m.safetensors", "--channel", "each"))
+
+
+def test_what_cannot_be_written_is_refused_before_the_computing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Denoiser, "denoise_steps", lambda *_, **__: pytest.fail("work began"))
+    np.save("last.npy", np.zeros((64, 64, 2), np.float32))
+    arguments = ["--model", "model.safetensors", "--axes", "YXT", "--output", "o.ome.tif"]
+    assert "OME-TIFF" in error_line(call("denoise", "last.npy", *arguments))
+
+
+@pytest.mark.parametrize("output", ["s.tif", "s.ome.tif", "s.npy"])
+def test_samples_of_a_stack_of_five_axes_are_written(output: str, stack: SyntheticStack) -> None:
+    five = np.stack([stack.noisy] * 2)[:, None]
+    tifffile.imwrite("five.ome.tif", five, metadata={"axes": "TCZYX"}, photometric="minisblack")
+    arguments = ["--model", "model.safetensors", "--method", "sample", "--samples", "2", "--output", output, "--json"]
+    assert last_line(call("denoise", "five.ome.tif", *arguments))["planes"] == 4
+    found = np.load(output) if output.endswith("npy") else tifffile.imread(output)
+    assert found.squeeze().shape == (2, 2, *stack.noisy.shape)
 
 
 def test_fit_noise_from_the_images_alone_and_train_with_its_file() -> None:
@@ -365,6 +520,8 @@ def test_bad_input_is_one_clear_line_before_any_work(case: str, folder: Path, st
         "train noisy.tif --model m.safetensors --preset huge",
         "train noisy.tif --model m.safetensors --max-steps many",
         "train noisy.tif --model m.safetensors --colour red",
+        "train noisy.tif --model m.safetensors --channel red",
+        "denoise noisy.tif --model model.safetensors --output o.tif --channel -1",
         "denoise noisy.tif --model model.safetensors",
         "denoise noisy.tif --model model.safetensors --output o.tif --method mode",
         "evaluate noisy.tif",
@@ -380,7 +537,7 @@ def test_wrong_usage_is_status_2(command: str) -> None:
 
 def test_the_status_of_the_process_is_that_of_the_command() -> None:
     for arguments, status in (["info", "none.safetensors"], 1), (["info"], 2):
-        command = [sys.executable, "-c", "from napari_direct_denoiser.cli import main; main()", *arguments]
+        command = [sys.executable, "-m", "napari_direct_denoiser", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == status
         assert "Traceback" not in done.stderr

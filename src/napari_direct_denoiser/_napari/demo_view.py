@@ -1,7 +1,7 @@
 """The demo's images side by side in napari: on screen, or as a picture of the window.
 
-``python -m napari_direct_denoiser._napari.demo_view FOLDER`` makes the picture out of the files of the demo. It is a
-process of its own because Qt ends the process that it runs in where it finds no screen or no OpenGL.
+``python -m napari_direct_denoiser._napari.demo_view FOLDER`` shows the files of the demo, and with ``--picture`` before
+the folder writes the picture. It is a process of its own: Qt ends its process if it finds no screen or no OpenGL.
 """
 
 from __future__ import annotations
@@ -72,5 +72,9 @@ def _place_of_first(grid: Any, viewer: Viewer) -> int:
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    save_picture({words: read_image(folder / f"{name}.tif").data for name, words in IMAGES.items()}, folder / PICTURE)
+    folder = Path(sys.argv[-1])
+    found = {words: read_image(folder / f"{name}.tif").data for name, words in IMAGES.items()}
+    if "--picture" in sys.argv:
+        save_picture(found, folder / PICTURE)
+    else:
+        show(found)

@@ -1,4 +1,4 @@
-"""Table 1 and Figure 1 of the paper on a person's own data: from files to a folder. No napari is needed."""
+"""Table 1 and Figure 1 of the paper for a user's own images: from files to a folder."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.files import replacing
+from ..data.files import check_folder, replacing
 from ..data.images import as_planes, check_planes
-from ..data.io import read_image, write_image
-from ..demo import check_folder
+from ..data.io import write_image
 from ..denoiser import load
 from ..errors import ImageError
 from ..evaluation.compare import Row, noise_variance, table_steps, table_text
 from ..evaluation.metrics import ssim
 from ..evaluation.sample_convergence import sample_convergence_steps
 from ..progress import drain
+from .options import open_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,8 +36,11 @@ def compare_files(
     samples: Sequence[int],
     folder: Path,
     report: Callable[[Progress], None],
+    *,
+    axes: str | None = None,
+    channel: int | None = None,
 ) -> list[Row]:
-    """Denoise every plane directly and by the mean of ever more samples, and write what there is to compare.
+    """Denoise every plane directly and by means of more and more samples, and write all results.
 
     Parameters
     ----------
@@ -46,22 +49,25 @@ def compare_files(
     samples
         Numbers of samples after which to take the mean.
     folder
-        Where the results go, made if need be: ``compare.csv`` (the table, which is also the curve: PSNR over seconds),
-        ``direct.tif``, ``hdn_mean_N.tif`` for each N, ``uncertainty.tif`` (the deviation of the samples, counts) and
-        ``disagreement.tif`` (1 where direct and the last mean differ by more than 3 standard errors).
+        Folder for the results, made if missing: ``compare.csv`` (the table, which is also the curve: PSNR over
+        seconds), ``direct.tif``, ``hdn_mean_N.tif`` for each N, ``uncertainty.tif`` (standard deviation of the samples,
+        counts) and ``disagreement.tif`` (1 where direct and the last mean differ by more than 3 standard errors).
     report
-        Called with how far it is.
+        Called with the progress.
+    axes, channel
+        Axes of the image, and which channel to take; as for the command ``denoise``.
 
     Raises
     ------
     DenoiserError
         If a file cannot be read or written, or images do not belong together: before any work.
     """
-    check_folder(folder)
-    file = read_image(image)
+    check_folder(folder, create=True)
+    file, known = open_image(image, axes, channel)
     denoiser = load(model)
-    planes = denoiser.planes(file.data, file.axes)
-    true_planes = None if truth is None else _read_truth(truth, planes.data)
+    planes = denoiser.planes(file.data, known)
+    file = file if file.axes else replace(file, axes=planes.axes)
+    true_planes = None if truth is None else _read_truth(truth, planes.data, axes)
     result = drain(sample_convergence_steps(denoiser.model, planes.data, samples), report)
     table = table_steps(
         planes.data,
@@ -79,11 +85,13 @@ def compare_files(
     return rows
 
 
-def _read_truth(path: Path, noisy: NDArray[Any]) -> NDArray[Any]:
+def _read_truth(path: Path, noisy: NDArray[Any], axes: str | None) -> NDArray[Any]:
     """Read the truth, and refuse now what would fail after the work."""
-    file = read_image(path)
-    planes = as_planes(file.data, file.axes, name=str(path))
-    if planes.data.dtype.kind in "iu":  # flat areas make labels of a noisy image, but are fine in a truth
+    file, known = open_image(path)
+    if axes and len(axes) == file.data.ndim:  # the truth may be one plane
+        known = axes
+    planes = as_planes(file.data, known, name=str(path))
+    if planes.data.dtype.kind in "iu":  # flat areas look like labels, but a truth may have them
         planes = replace(planes, data=planes.data.astype(np.float32))
     check_planes(planes, min_side=1, name=str(path), require_contrast=False)
     if planes.data.shape not in (noisy.shape, (1, *noisy.shape[1:])):
@@ -97,7 +105,7 @@ def _read_truth(path: Path, noisy: NDArray[Any]) -> NDArray[Any]:
 
 
 def _images(result: SampleConvergence) -> dict[str, NDArray[Any]]:
-    """Images to write, by the name of their file."""
+    """Images to write, by file name."""
     images: dict[str, NDArray[Any]] = {"direct": result.direct}
     images |= {f"hdn_mean_{n}": mean for n, mean in zip(result.samples, result.means, strict=True)}
     if result.std is not None and result.disagreement is not None:

@@ -1,4 +1,4 @@
-"""What the commands say while they run, and what they print at the end.
+"""Progress, messages and results of the commands.
 
 Results go to standard output, progress and words to standard error. Rich is imported late: help needs none of it.
 """
@@ -18,7 +18,7 @@ from ..progress import Progress, TrainingProgress
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, Progress], None]]:
-    """Draw bars on standard error, one for each kind of work that is reported."""
+    """Draw progress bars on standard error, one for each kind of work."""
     from rich.console import Console
     from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
@@ -42,7 +42,7 @@ def progress_bars() -> Iterator[Callable[[str, Progress], None]]:
 
 
 def _describe(progress: Progress) -> str:
-    """Words for beside the bar: the time left, and the losses of a training."""
+    """Text beside the bar: the time left, and the losses of a training."""
     words = []
     if progress.remaining_seconds:
         minutes, seconds = divmod(math.ceil(progress.remaining_seconds), 60)
@@ -70,7 +70,7 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def print_json(**values: Any) -> None:
-    """One line of strict JSON, which has no word for infinity (PSNR of an image with itself) or NaN."""
+    """Write one line of strict JSON: infinity (PSNR of an image with itself) and NaN become null."""
 
     def strict(value: Any) -> Any:
         if isinstance(value, dict):

@@ -1,0 +1,53 @@
+"""The command ``denoise``."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..config import DenoiseSettings, Method
+from .console import print_json, progress_bars, say
+from .options import Axes, Channel, Json, Model, open_image, setting
+
+_DENOISE = DenoiseSettings()
+
+
+def denoise(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Noisy image: a TIFF or npy file.")],
+    model: Model,
+    output: Annotated[Path, typer.Option(help="Image to write: .tif, .tiff or .npy; float32, axes as the input.")],
+    method: Annotated[Method, setting(_DENOISE, "method")] = _DENOISE.method,
+    samples: Annotated[int, setting(_DENOISE, "samples")] = _DENOISE.samples,
+    seed: Annotated[int, setting(_DENOISE, "seed")] = _DENOISE.seed,
+    axes: Axes = None,
+    channel: Channel = None,
+    as_json: Json = False,
+) -> None:
+    """Denoise every plane of an image. Method sample stacks N samples in front of the image's own axes."""
+    DenoiseSettings(method=method, samples=samples, seed=seed)  # raises if a value makes no sense
+    from ..data.io import check_output, plan_image, write_planned
+    from ..denoiser import load
+    from ..progress import drain
+
+    check_output(output)
+    file, known = open_image(image, axes, channel)
+    denoiser = load(model)
+    shape = file.data.shape
+    used = denoiser.axes_of(shape, known)
+    like = file if file.axes else replace(file, axes=used)
+    plan = plan_image(output, shape, like, samples=samples if method == "sample" else None)
+    planes = len(denoiser.planes(file.data, used).data)
+    steps = denoiser.denoise_steps(file.data, [method], samples=samples, seed=seed, axes=used)
+    began = time.perf_counter()
+    with progress_bars() as report:
+        result = drain(steps, lambda progress: report(method, progress))[method]
+    seconds = time.perf_counter() - began
+    write_planned(plan, result)
+    say(f"{output}: {planes} planes in {seconds:.2f} s")
+    if as_json:
+        drawn = 0 if method == "direct" else samples
+        print_json(seconds=seconds, method=method, samples=drawn, planes=planes, output=str(output))

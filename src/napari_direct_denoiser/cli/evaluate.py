@@ -1,0 +1,103 @@
+"""The commands ``evaluate``, ``info`` and ``compare``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..config import CompareSettings
+from .console import print_json, print_table, progress_bars, say
+from .options import Axes, Channel, FileAxes, Json, Model, open_image, setting
+
+_COMPARE = CompareSettings()
+
+
+def evaluate(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Image to judge: a TIFF or npy file.")],
+    truth: Annotated[Path, typer.Option(help="The same without noise: of the image's shape, or one plane for all.")],
+    axes: FileAxes = None,
+    as_json: Json = False,
+) -> None:
+    """Compare every plane with the truth: PSNR (dB, as in the paper) and SSIM, and their means."""
+    from ..data.images import as_planes, check_planes
+    from ..evaluation.metrics import evaluate as compare
+
+    planes = []
+    for path in (image, truth):
+        file, known = open_image(path)
+        if axes and len(axes) == file.data.ndim:  # the truth may be one plane
+            known = axes
+        planes.append(as_planes(file.data, known, name=str(path)))
+        seen = planes[-1]
+        if seen.data.dtype.kind in "iu":  # flat areas look like labels, but a truth may have them
+            seen = replace(seen, data=seen.data.astype("float32"))
+        check_planes(seen, min_side=1, name=str(path), require_contrast=False)
+    result = compare(*(each.data for each in planes))
+    if as_json:
+        print_json(
+            psnr=result.psnr,
+            ssim=result.ssim,
+            psnr_per_plane=list(result.psnr_per_plane),
+            ssim_per_plane=list(result.ssim_per_plane),
+        )
+        return
+    pairs = zip(result.psnr_per_plane, result.ssim_per_plane, strict=True)
+    rows = [(str(number), f"{psnr:.2f}", f"{ssim:.4f}") for number, (psnr, ssim) in enumerate(pairs)]
+    print_table(("plane", "PSNR (dB)", "SSIM"), [*rows, ("mean", f"{result.psnr:.2f}", f"{result.ssim:.4f}")])
+
+
+def info(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file made by train.")], as_json: Json = False
+) -> None:
+    """Show what is in a model file."""
+    from ..denoiser import load
+
+    summary = load(model, device="cpu").summary()
+    if as_json:
+        print_json(**summary)
+    else:
+        parts = ", ".join(f"{network} {count:,}" for network, count in summary["parameters"].items())
+        shown = {**summary, "parameters": parts}
+        print_table(("", str(model)), [(name, str(value)) for name, value in shown.items()])
+
+
+def compare(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Noisy image: a TIFF or npy file.")],
+    model: Model,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the table (CSV) and the images (TIFF).")],
+    truth: Annotated[
+        Path | None, typer.Option(help="The same without noise: of the image's shape, or one plane for all.")
+    ] = None,
+    samples: Annotated[str, setting(_COMPARE, "samples")] = ",".join(map(str, _COMPARE.samples)),
+    axes: Axes = None,
+    channel: Channel = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the direct pass with means of HDN: Table 1 and Figure 1 of the paper on your own data.
+
+    DIR/compare.csv is the table and the curve (PSNR over seconds); no figure is drawn.
+    """
+    counts = CompareSettings.model_validate({"samples": samples}).samples
+    from .compare_files import compare_files
+
+    with progress_bars() as report:
+        rows = compare_files(
+            image,
+            model,
+            truth,
+            counts,
+            output,
+            lambda progress: report("comparing", progress),
+            axes=axes,
+            channel=channel,
+        )
+    say(f"Table and images are in {output}")
+    if as_json:
+        print_json(rows=[asdict(row) for row in rows])
+        return
+    figure, name = ("PSNR (dB)", "psnr") if truth else ("RMS from the last mean", "rms_from_final_mean")
+    lines = [(row.name, f"{row.seconds:.3f}", f"{getattr(row, name):.2f}") for row in rows]
+    print_table(("method", "seconds", figure), lines)
