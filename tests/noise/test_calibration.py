@@ -65,6 +65,17 @@ def test_defective_pixels_do_not_sway_it() -> None:
     check(fit_calibration(noisy))
 
 
+def test_pixels_that_are_not_finite_are_left_out() -> None:
+    for noisy, tolerance in ((expose(scene(), frames=10), 0.06), (expose(scene())[None], 0.12)):
+        damaged = noisy.astype(np.float64)
+        damaged.flat[np.random.default_rng(1).integers(0, noisy.size, 60)] = np.nan
+        damaged[:, 100, 100], damaged[:, 50, 60] = np.inf, 1e300
+        check(fit_calibration(damaged), tolerance)
+    check(fit_calibration(damaged, np.where(np.arange(256) == 7, np.nan, scene())), tolerance)
+    with pytest.raises(ImageError, match="no finite pixels"):
+        fit_calibration(damaged, np.full((256, 256), np.nan))
+
+
 def test_mixture_has_the_shape_of_skewed_noise() -> None:
     """At two electrons the density of a Gaussian of the right variance is far off; that of a mixture is not."""
     camera = PoissonGaussianNoise(100.0, 1000.0, 10.0)

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from napari_direct_denoiser.data.images import Frames
 from napari_direct_denoiser.data.synthetic import simulate
-from napari_direct_denoiser.noise import Finding, diagnose, fit_images
+from napari_direct_denoiser.noise import Finding, GaussianNoise, NoiseFit, diagnose, fit_images
 
 
 def findings(stack: NDArray[np.generic]) -> dict[str, Finding]:
@@ -24,6 +24,25 @@ def ordinary() -> NDArray[np.uint16]:
 
 def test_an_ordinary_image_raises_nothing(ordinary) -> None:
     assert findings(ordinary) == {}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_pixels_that_are_not_finite_change_no_finding(ordinary, value: float) -> None:
+    columns = ordinary + np.random.default_rng(0).normal(0, 3, 192)
+    for image, expected in (
+        (ordinary, set()),
+        (columns, {"correlated", "fixed pattern"}),
+        (ordinary // 8 * 8, {"quantised"}),
+    ):
+        damaged = image.astype(np.float64)
+        damaged.flat[np.random.default_rng(1).integers(0, image.size, 300)] = value
+        damaged[:, :20] = value
+        assert set(findings(damaged)) == set(findings(image)) == expected
+
+
+def test_an_image_without_a_finite_pixel_has_no_findings() -> None:
+    nothing = [Frames(np.full((2, 64, 64), np.nan))]
+    assert diagnose(nothing, NoiseFit.without_evidence(GaussianNoise(3.0))) == ()
 
 
 def lines(shape: tuple[int, ...]) -> NDArray[np.float64]:

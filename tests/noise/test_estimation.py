@@ -16,11 +16,14 @@ from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.errors import ImageError
 from napari_direct_denoiser.noise import (
     GaussianNoise,
+    NoiseFit,
     PoissonGaussianNoise,
     estimate_noise,
     fit_calibration,
     fit_images,
 )
+
+CELLS = simulate(planes=8, size=256, seed=3, gain=2.0, photons=30.0).noisy.astype(np.float64)
 
 
 def smooth_scene(size: int = 256) -> NDArray[np.float64]:
@@ -135,6 +138,64 @@ def test_skew_beyond_that_of_poisson_is_seen() -> None:
     assert isinstance(found, PoissonGaussianNoise)
     assert found.gain == pytest.approx(20, rel=0.05)
     assert found.skew == pytest.approx(1.5, abs=0.15)
+
+
+@pytest.fixture(scope="module")
+def clean() -> NoiseFit:
+    return fit_images([Frames(CELLS)])
+
+
+@pytest.mark.parametrize(("value", "pixels"), [(np.nan, 1), (np.nan, 50), (np.inf, 500), (-1e300, 50), (1e20, 50)])
+def test_pixels_that_are_not_finite_are_left_out(clean: NoiseFit, value: float, pixels: int) -> None:
+    """Nor are finite ones used that float32 cannot hold or square."""
+    damaged, at = CELLS.copy(), np.random.default_rng(pixels).integers(0, CELLS.size, pixels)
+    damaged.flat[at] = value
+    found = fit_images([Frames(damaged)])
+    assert isinstance(clean.model, PoissonGaussianNoise)
+    assert isinstance(found.model, PoissonGaussianNoise)
+    assert found.model.gain == pytest.approx(clean.model.gain, rel=0.03)
+    assert found.model.skew == pytest.approx(clean.model.skew, abs=0.05)
+    signal = torch.linspace(110, 250, 5)
+    torch.testing.assert_close(found.model.variance(signal), clean.model.variance(signal), rtol=0.03, atol=0)
+    assert found.signal_range == pytest.approx(clean.signal_range, rel=0.01)
+    assert found.correlation == clean.correlation
+    assert found.hot_pixels == pytest.approx(clean.hot_pixels, abs=2)
+    assert all(np.isfinite(values).all() for values in (found.signals, found.variances, *found.pairs))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_border_without_data_is_left_out(dtype: type[np.floating]) -> None:
+    """As registration leaves it, in all planes: here 40 % of the image."""
+    registered = CELLS.astype(dtype)
+    registered[:, :40], registered[:, :, :80] = np.nan, np.nan
+    given = registered.copy()
+    inside, found = (fit_images([Frames(image)]).model for image in (CELLS[:, 40:, 80:], registered))
+    np.testing.assert_array_equal(registered, given)  # the caller's image is as it was
+    assert isinstance(inside, PoissonGaussianNoise)
+    assert isinstance(found, PoissonGaussianNoise)
+    assert found.gain == pytest.approx(inside.gain, rel=0.03)
+
+
+def test_static_frames_are_found_whatever_pixels_are_missing() -> None:
+    frames = static_frames()
+    frames[np.random.default_rng(1).random(frames.shape) < 1e-3] = np.nan
+    frames[:, :, :16] = np.inf
+    fit = fit_images([as_planes(frames, "TYX").frames])
+    assert "static" in fit.source
+    assert isinstance(fit.model, PoissonGaussianNoise)
+    assert fit.model.gain == pytest.approx(3, rel=0.1)
+
+
+def test_planes_without_a_finite_pixel_are_left_out() -> None:
+    fit = fit_images([Frames(np.concatenate([CELLS, np.full((4, 256, 256), np.nan)]))])
+    assert isinstance(fit.model, PoissonGaussianNoise)
+    assert fit.model.gain == pytest.approx(2, rel=0.05)
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e300])
+def test_refuses_an_image_without_a_finite_pixel(value: float) -> None:
+    with pytest.raises(ImageError, match="found 0 that are finite"):
+        estimate_noise(np.full((3, 64, 64), value))
 
 
 @pytest.mark.parametrize("image", [np.full((2, 64, 64), 7.0), np.zeros((0, 64, 64))])

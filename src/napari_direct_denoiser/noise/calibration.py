@@ -1,4 +1,4 @@
-"""Noise model from a calibration: known signals and the noisy values that the camera made of them."""
+"""Fit a noise model to a calibration: pairs of signals and the noisy values that the camera recorded for them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..data.images import as_planes
 from ..errors import ImageError, TrainingError
 from .fit import NoiseFit
 from .tabulated import MixtureNoise
-from .windows import is_static
+from .windows import as_float, is_static
 
 _GAUSSIANS = 3
 _COEFFICIENTS = 2
 _PAIRS = 200_000  # (signal, noisy); more do not change the fit
 _BINS = 40
-_SMOOTH_SIGMA = 6.0  # pixels; a smooth scene does not change over less
-_EDGE = 12  # pixels
-_OUTLIER = 10.0  # deviations beyond which a pixel is defective or was hit by a cosmic ray
+_SMOOTH_SIGMA = 6.0  # pixels; blur that gives the signal of a smooth scene
+_EDGE = 12  # pixels; nearer to the edge the blur is biased
+_OUTLIER = 10.0  # standard deviations; pixels beyond are defective or hit by a cosmic ray
 _ITERATIONS = 200
 
 Values = NDArray[np.float32]  # (pairs,)
@@ -41,21 +41,24 @@ def fit_calibration(
         One array or a list of arrays, in counts. Without ``signal``, each is a stack of frames of one
         static scene, whose signal is their mean, or planes of smooth scenes, such as a field
         diaphragm out of focus, whose signal is the plane after a Gaussian blur of 6 pixels.
+        Pixels that are not finite are left out.
     signal
-        Clean image (Y, X) or images, in counts: one for each plane of ``images``, in their order, or
-        one for each run of equally many.
+        Clean image (Y, X) or images, in counts: one for each plane of ``images``, in the same order,
+        or one for each group of equally many successive planes.
     axes
-        Letters of the axes of the images, such as ``"TYX"``; guessed if not given.
+        One letter per axis of the images, such as ``"TYX"``; guessed if not given.
 
     Returns
     -------
     NoiseFit
-        A `MixtureNoise` of 3 Gaussians, and the pairs that it was fitted to.
+        A `MixtureNoise` of 3 Gaussians, and the pairs it was fitted to.
 
     Raises
     ------
     ImageError
-        If the scene is neither static nor smooth, or the shapes do not pair.
+        If the scene is neither static nor smooth, the shapes do not pair, or no pixel is finite.
+    TrainingError
+        If the fit diverges.
     """
     many: Sequence[Any] = images if isinstance(images, list | tuple) else [images]
     stacks = [as_planes(image, axes, name=f"calibration image {k + 1}").data for k, image in enumerate(many)]
@@ -64,8 +67,9 @@ def fit_calibration(
 
 def calibrate(stacks: Sequence[NDArray[np.generic]], signal: NDArray[np.generic] | None = None) -> NoiseFit:
     """Fit planes (P, Y, X) as `fit_calibration` does, with a signal (P, Y, X) or without."""
+    stacks = [_finite(stack) for stack in stacks]
     if signal is not None:
-        parts = [_given(stack, signal) for stack in stacks]
+        parts = [_given(stack, _finite(signal)) for stack in stacks]
         source = "given signals"
     else:
         parts = [_static(stack) if _shows_one_scene(stack) else _smooth(stack) for stack in stacks]
@@ -75,16 +79,22 @@ def calibrate(stacks: Sequence[NDArray[np.generic]], signal: NDArray[np.generic]
 
 
 def mixture_of(fit: NoiseFit) -> MixtureNoise:
-    """Write any noise model as a Gaussian mixture over the signals that it was fitted to, for files."""
+    """Approximate any noise model by a Gaussian mixture over the signals of its images, for files."""
     if isinstance(fit.model, MixtureNoise):
         return fit.model
-    evenly = torch.linspace(*fit.signal_range, _PAIRS // 8)  # so that no brightness is left out
+    evenly = torch.linspace(*fit.signal_range, _PAIRS // 8)  # covers the whole range of brightness
     signals = torch.cat([torch.from_numpy(fit.pairs[0][: _PAIRS // 2]).clamp(*fit.signal_range), evenly])
     return fit_mixture(signals, fit.model.sample(signals, torch.Generator().manual_seed(0)))
 
 
 def fit_mixture(signals: Tensor, noisy: Tensor) -> MixtureNoise:
-    """Maximise the likelihood of (pairs,) signals and noisy values, counts, by L-BFGS."""
+    """Fit a mixture to (pairs,) signals and noisy values (counts): maximum likelihood by L-BFGS.
+
+    Raises
+    ------
+    TrainingError
+        If the fit diverges.
+    """
     low, high = signals.min().item(), signals.max().item()
     if not low < high:
         low, high = low - 0.5, high + 0.5
@@ -98,7 +108,7 @@ def fit_mixture(signals: Tensor, noisy: Tensor) -> MixtureNoise:
     weight[:n, 0], weight[:n, 1] = apart * start**0.5, apart * ((start + rise) ** 0.5 - start**0.5)
     weight[n : 2 * n, 0], weight[n : 2 * n, 1] = math.log(start), math.log(rise)
     scale = torch.ones_like(weight)
-    scale[:n] = power**0.5  # so that all parameters are of order 1
+    scale[:n] = power**0.5  # makes all parameters of order 1
     free = (weight / scale).requires_grad_()
     floor = max(1e-3 * min(start, start + rise), 1e-12)
     optimizer = torch.optim.LBFGS([free], max_iter=_ITERATIONS, history_size=20, line_search_fn="strong_wolfe")
@@ -112,12 +122,16 @@ def fit_mixture(signals: Tensor, noisy: Tensor) -> MixtureNoise:
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     found = (free * scale).detach()
     if not found.isfinite().all():
-        raise TrainingError("The fit of the noise model did not settle: check the calibration for extreme values")
+        raise TrainingError("The fit of the noise model diverged: check the calibration for extreme values")
     return MixtureNoise(found, low, high, floor)
 
 
 def _fit(signals: Values, noisy: Values, source: str) -> NoiseFit:
-    """Leave out defects, fit, and measure the variance in bins of like signals."""
+    """Leave out outliers, fit, and measure the variance in bins of similar signals."""
+    usable = np.isfinite(signals) & np.isfinite(noisy)
+    if not usable.any():
+        raise ImageError("The calibration has no finite pixels with a known signal: give other images")
+    signals, noisy = signals[usable], noisy[usable]
     pick = np.random.default_rng(0).permutation(len(signals))[:_PAIRS]
     signals, noisy = signals[pick], noisy[pick]
     order = np.argsort(signals, kind="stable")
@@ -143,6 +157,11 @@ def _fit(signals: Values, noisy: Values, source: str) -> NoiseFit:
     )
 
 
+def _finite(stack: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The same counts, with NaN for pixels that cannot be used."""
+    return as_float(stack) if stack.dtype.kind == "f" else stack
+
+
 def _shows_one_scene(stack: NDArray[np.generic]) -> bool:
     if len(stack) == 1:
         return False
@@ -152,7 +171,10 @@ def _shows_one_scene(stack: NDArray[np.generic]) -> bool:
 
 
 def _static(stack: NDArray[np.generic]) -> tuple[Values, Values]:
-    """Signal: the mean over frames. Each frame is part of it, which makes its residual too small by a known factor."""
+    """Pairs with the mean over frames as the signal.
+
+    Each frame is part of the mean, which makes its residual too small by the factor sqrt((frames - 1) / frames).
+    """
     frames = len(stack)
     mean = stack.mean(axis=0, dtype=np.float64)
     rng = np.random.default_rng(0)
@@ -163,6 +185,7 @@ def _static(stack: NDArray[np.generic]) -> tuple[Values, Values]:
 
 
 def _smooth(stack: NDArray[np.generic]) -> tuple[Values, Values]:
+    """Pairs with the blurred plane as the signal."""
     signals, noisy = [], []
     for number, plane in enumerate(stack):
         if min(plane.shape) < 4 * _EDGE:
@@ -171,20 +194,31 @@ def _smooth(stack: NDArray[np.generic]) -> tuple[Values, Values]:
                 "give larger planes, or several frames of one static scene"
             )
         plane = plane.astype(np.float32)
-        signal = gaussian_filter(plane, _SMOOTH_SIGMA)
+        signal = _blurred(plane)
         if not is_static(plane, signal):
             found = f"structure in plane {number + 1} of {len(stack)}"
             raise ImageError(
                 f"Expected a calibration of one static scene or of smooth scenes, found {found} finer than "
                 f"{_SMOOTH_SIGMA:g} pixels: give frames of one scene, or an image of the field diaphragm out of focus"
             )
-        inside = slice(_EDGE, -_EDGE), slice(_EDGE, -_EDGE)  # at the edge the blur has too few pixels
+        inside = slice(_EDGE, -_EDGE), slice(_EDGE, -_EDGE)
         signals.append(signal[inside].ravel())
         noisy.append(plane[inside].ravel())
     return np.concatenate(signals), np.concatenate(noisy)
 
 
+def _blurred(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Gaussian blur of the pixels that are not NaN."""
+    shown = ~np.isnan(plane)
+    if shown.all():
+        return np.asarray(gaussian_filter(plane, _SMOOTH_SIGMA))
+    total = gaussian_filter(np.where(shown, plane, np.float32(0)), _SMOOTH_SIGMA)
+    weight = gaussian_filter(shown.astype(np.float32), _SMOOTH_SIGMA)
+    return np.where(shown, total / np.maximum(weight, 1e-6), np.float32(np.nan))
+
+
 def _given(stack: NDArray[np.generic], signal: NDArray[np.generic]) -> tuple[Values, Values]:
+    """Pairs of given signals and random pixels."""
     if stack.shape[1:] != signal.shape[1:] or len(stack) % len(signal):
         raise ImageError(
             f"Expected noisy planes that pair with the signal, found {len(stack)} planes of {_size(stack)} and "

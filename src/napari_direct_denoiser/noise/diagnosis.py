@@ -1,4 +1,4 @@
-"""What is unusual about the noise of an image, in words that a person can act on."""
+"""Findings about the noise of images: what is unusual, and what to do about it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from ..data.images import Frames
 from .fit import NoiseFit
-from .windows import crop, part_of
+from .windows import as_float, crop, part_of
 
 _PLANES = 9
 _CORRELATED = 0.1
-_SATURATED = 1e-4  # part of the pixels at exactly the highest value
-_CLIPPED = 0.01  # the same at the lowest
-_PILED_UP = 3.0  # times as many pixels as at the value next to it
-_GAPS = 0.2  # part of the levels that never occur
-_WEAK = 0.01  # noise as part of the range of brightness
+_SATURATED = 1e-4  # fraction of the pixels at exactly the highest value
+_CLIPPED = 0.01  # the same at the lowest value
+_PILED_UP = 3.0  # ratio of the number of pixels at that value to that at the next
+_GAPS = 0.2  # fraction of the levels that never occur
+_WEAK = 0.01  # ratio of the noise to the range of brightness
 _HOT = 5  # fewer may be chance
-_STRIPES = 4.0  # rows or columns that differ this much more than noise makes them
+_STRIPES = 4.0  # ratio of the difference between rows or columns to that expected from noise
 
 Kind = Literal["correlated", "saturated", "clipped", "quantised", "weak", "hot pixels", "fixed pattern", "range"]
 Plane = NDArray[np.float32]
@@ -29,19 +29,32 @@ Plane = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know before training."""
+    """One unusual property of the noise, to know before training."""
 
     kind: Kind
     words: str
-    """A sentence with the number, and what to do."""
+    """A sentence with the number and what to do."""
     value: float
-    """The number: a correlation, a part of 1, a count, or counts of the camera, by kind."""
+    """The number: by kind a correlation, a fraction, a number of pixels, or camera counts."""
     suggests_structured: bool = False
-    """Whether the setting `structured` answers it."""
+    """Whether the setting `structured` is the mend."""
 
 
 def diagnose(stacks: Sequence[Frames], fit: NoiseFit) -> tuple[Finding, ...]:
-    """Look at a few planes, and at what the fit found. Gives nothing where all is as it should be."""
+    """Check a few planes and the fit for unusual noise.
+
+    Parameters
+    ----------
+    stacks
+        The noisy images. Pixels that are not finite are left out.
+    fit
+        Their noise model, of `fit_noise`.
+
+    Returns
+    -------
+    tuple[Finding, ...]
+        Empty if nothing is unusual.
+    """
     stacks = [stack for stack in stacks if len(stack.planes)]
     planes = _planes(stacks)
     found = [_correlation(fit), *_limits(planes), _quantised(planes, fit), _weak(fit)]
@@ -52,7 +65,7 @@ def diagnose(stacks: Sequence[Frames], fit: NoiseFit) -> tuple[Finding, ...]:
 def _planes(stacks: Sequence[Frames]) -> list[Plane]:
     places = [(stack, index) for stack in stacks for index in range(len(stack.planes))]
     chosen = np.unique(np.linspace(0, len(places) - 1, _PLANES).astype(int))
-    return [part_of(*places[place]) for place in chosen]
+    return [part_of(*places[place]) for place in chosen]  # NaN where pixels are not finite
 
 
 def _correlation(fit: NoiseFit) -> Finding | None:
@@ -69,27 +82,30 @@ def _correlation(fit: NoiseFit) -> Finding | None:
 
 
 def _limits(planes: Sequence[Plane]) -> list[Finding | None]:
-    """Values at which pixels pile up: the highest of all, and the lowest."""
-    pixels = np.concatenate([plane.ravel() for plane in planes])
+    """Saturation and clipping: many pixels at exactly the highest or lowest value."""
+    pixels = np.concatenate([plane[np.isfinite(plane)] for plane in planes])
     values, counts = np.unique(pixels, return_counts=True)
     if len(values) < 4:
         return []
     found: list[Finding | None] = []
     top, bottom = counts[-1] / pixels.size, counts[0] / pixels.size
     if top > _SATURATED and counts[-1] > _PILED_UP * counts[-2] and counts[-1] > 20:
-        words = f"{top:.2%} of the pixels are saturated at {values[-1]:g}: what is brighter there is lost"
+        words = f"{top:.2%} of the pixels are saturated at {values[-1]:g}: their true brightness is lost"
         found.append(Finding("saturated", words, float(top)))
     if bottom > _CLIPPED and counts[0] > _PILED_UP * counts[1]:
-        words = f"{bottom:.1%} of the pixels have the lowest value, {values[0]:g}: clipped there, "
-        words += "the dark parts will come out a little too bright; record with a higher offset if you can"
+        words = f"{bottom:.1%} of the pixels have the lowest value, {values[0]:g}: they are clipped, and the "
+        words += "dark parts of the result will be a little too bright; record with a higher offset if you can"
         found.append(Finding("clipped", words, float(bottom)))
     return found
 
 
 def _quantised(planes: Sequence[Plane], fit: NoiseFit) -> Finding | None:
-    """Gaps in the histogram, as rescaled or 8-bit data have, if they are not small beside the noise."""
+    """Gaps in the histogram of values, as in rescaled or 8-bit data."""
     steps, gaps = [], []
     for plane in planes:
+        plane = plane[np.isfinite(plane)]
+        if not plane.size:
+            continue
         values, counts = np.unique(plane, return_counts=True)
         low, high = np.searchsorted(np.cumsum(counts), [0.05 * plane.size, 0.95 * plane.size])
         apart = np.diff(values[low : high + 1])
@@ -106,13 +122,13 @@ def _quantised(planes: Sequence[Plane], fit: NoiseFit) -> Finding | None:
     step, noise = float(np.median(steps)), _noise(fit)
     words = (
         f"The values come in steps of about {step:.3g} counts (the noise is {noise:.3g}): the image was rescaled or "
-        "saved with fewer bits; the raw data would be better"
+        "saved with fewer bits; use the raw data if you have them"
     )
     return Finding("quantised", words, step)
 
 
 def _noise(fit: NoiseFit) -> float:
-    """Deviation of the noise at the middle of the signals, counts."""
+    """Std of the noise at a middle signal, counts."""
     return float(np.sqrt(np.median(fit.variances))) if len(fit.variances) else 0.0
 
 
@@ -127,24 +143,28 @@ def _weak(fit: NoiseFit) -> Finding | None:
 def _hot_pixels(fit: NoiseFit) -> Finding | None:
     if fit.hot_pixels < _HOT:
         return None
-    words = f"{fit.hot_pixels} hot or dead pixels: they are the same in all planes, and will stay in the result"
+    words = f"{fit.hot_pixels} hot or dead pixels: they are the same in all planes and stay in the result"
     return Finding("hot pixels", words, fit.hot_pixels)
 
 
 def _fixed_pattern(stacks: Sequence[Frames]) -> list[Finding | None]:
-    """Rows or columns that are brighter than both neighbours in the mean of all planes, beyond noise."""
+    """Rows or columns that differ from both neighbours in the mean of all planes by more than noise."""
     found: list[Finding | None] = []
     stack = max(stacks, key=lambda one: len(one.planes))
     chosen = np.unique(np.linspace(0, len(stack.planes) - 1, _PLANES).astype(int))
-    plane = np.mean([stack.planes[(index, *crop(stack.planes.shape, 0))] for index in chosen], axis=0)
+    parts = [as_float(stack.planes[(index, *crop(stack.planes.shape, 0))]) for index in chosen]
+    plane = np.mean(parts, axis=0, dtype=np.float64)
     for axis, name in ((0, "rows"), (1, "columns")):
-        bend = np.diff(plane, 2, axis=axis) / 6**0.5
-        lines = np.median(bend, axis=1 - axis)  # structure leaves the median of a line alone
-        expected = 1.2533 * 1.4826 * np.median(np.abs(bend)) / np.sqrt(plane.shape[1 - axis])
+        bend = np.moveaxis(np.diff(plane, 2, axis=axis), axis, 0) / 6**0.5  # (lines, pixels)
+        bend = bend[np.isfinite(bend).any(axis=1)]
+        if not len(bend):
+            continue
+        lines = np.nanmedian(bend, axis=1)  # structure hardly changes the median of a line
+        expected = 1.2533 * 1.4826 * np.nanmedian(np.abs(bend)) / np.sqrt(bend.shape[1])
         size = float(1.4826 * np.median(np.abs(lines)))
         if size > _STRIPES * max(float(expected), 1e-6):
             words = f"The {name} differ by about {size:.3g} counts in all planes: a fixed pattern of the camera, "
-            words += "which will stay in the result; subtract a dark image if you have one"
+            words += "which stays in the result; subtract a dark image if you have one"
             found.append(Finding("fixed pattern", words, size))
     return found
 
@@ -155,7 +175,7 @@ def _range(fit: NoiseFit) -> Finding | None:
         return None
     low, high = fit.model.signal_range
     words = (
-        f"The noise model was fitted to signals of {low:.4g} to {high:.4g} counts; {fit.missing()} is missing, "
-        "and extrapolated: calibrate with such brightness to be sure"
+        f"The noise model was fitted to signals of {low:.4g} to {high:.4g} counts; the noise at {fit.missing()} "
+        "is extrapolated: calibrate with such brightness to be sure"
     )
     return Finding("range", words, outside)

@@ -1,4 +1,4 @@
-"""Noise model from the noisy images alone: the variance of a high-pass against the local mean."""
+"""Estimate a noise model from the noisy images alone: variance of a high-pass over the local mean."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .windows import Windows, hot_pixels, measure
 
 _BINS = 40
 _TRIM = 100.0  # squared high-pass values beyond this multiple of their bin's mean are structure or hot pixels
-_FLAT = 1.15  # windows whose ring varies by less than this multiple of the noise have no structure
+_FLAT = 1.15  # windows whose ring has a variance below this multiple of the noise have no structure
 _ROUNDS = 4
-_FEWEST = 25  # windows of a bin
+_FEWEST = 25  # windows per bin
 _FEWEST_IN_ALL = 200
-_CLIPPED = 0.01  # a bin with a larger part of its pixels at the lowest value tells too small a variance
-_HONEST = 0.9  # unless the variance is at least this part of what the others make expected
-_SPOILED = 0.05  # so does one where this part more than elsewhere has saturated pixels near it
-_CORRELATED = 0.02  # correlations below this are taken as none
-_PAIRS = 200_000  # kept for a histogram
+_CLIPPED = 0.01  # larger fraction of pixels at the lowest value: the bin is clipped, and its variance too small
+_UNCLIPPED = 0.9  # unless the variance is at least this fraction of what the other bins predict
+_SPOILED = 0.05  # excess of the fraction of spoiled windows that makes the rest of a bin a biased sample
+_CORRELATED = 0.02  # smaller correlations are taken for none
+_PAIRS = 200_000  # (signal, noisy) kept for a histogram
 
 Bins = NDArray[np.float64]  # (bins,)
 
@@ -33,54 +33,55 @@ Bins = NDArray[np.float64]  # (bins,)
 def estimate_noise(images: ArrayLike | Sequence[ArrayLike], axes: str | None = None) -> NoiseModel:
     """Estimate gain, offset and read noise of a camera from its noisy images.
 
-    Where frames of a static scene follow each other along T, their differences are used; elsewhere a
-    second difference along both axes, which has the variance of the noise where the image is smooth
-    (Immerkaer 1996). Its mean square in bins of like brightness gives a straight line; the bins that
-    lie above it, where structure leaked in, lose their weight.
+    Frames of a static scene along T are subtracted from each other. Other images are high-pass
+    filtered by a second difference along both axes, which has the variance of the noise where the
+    image is smooth (Immerkaer 1996). A straight line is fitted to the mean square in bins of
+    similar brightness. Bins above the line contain structure and are given a low weight.
+    Pixels that are hot, saturated or not finite are left out.
 
     Parameters
     ----------
     images
         One array or a list of arrays of one camera, in counts: 2-D, or with any leading axes.
     axes
-        Letters of the axes, such as ``"TYX"``; guessed from the number of axes if not given.
+        One letter per axis, such as ``"TYX"``; guessed from the number of axes if not given.
 
     Returns
     -------
     NoiseModel
-        Poisson-Gaussian, or Gaussian where the variance does not rise with the signal.
-        A line alone cannot part offset from read noise: the offset is where the line meets zero.
+        Poisson-Gaussian, or Gaussian if the variance does not rise with the signal.
+        A line cannot separate the offset from the read noise: the offset is where the line meets zero.
 
     Raises
     ------
     ImageError
-        If the axes do not match an image, or it is in colour.
+        If the axes do not match an image, it is in colour, or too few pixels can be used.
     """
     many: Sequence[Any] = images if isinstance(images, list | tuple) else [images]
     return fit_images([as_planes(image, axes).frames for image in many]).model
 
 
 def fit_images(stacks: Sequence[Frames]) -> NoiseFit:
-    """Estimate the noise of planes, with the evidence: see `estimate_noise`."""
+    """Estimate the noise of planes, and keep what it was estimated from: see `estimate_noise`."""
     stacks = [stack for stack in stacks if len(stack.planes)]
     hot = [hot_pixels(stack.planes) for stack in stacks]
     windows = measure(stacks, hot) if stacks else None
     usable = 0 if windows is None else int(np.count_nonzero(~windows.spoiled & (windows.square > 0)))
     if windows is None or usable < _FEWEST_IN_ALL:
         raise ImageError(
-            f"Expected an image with at least {_FEWEST_IN_ALL} places to estimate the noise from, found {usable} that "
-            "are neither saturated nor constant: give a noise model by numbers or from a calibration"
+            f"Expected at least {_FEWEST_IN_ALL} windows of 7 x 7 pixels to estimate the noise from, found {usable} "
+            "that are finite, not saturated and not constant: give a noise model by numbers or from a calibration"
         )
     order = np.argsort(windows.ring, kind="stable")
     bins = _binned(windows, order, flat=~windows.spoiled)
     slope, intercept = _line(bins)
     if not windows.temporal:
-        for _ in range(_ROUNDS):  # the better the line, the better it tells where there is no structure
+        for _ in range(_ROUNDS):  # a better line selects the windows without structure better
             flat = ~windows.spoiled & (windows.roughness < _FLAT * (slope * windows.ring + intercept))
             bins = _binned(windows, order, flat)
             slope, intercept = _line(bins)
     correlation = _correlation(windows, bins)
-    if not windows.temporal:  # a second difference has less of the noise that neighbours share
+    if not windows.temporal:  # a second difference removes a part of correlated noise
         share = float(np.prod([_second_difference(rho) for rho in correlation]))
         bins.variances, slope, intercept = bins.variances / share, slope / share, intercept / share
     pick = np.random.default_rng(0).permutation(np.concatenate(bins.members))[:_PAIRS]
@@ -98,21 +99,21 @@ def fit_images(stacks: Sequence[Frames]) -> NoiseFit:
 
 @dataclass
 class _Bins:
-    """Windows of like brightness; each array (bins,)."""
+    """Windows in bins of similar brightness; each array (bins,)."""
 
     signals: Bins
     variances: Bins
     counts: Bins
     members: list[NDArray[np.int64]]
-    """Indices of the windows that are used."""
+    """Indices of the windows used in each bin."""
     biased: NDArray[np.bool_]
-    """Whether many pixels of this brightness are clipped or saturated, and the others no fair sample."""
+    """Whether many pixels of this brightness are clipped or saturated, which makes the others a biased sample."""
 
 
 def _binned(windows: Windows, order: NDArray[np.int64], flat: NDArray[np.bool_]) -> _Bins:
-    """Mean signal and trimmed mean square of bins of like rings, in which ``order`` goes up.
+    """Mean signal and trimmed mean square in bins; ``order`` sorts the windows by the mean of their rings.
 
-    Bins without ``flat`` windows take their flattest.
+    A bin with few ``flat`` windows takes the least rough ones.
     """
     lowest = windows.centre.min()
     usual = np.mean(windows.spoiled)
@@ -136,32 +137,32 @@ def _binned(windows: Windows, order: NDArray[np.int64], flat: NDArray[np.bool_])
 
 
 def _line(bins: _Bins) -> tuple[float, float]:
-    """Slope and intercept of the variance; without the biased bins, if enough others are there."""
+    """Slope and intercept of the variance, without the biased bins if at least a third is unbiased."""
     use = ~bins.biased
     if np.count_nonzero(use) < len(use) / 3:
         use = np.ones_like(use)
     slope, intercept = robust_line(bins.signals[use], bins.variances[use], bins.counts[use])
-    # dark pixels of a camera without read noise all have one value too, but the right variance
-    use = use | (bins.variances > _HONEST * (slope * bins.signals + intercept))
+    # dark pixels of a camera without read noise have one value too, but the variance is right
+    use = use | (bins.variances > _UNCLIPPED * (slope * bins.signals + intercept))
     return robust_line(bins.signals[use], bins.variances[use], bins.counts[use])
 
 
 def _model(windows: Windows, bins: _Bins, slope: float, intercept: float) -> NoiseModel:
     mean_variance = float(np.average(bins.variances, weights=bins.counts))
-    floor = mean_variance * 1e-6 + 1 / 12  # whole counts: 1/12
+    floor = mean_variance * 1e-6 + 1 / 12  # rounding to whole counts has a variance of 1/12
     top = float(bins.signals[-1])
     if slope <= 0 or slope * (top - float(bins.signals[0])) < 0.1 * (slope * top + intercept):
         return GaussianNoise(float(np.sqrt(max(mean_variance, floor))))
-    # no camera has an offset below its darkest pixel, nor above its dimmest parts
+    # the offset is at most the mean of the darkest bin, and at least the darkest ring or 0
     offset = max(min(-intercept / slope, float(bins.signals[0])), min(float(windows.ring.min()), 0.0))
     read_variance = max(intercept + slope * offset, (0.1 * slope) ** 2, floor)
     return PoissonGaussianNoise(slope, offset, float(np.sqrt(read_variance)), _skew(windows, bins, slope))
 
 
 def _skew(windows: Windows, bins: _Bins, gain: float) -> float:
-    """How the third central moment rises with the signal, relative to Poisson noise; 1 as far as data leave it open.
+    """Slope of the third central moment over the signal, relative to Poisson noise; near 1 if the data are few.
 
-    The rise, and not the moment itself: this is the same wherever the offset is, which read noise hides.
+    The slope does not depend on the offset, which is unknown as far as read noise hides it.
     """
     third = np.array([windows.cube[part].mean(dtype=np.float64) for part in bins.members])
     error = np.array([windows.cube[part].std(dtype=np.float64) for part in bins.members]) / np.sqrt(bins.counts)
@@ -171,14 +172,14 @@ def _skew(windows: Windows, bins: _Bins, gain: float) -> float:
     away = bins.signals - np.average(bins.signals, weights=weight)
     precision = float(np.sum(weight * away**2)) * gain**4
     measured = float(np.sum(weight * away * third)) * gain**2 / precision
-    trust = 1 / (1 + 1 / (0.2**2 * precision))  # before looking: 1, give or take 0.2
+    trust = 1 / (1 + 1 / (0.2**2 * precision))  # prior: 1 with std 0.2
     return float(np.clip(1 + trust * (measured - 1), 0.7, 1.7))
 
 
 def _correlation(windows: Windows, bins: _Bins) -> Correlation:
-    """Correlation of the noise with that 1 and 2 pixels further along x, and along y."""
+    """Correlation of the noise over 1 and 2 pixels along x, and along y."""
     members = np.concatenate(bins.members)
-    least = max(_CORRELATED, 4 / len(members) ** 0.5)  # of few windows it is chance
+    least = max(_CORRELATED, 4 / len(members) ** 0.5)  # with few windows, chance exceeds it
     found = []
     for products in (windows.along_x, windows.along_y):
         own, one, two = products[members].sum(0, dtype=np.float64)
@@ -188,6 +189,6 @@ def _correlation(windows: Windows, bins: _Bins) -> Correlation:
 
 
 def _second_difference(correlation: tuple[float, float]) -> float:
-    """Part of the variance that a second difference along an axis of such noise keeps."""
+    """Fraction of the variance of correlated noise that a second difference along that axis keeps."""
     one, two = correlation
     return max((6 - 8 * one + 2 * two) / 6, 0.1)

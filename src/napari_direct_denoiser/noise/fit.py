@@ -1,4 +1,4 @@
-"""A noise model with the evidence that it was made from."""
+"""A noise model with the measurements it was fitted to, and the line fit that most of them need."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from ..errors import SettingError
 from .models import NoiseModel, PoissonGaussianNoise
 
 Correlation = tuple[tuple[float, float], tuple[float, float]]
-_COVERED = 0.5  # part of the pixels whose brightness a calibration has to cover
+_COVERED = 0.5  # least fraction of the pixels whose brightness a calibration has to cover
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseFit:
-    """What a noise model was fitted to, or is to be compared with; all in counts, or powers of them."""
+    """A noise model, and measurements of the noise to compare it with; in counts or powers of counts."""
 
     model: NoiseModel
     signals: NDArray[np.float64]
-    """(bins,) signals at which the variance was measured."""
+    """(bins,) signals where the variance was measured."""
     variances: NDArray[np.float64]
-    """(bins,) variances that were measured there."""
+    """(bins,) variances measured there."""
     signal_range: tuple[float, float]
     """Lowest and highest signal of the images."""
     pairs: tuple[NDArray[np.float32], NDArray[np.float32]]
-    """(pairs,) signals as far as they are known, and the noisy values there: for a histogram."""
+    """(pairs,) estimated or known signals, and the noisy values there: for a histogram."""
     source: str
-    """Where the noise was found, in words."""
+    """What the noise was measured in, in words."""
     correlation: Correlation = ((0.0, 0.0), (0.0, 0.0))
-    """Of the noise with that 1 and 2 pixels further along x, and along y."""
+    """Correlation of the noise over 1 and 2 pixels along x, and along y."""
     hot_pixels: int = 0
-    """How many pixels stick out of their neighbours in most planes."""
+    """Number of pixels that differ from all their neighbours in most planes."""
 
     @classmethod
     def without_evidence(cls, model: NoiseModel) -> NoiseFit:
-        """A model given by hand for images that tell nothing of their noise."""
+        """A given model, for images whose noise cannot be measured."""
         nothing, none = np.empty(0), np.empty(0, dtype=np.float32)
         return cls(model, nothing, nothing, (0.0, 0.0), (none, none), "nothing")
 
     def camera(self) -> tuple[float | None, float | None, float]:
-        """Gain, offset and read noise, counts, that come closest; no gain and offset if the variance does not rise."""
+        """Gain, offset and read noise (counts) that fit the model best; no gain and offset if the variance is flat."""
         if isinstance(self.model, PoissonGaussianNoise):
             return self.model.gain, self.model.offset, self.model.read_noise
         slope, intercept = self.model.linear_variance()
@@ -52,24 +52,24 @@ class NoiseFit:
         return slope, -intercept / slope, max(intercept + slope * self.signal_range[0], 0.0) ** 0.5
 
     def outside(self) -> tuple[float, float]:
-        """Part of the pixels, 0 to 1, that are darker, and brighter, than the signals that the model was fitted to."""
+        """Fractions of the pixels that are darker, and brighter, than the signals the model was fitted to."""
         fitted, signals = self.model.signal_range, self.pairs[0]
         if fitted is None or not len(signals):
             return 0.0, 0.0
         return float(np.mean(signals < fitted[0])), float(np.mean(signals > fitted[1]))
 
     def check_range(self) -> None:
-        """Refuse a calibration that covers less than half of the pixels: `SettingError`."""
+        """Raise `SettingError` if the model was fitted to the brightness of less than half of the pixels."""
         below, above = self.outside()
         if below + above > 1 - _COVERED and self.model.signal_range is not None:
             raise SettingError(
                 f"Expected a noise model for signals of {_range(self.signal_range)} counts, found one fitted to "
                 f"{_range(self.model.signal_range)}: {self.missing()} is missing; calibrate with such brightness, "
-                "or estimate the noise from the image"
+                "or set the noise to auto"
             )
 
     def missing(self) -> str:
-        """The part of the brightness of the images that the model was not fitted to, in words."""
+        """Name the brightness of the images that the model was not fitted to."""
         assert self.model.signal_range is not None
         low, high = self.model.signal_range
         below, above = self.outside()
@@ -85,19 +85,22 @@ def _range(limits: tuple[float, float]) -> str:
 def robust_line(
     signals: NDArray[np.float64], variances: NDArray[np.float64], counts: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Slope and intercept of variances over signals (bins,) by iterated weighted least squares.
+    """Slope and intercept of variances over signals (bins,) by iteratively reweighted least squares.
 
-    A mean square of ``counts`` values varies with its expectation; bins far from the line are doubted.
+    The std of a mean square of ``counts`` values is proportional to its expectation. Bins far from the line
+    get a low weight (Cauchy's).
     """
+    # scipy.optimize.least_squares(loss="cauchy") keeps the weights and the scale of a call fixed, and so needs a loop
+    # around it too: over 24 simulated cameras the rms error of the gain was then 7.9 %, not 7.7 %, in twice the time
     design = np.stack([signals, np.ones_like(signals)], 1)
     lowest = float(np.mean(variances)) * 1e-3 + 1e-12
-    fitted, doubt = np.full_like(variances, max(float(np.median(variances)), lowest)), np.ones_like(variances)
+    fitted, trust = np.full_like(variances, max(float(np.median(variances)), lowest)), np.ones_like(variances)
     slope = intercept = 0.0
     for _ in range(20):
-        root = np.sqrt(counts * doubt) / fitted
+        root = np.sqrt(counts * trust) / fitted
         slope, intercept = np.linalg.lstsq(design * root[:, None], variances * root, rcond=None)[0]
         fitted = np.maximum(slope * signals + intercept, lowest)
         excess = variances / fitted - 1
         scale = 1.4826 * np.median(np.abs(excess)) + 1e-3
-        doubt = 1 / (1 + (excess / (2 * scale)) ** 2)
+        trust = 1 / (1 + (excess / (2 * scale)) ** 2)
     return float(slope), float(intercept)

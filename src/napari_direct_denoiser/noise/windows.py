@@ -1,4 +1,7 @@
-"""Small windows of noisy images: what their pixels tell of the noise, whatever the structure."""
+"""High-pass statistics of the noise in small windows of noisy images.
+
+A pixel that is not finite, or too large to compute with, is missing: NaN in `part_of`, and no window has one.
+"""
 
 from __future__ import annotations
 
@@ -10,70 +13,74 @@ from numpy.typing import NDArray
 from scipy.ndimage import convolve1d, maximum_filter, uniform_filter
 
 from ..data.images import Frames
+from .models import LARGEST_COUNT
 
-_AROUND, _MIDDLE = 7, 3  # sides of the ring of a window, pixels
+_AROUND, _MIDDLE = 7, 3  # outer and inner side of the ring of a window, pixels
 _MARGIN = 5
-_AT = slice(_MARGIN, -_MARGIN, 2), slice(_MARGIN, -_MARGIN, 2)  # the middles of windows
-_MAX_PLANES = 40  # more planes of a stack add time, not accuracy
-_MAX_SIDE = 1024  # nor do larger ones
+_AT = slice(_MARGIN, -_MARGIN, 2), slice(_MARGIN, -_MARGIN, 2)  # the centres of windows
+_MAX_PLANES = 40  # more planes add time, not accuracy
+_MAX_SIDE = 1024  # pixels; larger planes do so as well
 _MAX_PIXELS = 8_000_000
-_TRIED = 5  # planes that are compared with their neighbours in time before all are
+_TRIED = 5  # planes that are compared with their neighbours in time, to decide whether the scene is static
 _LAGS = (1, 2)
-_FINE = [c / 70**0.5 for c in (1, -4, 6, -4, 1)]  # fourth difference: structure that optics made is hardly as fine
-_STATIC = 1.25  # frames of a static scene differ, at low resolution, by this much more than noise at most
+_FINE = [c / 70**0.5 for c in (1, -4, 6, -4, 1)]  # fourth difference: optics hardly leaves structure as fine
+_STATIC = 1.25  # largest ratio of low-resolution power to that of white noise in differences of a static scene
 
 Stack = NDArray[np.generic]  # (planes, Y, X)
 Plane = NDArray[np.float32]  # (Y, X)
+Mask = NDArray[np.bool_]  # (Y, X)
 Values = NDArray[np.float32]  # (windows,)
 
 
 @dataclass(frozen=True)
 class Windows:
-    """One value a window in each array, (windows,); counts, or powers of them."""
+    """One value per window in each array, (windows,), in counts or powers of counts."""
 
     ring: Values
-    """Mean of the 7x7 pixels around the 3x3 in the middle: brightness, without the noise of the middle."""
+    """Mean of the 7x7 pixels around the central 3x3: the brightness, independent of the noise in the centre."""
     roughness: Values
     """Variance of the pixels of the ring: noise and structure."""
     mean: Values
     """Weighted mean of the pixels that `square` is made of."""
     square: Values
-    """Square of a high-pass: the variance of the noise, if there is no structure."""
+    """Square of a high-pass of unit energy: on average the variance of the noise, where there is no structure."""
     cube: Values
-    """Its cube, scaled to give the third central moment of the noise; 0 where that cannot be known."""
+    """Cube of the high-pass, scaled so that its expectation is the third central moment; 0 where that is unknown."""
     along_x: NDArray[np.float32]
     """(windows, 3): products of a high-pass with itself 0, 1 and 2 pixels further along x."""
     along_y: NDArray[np.float32]
     """The same along y."""
     centre: Values
-    """The pixel in the middle."""
+    """The central pixel."""
     spoiled: NDArray[np.bool_]
-    """Whether a pixel is saturated or hot: not to be used; where many are, the others are no fair sample."""
+    """Whether a pixel is saturated or hot. Such windows are not used; many of them bias the others as bright."""
     temporal: bool
-    """Whether the high-pass is a difference of frames of one static scene, which no structure can disturb."""
+    """Whether the high-pass is a difference of frames of one static scene, which cancels all structure."""
 
     @classmethod
     def join(cls, parts: Sequence[Windows]) -> Windows:
-        """Put several, all of one sort, into one."""
+        """Concatenate windows of the same kind of high-pass."""
         arrays = [f.name for f in fields(cls) if f.name != "temporal"]
         joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
         return cls(**joined, temporal=parts[0].temporal)
 
 
-def measure(stacks: Sequence[Frames], hot: Sequence[NDArray[np.bool_]]) -> Windows:
-    """Measure windows of at most 40 planes; of huge planes, a part of each. ``hot`` pixels (Y, X a stack) are left out.
+def measure(stacks: Sequence[Frames], hot: Sequence[Mask]) -> Windows | None:
+    """Measure windows of at most 40 planes, and of a part of large planes; None if no pixel is finite.
 
     If most planes show the same scene as their neighbours in time, only such planes are measured.
+    Windows with pixels that are ``hot`` (Y, X for each stack) are marked as spoiled.
     """
     places = list(_sampled(stacks))
     tried = places[:: max(len(places) // _TRIED, 1)]
     static = 2 * sum(bool(_same_scene(stacks[number], index)) for number, index in tried) > len(tried)
     parts = [_of_plane(stacks[number], index, hot[number], temporal=static) for number, index in places]
-    return Windows.join([part for part in parts if part is not None])
+    found = [part for part in parts if part is not None]
+    return Windows.join(found) if found else None
 
 
 def _sampled(stacks: Sequence[Frames]) -> Iterator[tuple[int, int]]:
-    """Give (stack, plane) of what is measured, evenly spread over all planes."""
+    """Yield the (stack, plane) indices to measure, evenly spread over all planes."""
     planes = [(number, index) for number, stack in enumerate(stacks) for index in range(len(stack.planes))]
     largest = max(min(s.planes.shape[1], _MAX_SIDE) * min(s.planes.shape[2], _MAX_SIDE) for s in stacks)
     most = int(np.clip(_MAX_PIXELS // largest, 4, _MAX_PLANES))
@@ -82,7 +89,7 @@ def _sampled(stacks: Sequence[Frames]) -> Iterator[tuple[int, int]]:
 
 
 def crop(shape: tuple[int, ...], index: int) -> tuple[slice, slice]:
-    """The part of a huge plane that is looked at: another for every plane, spread by the golden ratio."""
+    """Region of a large plane to measure; it differs between planes, spread by the golden ratio."""
     starts = [
         int((side - _MAX_SIDE) * (index * step % 1)) if side > _MAX_SIDE else 0
         for side, step in zip(shape[-2:], (0.6180339887, 0.7548776662), strict=True)
@@ -91,54 +98,78 @@ def crop(shape: tuple[int, ...], index: int) -> tuple[slice, slice]:
 
 
 def part_of(stack: Frames, index: int) -> Plane:
-    """A plane, or of a huge one the part that is looked at."""
-    return np.ascontiguousarray(stack.planes[(index, *crop(stack.planes.shape, index))], dtype=np.float32)
+    """Read the region of a plane to measure, with NaN for missing pixels."""
+    return as_float(stack.planes[(index, *crop(stack.planes.shape, index))])
+
+
+def as_float(counts: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Convert to float32, with NaN for pixels that are not finite or too large to compute with. No copy if float32."""
+    with np.errstate(over="ignore"):  # of float64
+        values = np.ascontiguousarray(counts, dtype=np.float32)
+    usable = np.abs(values) <= LARGEST_COUNT
+    return values if usable.all() else np.where(usable, values, np.float32(np.nan))
+
+
+def fill(plane: Plane) -> tuple[Plane, Mask]:
+    """Put the median in place of missing pixels, and say where they are.
+
+    The filters here are running sums, which carry a NaN along its whole row.
+    """
+    missing = np.isnan(plane)
+    if not missing.any():
+        return plane, missing
+    level = 0.0 if missing.all() else float(np.median(plane[~missing]))
+    return np.where(missing, np.float32(level), plane), missing
 
 
 def _same_scene(stack: Frames, index: int) -> list[Plane]:
-    """The frames before and after a plane, as far as they are there and differ from it by noise only."""
+    """The frames before and after a plane, as far as they exist and differ from it by noise only."""
     here, part = part_of(stack, index), crop(stack.planes.shape, index)
     near = [at for at in (index - stack.step, index + stack.step) if 0 <= at < len(stack.planes)]
-    frames = [np.ascontiguousarray(stack.planes[(at, *part)], dtype=np.float32) for at in near]
+    frames = [as_float(stack.planes[(at, *part)]) for at in near]
     return [frame for frame in frames if is_static(here, frame)]
 
 
-def _of_plane(stack: Frames, index: int, hot: NDArray[np.bool_], *, temporal: bool) -> Windows | None:
-    """Windows around every second pixel of a plane; None if frames of its scene are wanted and there are none."""
-    here = part_of(stack, index)
-    wrong = hot[crop(stack.planes.shape, index)] | _extreme(here)
-    if not temporal:
-        return _spatial(here, wrong)
-    frames = _same_scene(stack, index)
-    if not frames:
+def _of_plane(stack: Frames, index: int, hot: Mask, *, temporal: bool) -> Windows | None:
+    """Windows around every second pixel; None without a finite pixel, or without frames of the same scene if wanted."""
+    frames = _same_scene(stack, index) if temporal else []
+    if temporal and not frames:
         return None
-    wrong |= np.logical_or.reduce([_extreme(frame) for frame in frames])
-    return _temporal(here, frames, wrong)
+    given = [part_of(stack, index), *frames]
+    wrong = np.logical_or.reduce([hot[crop(stack.planes.shape, index)], *map(_extreme, given)])
+    planes, gaps = zip(*map(fill, given), strict=True)
+    missing = np.logical_or.reduce(gaps)
+    if missing.all():
+        return None
+    if temporal:
+        return _temporal(planes[0], planes[1:], wrong, missing)
+    return _spatial(planes[0], wrong, missing)
 
 
-def _spatial(plane: Plane, wrong: NDArray[np.bool_]) -> Windows:
-    """Noise as what a second difference along both axes leaves, with weights of unit energy (Immerkaer 1996)."""
+def _spatial(plane: Plane, wrong: Mask, missing: Mask) -> Windows:
+    """Windows of a second difference along both axes, with weights of unit energy (Immerkaer 1996)."""
     weights = [1 / 6, 4 / 6, 1 / 6]  # the squares of those of the difference
     mean = _along(_along(plane, weights, 0), weights, 1)
     high = _along(_along(plane, [1, -2, 1], 0), [1, -2, 1], 1) / np.float32(6)
-    return _windows(plane, mean, high, 6 * high**3, _across(plane), wrong, temporal=False)
+    return _windows(plane, mean, high, 6 * high**3, _across(plane), wrong, missing, temporal=False)
 
 
-def _temporal(plane: Plane, frames: Sequence[Plane], wrong: NDArray[np.bool_]) -> Windows:
-    """Noise as what two or three frames of a static scene differ by."""
+def _temporal(plane: Plane, frames: Sequence[Plane], wrong: Mask, missing: Mask) -> Windows:
+    """Windows of the difference of two or three frames of a static scene."""
+    shown = ~missing
     if len(frames) == 1:
         high, mean = (plane - frames[0]) / np.float32(2**0.5), (plane + frames[0]) / np.float32(2)
-        cube = np.zeros_like(high)  # a difference of two is symmetric
+        cube = np.zeros_like(high)  # the difference of two frames is symmetric
     else:
         high = (2 * plane - frames[0] - frames[1]) / np.float32(6**0.5)
-        cube = np.float32(6**0.5) * (high - np.float32(np.median(high))) ** 3
+        cube = np.float32(6**0.5) * (high - np.float32(np.median(high[shown]))) ** 3
         mean = (4 * plane + frames[0] + frames[1]) / np.float32(6)  # weighted as their variances are in the square
-    high = high - np.float32(np.median(high))
-    return _windows(mean, mean, high, cube, _across(high), wrong, temporal=True)
+    high = high - np.float32(np.median(high[shown]))
+    return _windows(mean, mean, high, cube, _across(high), wrong, missing, temporal=True)
 
 
 def _across(plane: Plane) -> tuple[Plane, Plane]:
-    """Plane without what is not finer than any structure along y, and along x: for correlations along x, and y."""
+    """High-pass along y, for correlations along x, and along x, for those along y: it removes structure."""
     return _along(plane, _FINE, 0), _along(plane, _FINE, 1)
 
 
@@ -148,44 +179,54 @@ def _windows(
     high: Plane,
     cube: Plane,
     across: tuple[Plane, Plane],
-    wrong: NDArray[np.bool_],
+    wrong: Mask,
+    missing: Mask,
     *,
     temporal: bool,
 ) -> Windows:
-    """Gather the windows around every second pixel."""
+    """Gather the windows around every second pixel, but for those with missing pixels."""
+    whole = ~_touched(missing)
     size, inner = _AROUND**2, _MIDDLE**2
 
     def ring_mean(image: Plane) -> Plane:
         ring = (size * uniform_filter(image, _AROUND) - inner * uniform_filter(image, _MIDDLE)) / (size - inner)
         return np.asarray(ring, dtype=np.float32)
 
-    level = np.float32(np.median(around))  # keeps the difference of two large numbers exact
+    level = np.float32(np.median(around))  # the variance is a difference of squares: keeps them small
     ring = ring_mean(around - level)
     roughness = ring_mean((around - level) ** 2) - ring**2
 
+    def at_windows(image: Plane) -> Values:
+        return image[_AT].ravel()[whole]
+
     def products(image: Plane, axis: int) -> NDArray[np.float32]:
-        ahead = [np.roll(image, -lag, axis)[_AT].ravel() for lag in (0, *_LAGS)]
+        ahead = [at_windows(np.roll(image, -lag, axis)) for lag in (0, *_LAGS)]
         return np.stack([ahead[0] * value for value in ahead], axis=1)
 
     return Windows(
-        ring=ring[_AT].ravel() + level,
-        roughness=roughness[_AT].ravel(),
-        mean=mean[_AT].ravel(),
-        square=high[_AT].ravel() ** 2,
-        cube=cube[_AT].ravel(),
+        ring=at_windows(ring) + level,
+        roughness=at_windows(roughness),
+        mean=at_windows(mean),
+        square=at_windows(high) ** 2,
+        cube=at_windows(cube),
         along_x=products(across[0], 1),
         along_y=products(across[1], 0),
-        centre=around[_AT].ravel(),
-        spoiled=maximum_filter(wrong, _AROUND)[_AT].ravel(),
+        centre=at_windows(around),
+        spoiled=_touched(wrong)[whole],
         temporal=temporal,
     )
 
 
-def hot_pixels(planes: Stack) -> NDArray[np.bool_]:
-    """Pixels (Y, X) that stick out of all their eight neighbours, up or down, as nothing blurred by optics does."""
+def _touched(mask: Mask) -> NDArray[np.bool_]:
+    """Whether a window has a pixel of a mask, (windows,)."""
+    return np.asarray(maximum_filter(mask, _AROUND)[_AT].ravel(), dtype=bool)
+
+
+def hot_pixels(planes: Stack) -> Mask:
+    """Pixels (Y, X) that differ from all their eight neighbours, in the same direction, more than optics allows."""
     most = 9 if planes.shape[1] * planes.shape[2] <= _MAX_SIDE**2 else 5
     chosen = np.unique(np.linspace(0, len(planes) - 1, most).astype(int))
-    plane = np.median(np.stack([planes[index] for index in chosen]).astype(np.float32), axis=0)
+    plane, missing = fill(_median([as_float(planes[index]) for index in chosen]))
     padded = np.pad(plane, 1, mode="reflect")
     rows, columns = plane.shape
     around = [padded[y : y + rows, x : x + columns] for y in range(3) for x in range(3) if (y, x) != (1, 1)]
@@ -194,24 +235,44 @@ def hot_pixels(planes: Stack) -> NDArray[np.bool_]:
     high = np.abs(_along(_along(plane, [1, -2, 1], 0), [1, -2, 1], 1)) / 6
     size, inner = _AROUND**2, 5**2  # the differences reach one pixel further
     local = (size * uniform_filter(high, _AROUND) - inner * uniform_filter(high, 5)) / (size - inner)
-    noise = 1.2533 * np.maximum(local, float(np.median(high)))  # a deviation is 1.25 mean absolute ones
+    usual = float(np.median(high[~missing])) if not missing.all() else 0.0
+    noise = 1.2533 * np.maximum(local, usual)  # the std is 1.25 times the mean absolute value
     threshold = 5.0 if len(chosen) >= 5 else 10.0  # single noisy planes have long tails
-    return np.asarray((beyond > threshold * noise) & (beyond > 0.5 * height))
+    return np.asarray((beyond > threshold * noise) & (beyond > 0.5 * height) & ~missing)
+
+
+def _median(planes: Sequence[Plane]) -> Plane:
+    """Median of each pixel over planes, without missing ones; NaN where all are."""
+    stack = np.stack(planes)
+    missing = np.isnan(stack)
+    if not missing.any():
+        return np.asarray(np.median(stack, axis=0))
+    never = missing.all(axis=0)
+    stack[:, never] = 0  # NaN alone would give a warning
+    return np.where(never, np.float32(np.nan), np.nanmedian(stack, axis=0))
 
 
 def is_static(one: Plane, other: Plane) -> bool:
-    """Whether two planes show one scene: their difference is no larger at low resolution than noise is.
+    """Whether two planes show the same scene: at low resolution their difference has no more power than noise.
 
-    Where the noise itself is correlated over one or two pixels, blocks of 4x4 average less of it.
+    Noise that is correlated over one or two pixels has more power there, which is taken into account.
+    Missing pixels (NaN) are left out.
     """
     difference = one - other
-    difference = np.clip(difference, *np.quantile(difference, (0.001, 0.999)))
-    difference = (difference - difference.mean()).astype(np.float32)
-    power = float(difference.var())
+    shown = ~np.isnan(difference)
+    values = difference[shown]
+    if not len(values):
+        return False
+    values = np.clip(values, *np.quantile(values, (0.001, 0.999)))
+    values = (values - values.mean()).astype(np.float32)
+    power = float(values.var())
     if power == 0:
         return False  # a copy tells nothing of the noise
-    rows, columns = (side // 4 * 4 for side in difference.shape)
-    blocks = difference[:rows, :columns].reshape(rows // 4, 4, columns // 4, 4).mean((1, 3))
+    difference = np.zeros_like(difference)
+    difference[shown] = values
+    blocks = _blocks(difference)[_blocks(shown.astype(np.float32)) == 1]
+    if not len(blocks):
+        return False
     spread = 1.0
     for axis, high in zip((1, 0), _across(difference), strict=True):
         own = float(np.mean(high * high))
@@ -220,12 +281,21 @@ def is_static(one: Plane, other: Plane) -> bool:
     return 16 * float(blocks.var()) / power < _STATIC * max(spread, 0.5)
 
 
+def _blocks(plane: Plane) -> Plane:
+    """Means of blocks of 4 x 4 pixels."""
+    rows, columns = (side // 4 * 4 for side in plane.shape)
+    return np.asarray(plane[:rows, :columns].reshape(rows // 4, 4, columns // 4, 4).mean((1, 3)))
+
+
 def _along(plane: Plane, weights: Sequence[float], axis: int) -> Plane:
     return np.asarray(convolve1d(plane, weights, axis=axis), dtype=np.float32)
 
 
-def _extreme(plane: Plane) -> NDArray[np.bool_]:
+def _extreme(plane: Plane) -> Mask:
     """Pixels that are saturated (many at exactly the highest value) or far too hot."""
-    top, middle, high = (float(level) for level in np.quantile(plane, (1.0, 0.5, 0.995)))
-    saturated = np.count_nonzero(plane == top) > max(20, plane.size * 1e-4)
-    return plane >= min(top if saturated else np.inf, middle + 5 * (high - middle) + 1e-6)
+    values = plane[~np.isnan(plane)]
+    if not len(values):
+        return np.zeros(plane.shape, dtype=bool)
+    top, middle, high = (float(level) for level in np.quantile(values, (1.0, 0.5, 0.995)))
+    saturated = np.count_nonzero(values == top) > max(20, values.size * 1e-4)
+    return np.asarray(plane >= min(top if saturated else np.inf, middle + 5 * (high - middle) + 1e-6))
