@@ -1,36 +1,22 @@
-"""Figures of results, running means of a known denoising distribution, and the command that writes both."""
+"""Tables that compare results: what is measured against a truth, and what residuals say without one."""
 
 from __future__ import annotations
 
 import csv
-import json
-import os
-import re
-import time
-from collections.abc import Generator, Sequence
-from pathlib import Path
+from collections.abc import Generator
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import pytest
-import tifffile
 import torch
-from typer.main import get_command
-from typer.testing import CliRunner
 
 from napari_direct_denoiser import (
-    Denoiser,
     GaussianNoise,
     ImageError,
     PoissonGaussianNoise,
-    TrainSettings,
 )
-from napari_direct_denoiser.cli import app
-from napari_direct_denoiser.co_model import CoModel
-from napari_direct_denoiser.config import PRESETS, CompareSettings
 from napari_direct_denoiser.data.images import LazyPlanes, as_planes
-from napari_direct_denoiser.data.synthetic import SyntheticStack, simulate
 from napari_direct_denoiser.evaluation.compare import (
     Judged,
     Row,
@@ -41,8 +27,6 @@ from napari_direct_denoiser.evaluation.compare import (
     table_text,
 )
 from napari_direct_denoiser.evaluation.metrics import evaluate
-from napari_direct_denoiser.evaluation.sample_convergence import SampleConvergence, sample_convergence_steps
-from napari_direct_denoiser.normalization import Normalization
 from napari_direct_denoiser.progress import Progress, drain
 
 SIGMA = 5.0
@@ -154,176 +138,3 @@ def test_lazy_planes_are_those_of_the_engine_and_read_one_by_one(axes: str, rng:
     np.testing.assert_array_equal(lazy[len(lazy) - 1], expected[-1])
     assert len(read) <= 5 * 6
     np.testing.assert_array_equal([*lazy], expected)
-
-
-# Running means.
-
-
-class Known(CoModel):
-    """Networks whose samples are the image + 1 +- 3, and whose direct pass is the image + 1.5 in the left half."""
-
-    def __init__(self) -> None:
-        normalization = Normalization(units="noise", mean=0, std=1, slope=0, intercept=1, level=0)
-        super().__init__(PRESETS["quick"].model, GaussianNoise(1.0), normalization)
-        self.drawn: list[torch.Tensor] = []
-
-    def direct(self, noisy: torch.Tensor) -> torch.Tensor:
-        return noisy + torch.where(torch.arange(noisy.shape[-1]) < noisy.shape[-1] // 2, 1.5, 1.0)
-
-    def encode(self, noisy: torch.Tensor) -> list[torch.Tensor]:
-        return [noisy]
-
-    def sample(self, encoding: Sequence[torch.Tensor], generators: Sequence[torch.Generator]) -> torch.Tensor:
-        draws = [torch.randn(encoding[0].shape[1:], generator=generator) for generator in generators]
-        drawn = encoding[0] + 1 + 3 * torch.stack(draws)
-        self.drawn.extend(drawn)
-        return drawn
-
-
-def test_means_draw_each_sample_once_and_contain_the_ones_before() -> None:
-    known, planes = Known(), np.zeros((1, 32, 48), np.float32)
-    told, found = run(sample_convergence_steps(known, planes, (1, 10, 400)))
-    samples = torch.cat(known.drawn[1:]).numpy()  # the first one is drawn before times are taken
-    assert len(samples) == 400
-    assert len(np.unique(samples[:, 0, 0])) == 400
-    for n, mean in zip(found.samples, found.means, strict=True):
-        np.testing.assert_allclose(mean[0, :32, :48], samples[:n, :32, :48].mean(0), atol=1e-4)
-    np.testing.assert_allclose(found.std[0], samples[:, :32, :48].std(0, ddof=1), atol=1e-3)
-    assert found.seconds == tuple(sorted(found.seconds))
-    fractions = [each.fraction for each in told]
-    assert fractions == sorted(fractions)
-    assert fractions[-1] == 1
-    assert [(row.method, row.samples) for row in found.judged()] == [
-        ("mean", 1),
-        ("mean", 10),
-        ("mean", 400),
-        ("direct", 0),
-    ]
-
-
-def test_disagreement_is_where_they_differ_by_3_standard_errors() -> None:
-    _, found = run(sample_convergence_steps(Known(), np.zeros((1, 64, 128)), [400]))
-    left, right = found.disagreement[:, :, :64], found.disagreement[:, :, 64:]
-    assert left.mean() > 0.5  # 0.5 is 3.3 standard errors of 3 / sqrt(400)
-    assert right.mean() < 0.01  # by chance in 0.3 %
-
-
-def test_a_single_sample_has_no_standard_deviation() -> None:
-    _, found = run(sample_convergence_steps(Known(), np.zeros((1, 8, 8)), [1]))
-    assert isinstance(found, SampleConvergence)
-    assert found.std is None
-    assert found.disagreement is None
-
-
-def test_time_that_the_caller_takes_is_not_counted() -> None:
-    began = time.perf_counter()
-    found = drain(
-        sample_convergence_steps(Known(), np.zeros((1, 8, 8)), [1, 2]),
-        lambda progress: time.sleep(0.2),
-    )
-    assert time.perf_counter() - began > 1
-    assert found.seconds[-1] + found.direct_seconds < 0.4
-
-
-# The command.
-
-
-@pytest.fixture(scope="module")
-def stack() -> SyntheticStack:
-    return simulate(planes=2, size=64, seed=3)
-
-
-@pytest.fixture(scope="module")
-def untrained(stack: SyntheticStack) -> Denoiser:
-    return Denoiser.for_images([stack.noisy], TrainSettings(noise="poisson:2,100,3", device="cpu"))
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, stack: SyntheticStack, monkeypatch: pytest.MonkeyPatch, untrained: Denoiser) -> Path:
-    monkeypatch.chdir(tmp_path)
-    scale: dict[str, Any] = {"resolution": (5.0, 5.0), "metadata": {"axes": "TYX", "unit": "um"}}
-    tifffile.imwrite("noisy.tif", stack.noisy, imagej=True, **scale)
-    tifffile.imwrite("truth.tif", stack.truth, imagej=True, **scale)
-    return tmp_path
-
-
-@pytest.fixture
-def model(folder: Path, untrained: Denoiser) -> None:
-    untrained.save("model.safetensors")
-
-
-def call(*arguments: str) -> Any:
-    return CliRunner().invoke(app, ["compare", *arguments])
-
-
-def test_the_command_has_exactly_its_options() -> None:
-    parameters = get_command(app).commands["compare"].params  # type: ignore[attr-defined]
-    found = {flag for parameter in parameters for flag in parameter.opts if flag.startswith("-")}
-    assert found == {"--model", "--truth", "--samples", "--output", "--axes", "--channel", "--json"}
-    help_text = re.sub(r"\s+", " ", call("--help").stdout)
-    assert str(CompareSettings.model_fields["samples"].description) in help_text
-
-
-def test_compare_writes_table_1_and_the_images(model: None, stack: SyntheticStack, untrained: Denoiser) -> None:
-    arguments = "noisy.tif --model model.safetensors --truth truth.tif --samples 3,1 --output out --json"
-    result = call(*arguments.split())
-    assert result.exit_code == 0, result.stderr
-    (line,) = result.stdout.splitlines()
-    rows = json.loads(line)["rows"]
-    assert [(row["method"], row["samples"]) for row in rows] == [("mean", 1), ("mean", 3), ("direct", 0)]
-    images = {"direct.tif", "hdn_mean_1.tif", "hdn_mean_3.tif", "uncertainty.tif", "disagreement.tif"}
-    assert set(os.listdir("out")) == {*images, "compare.csv"}
-    for name in images:
-        with tifffile.TiffFile(f"out/{name}") as file:
-            assert file.series[0].shape == stack.noisy.shape
-            assert file.pages[0].resolution == (5.0, 5.0)  # type: ignore[union-attr]
-    np.testing.assert_array_equal(tifffile.imread("out/direct.tif"), untrained.denoise(stack.noisy))
-    for row, name in zip(rows, ("hdn_mean_1", "hdn_mean_3", "direct"), strict=True):
-        assert row["psnr"] == pytest.approx(evaluate(tifffile.imread(f"out/{name}.tif"), stack.truth).psnr)
-        assert row["seconds"] > 0
-        assert row["chi_square"] > 0
-    assert set(np.unique(tifffile.imread("out/disagreement.tif"))) <= {0, 1}
-    with open("out/compare.csv", newline="", encoding="utf-8") as file:
-        table = list(csv.DictReader(file))
-    assert [float(row["psnr"]) for row in table] == pytest.approx([row["psnr"] for row in rows], rel=1e-5)
-
-
-def test_compare_without_truth_has_the_distance_to_the_last_mean(model: None) -> None:
-    result = call("noisy.tif", "--model", "model.safetensors", "--samples", "1,2", "--output", "out")
-    assert result.exit_code == 0, result.stderr
-    head, *lines = result.stdout.splitlines()
-    assert "RMS" in head
-    assert [line.split("  ")[0].strip() for line in lines] == ["HDN mean (N=1)", "HDN mean (N=2)", "direct"]
-    with open("out/compare.csv", newline="", encoding="utf-8") as file:
-        table = list(csv.DictReader(file))
-    assert [row["psnr"] for row in table] == ["", "", ""]
-    assert float(table[0]["rms_from_final_mean"]) > float(table[1]["rms_from_final_mean"]) == 0
-
-
-BAD = {
-    "no samples": ("--samples 0", "--samples: .*found 0"),
-    "samples in words": ("--samples 1,few", "--samples: .*found 1,few"),
-    "truth of another shape": ("--truth small.npy", r"\(2, 64, 64\).*\(1, 40, 40\)"),
-    "flat truth": ("--truth flat.npy", "contrast"),
-    "output is a file": ("--output noisy.tif", "the file noisy.tif"),
-    "no folder to make it in": ("--output no/out", "create it"),
-    "no model": ("--model none.safetensors", "none.safetensors"),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_refused_before_any_work(case: str, model: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CoModel, "direct", lambda *_, **__: pytest.fail("work began"))
-    np.save("small.npy", np.random.default_rng(0).normal(size=(40, 40)))
-    np.save("flat.npy", np.ones((2, 64, 64)))
-    files = sorted(os.listdir())
-    options, words = BAD[case]
-    given = {"--model": "model.safetensors", "--output": "out"}
-    changed = options.split()
-    given[changed[0]] = changed[1]
-    result = call("noisy.tif", *(part for pair in given.items() for part in pair))
-    assert result.exit_code == 1
-    assert result.stdout == ""
-    (line,) = [line for line in result.stderr.splitlines() if line.strip()]
-    assert re.search(f"^Error: .*{words}", line)
-    assert sorted(os.listdir()) == files
