@@ -1,4 +1,4 @@
-"""File > Open Sample > Direct Denoiser."""
+"""The sample of the menu File > Open Sample > Direct Denoiser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PIXEL_MICROMETRES = 0.1
 
 
 def simulated_filaments() -> list[LayerDataTuple]:
-    """A simulated stack, noisy, on top of its hidden truth."""
+    """A simulated noisy stack, and below it the clean stack that it was made from, hidden."""
     stack = simulate()
     low, high = np.quantile(stack.truth[0], [0.001, 0.998])
     common = {

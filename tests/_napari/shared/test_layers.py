@@ -14,6 +14,8 @@ from napari_direct_denoiser._napari.shared.layers import (
 )
 from napari_direct_denoiser.errors import ImageError
 
+pytestmark = pytest.mark.gui
+
 
 def test_result_lies_exactly_over_a_sheared_rotated_layer(rng):
     noisy = Image(
@@ -47,6 +49,15 @@ def test_result_lies_exactly_over_a_sheared_rotated_layer(rng):
     assert not is_result(noisy)
 
 
+def test_result_of_an_unlabelled_layer_is_labelled_by_the_axes_of_the_run():
+    source = read_layer(Image(np.zeros((3, 8, 9))))
+    for axes, output, labels in (("TYX", "mean", ("t", "y", "x")), ("ZYX", "sample", ("sample", "z", "y", "x"))):
+        data, keywords = result_layer(source, np.zeros((2,) * len(labels)), output, {}, 7, axes=axes)
+        assert Image(data, **keywords).axis_labels == labels
+    named = read_layer(Image(np.zeros((3, 8, 9)), axis_labels=("Time", "y", "x")))
+    assert result_layer(named, np.zeros((3, 8, 9)), "direct", {}, axes="TYX")[1]["axis_labels"] == ("Time", "y", "x")
+
+
 def test_multiscale_layer_gives_its_full_resolution(rng):
     levels = [rng.normal(size=(64, 64)), rng.normal(size=(32, 32))]
     source = read_layer(Image(levels, multiscale=True))
@@ -59,7 +70,7 @@ def test_multiscale_layer_gives_its_full_resolution(rng):
     [
         (None, "found none"),
         (Labels(np.ones((8, 8), int), name="cells"), "a Labels layer, 'cells'"),
-        (Image(np.zeros((8, 8, 3), np.uint8), rgb=True), r"RGB of shape \(8, 8, 3\).*split the channels"),
+        (Image(np.zeros((8, 8, 3), np.uint8), rgb=True), r"RGB of shape \(8, 8, 3\).*split"),
     ],
 )
 def test_refuses_what_is_no_grayscale_image(layer, found):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,11 +15,14 @@ from napari_direct_denoiser.denoiser import Denoiser
 
 
 @pytest.fixture
-def engine(monkeypatch) -> Callable[..., StandIn]:
+def engine(monkeypatch) -> Iterator[Callable[..., StandIn]]:
     """Put a stand-in in the place of the engine; call it again for another."""
+
+    made = []
 
     def use(**keywords: Any) -> StandIn:
         stand_in = StandIn(**keywords)
+        made.append(stand_in)
 
         def make(*given: Any) -> Denoiser:
             stand_in.given = given
@@ -28,7 +31,9 @@ def engine(monkeypatch) -> Callable[..., StandIn]:
         monkeypatch.setattr(workers, "make_denoiser", make)
         return stand_in
 
-    return use
+    yield use
+    for stand_in in made:
+        stand_in.held.clear()  # or its thread would keep the tests from ending
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Forms made from the settings: one control a field, with the field's description as its tooltip."""
+"""Forms made from the settings: one control for each field, with the description of the field as its tooltip."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import types
 from collections.abc import Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
-from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, LineEdit, SpinBox
+from magicgui.widgets import CheckBox, FloatSpinBox, SpinBox, create_widget
 from magicgui.widgets.bases import ValueWidget
 from pydantic.fields import FieldInfo
 from qtpy.QtWidgets import QFormLayout
@@ -23,47 +23,41 @@ _LABELS = {
 _CHOICES = {
     "l2": "L2: learn the mean",
     "l1": "L1: learn the median",
-    "auto": "Automatic: by device",
+    "auto": "Automatic",
     "quick": "Quick: minutes",
-    "balanced": "Balanced: longer, for a GPU",
+    "balanced": "Balanced: longer, a little better",
     "paper": "Paper: a day on a GPU",
 }
 _NO_LIMIT = "as the preset"
 
 
 def control(settings: type[Config], name: str, choices: list[str] | None = None) -> ValueWidget:
-    """Make the control of one field: its default, its limits, and its description as the tooltip.
+    """Make the control of one field, with its default, its limits, and its description as the tooltip.
 
     An optional number is a spin box whose lowest value, 0, means "not given".
     """
     field = settings.model_fields[name]
     kind, optional = _plain_type(field.annotation)
-    common = {
-        "name": name,
-        "label": _LABELS.get(name, name.replace("_", " ").capitalize()),
-        "tooltip": field.description,
-        "value": field.default,
-    }
+    options: dict[str, Any] = {"tooltip": field.description}
+    value = field.default
     if get_origin(kind) is Literal:
         values = choices or list(get_args(kind))
-        common["value"] = field.default if field.default in values else values[0]
-        return ComboBox(choices=[(_CHOICES.get(value, value.capitalize()), value) for value in values], **common)
-    if kind is bool:
-        box = CheckBox(**common)
-        box.native.setText("")  # the label stands in the column of labels
-        return box
-    if kind is str:
-        return LineEdit(**common)
-    spin_box = FloatSpinBox if kind is float else SpinBox
-    common["value"] = field.default or 0
-    widget = spin_box(min=_lowest(field, optional), max=_highest(field), **common)
-    if optional:
+        value = value if value in values else values[0]
+        options["choices"] = [(_CHOICES.get(each, each.capitalize()), each) for each in values]
+    elif kind in (int, float):
+        value = value or 0
+        options |= {"min": _lowest(field, optional), "max": _highest(field)}
+    label = _LABELS.get(name, name.replace("_", " ").capitalize())
+    widget = create_widget(value, kind, name=name, label=label, options=options)
+    if isinstance(widget, CheckBox):
+        widget.native.setText("")  # the label stands in the column of labels
+    if optional:  # create_widget knows no optional numbers
         widget.native.setSpecialValueText(_NO_LIMIT)
     return widget
 
 
 class Form(QFormLayout):
-    """Controls in labelled rows, each found again by its name."""
+    """Controls in labelled rows, accessible by name."""
 
     def __init__(self, controls: Sequence[ValueWidget]) -> None:
         super().__init__()
@@ -81,13 +75,13 @@ class Form(QFormLayout):
         return {name: None if _is_not_given(control) else control.value for name, control in self.controls.items()}
 
     def set_enabled(self, enabled: bool) -> None:
-        """Let a person change the controls, or not."""
+        """Enable or disable the controls."""
         for control in self.controls.values():
             control.enabled = enabled
 
 
 def duration(seconds: float) -> str:
-    """Say a duration as a person does: ``8 s``, ``2 min 10 s``, ``1 h 05 min``."""
+    """Format a duration: ``8 s``, ``2 min 10 s``, ``1 h 05 min``."""
     whole = max(round(seconds), 0)
     minutes, hours = whole // 60, whole // 3600
     if hours:
@@ -96,7 +90,7 @@ def duration(seconds: float) -> str:
 
 
 def _plain_type(annotation: Any) -> tuple[Any, bool]:
-    """Take ``| None`` off a type, and say whether it was there."""
+    """Remove ``| None`` from a type; also return whether it was there."""
     if get_origin(annotation) in (Union, types.UnionType):
         return next(part for part in get_args(annotation) if part is not types.NoneType), True
     return annotation, False

@@ -112,10 +112,7 @@ def result_layer(
     axes
         Letters of the axes that the run used: the axis labels of the result if the source has none.
     """
-    appearance = source.appearance
-    letters = axes or source.axes
-    if letters and len(letters) == len(appearance["axis_labels"]) and all(map(_is_nameless, appearance["axis_labels"])):
-        appearance = {**appearance, "axis_labels": tuple(letters.lower())}
+    appearance = with_labels(source.appearance, axes or source.axes)
     if output == "sample":
         appearance = with_samples_axis(appearance)
     if output == "std" and limits is not None:
@@ -125,6 +122,14 @@ def result_layer(
         "name": result_name(source.name, output, samples),
         "metadata": {METADATA_KEY: dict(provenance)},
     }
+
+
+def with_labels(appearance: Mapping[str, Any], axes: str | None) -> dict[str, Any]:
+    """Appearance with the letters of the axes as axis labels, unless it has labels: sliders are named after them."""
+    labels = appearance["axis_labels"]
+    if not axes or len(axes) != len(labels) or not all(map(_is_nameless, labels)):
+        return dict(appearance)
+    return {**appearance, "axis_labels": tuple(axes.lower())}
 
 
 def result_name(source: str, output: str, samples: int | None = None) -> str:

@@ -1,17 +1,31 @@
-"""State of a training in the Train dock: how far it is, and the model that it leaves."""
+"""A training in the Train dock: how far it is, its losses and preview, and the model that it leaves."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QObject
+from qtpy.QtWidgets import QCheckBox, QPushButton
+
 from ..shared.forms import duration
 from ..shared.session import MODELS, SECONDS_PER_STEP, NamedModel
+from ..shared.workers import Update
+from .loss_plot import LossPlot
+from .preview import Preview, Previewed
 from .recovery import discard
-from .runs import Requests, Saved
+from .runs import Begun, Requests, Saved, Stepped
 
 if TYPE_CHECKING:
+    import napari
+    from napari.layers import Image
+
     from ...progress import TrainingProgress
+    from .parts import Part
+
+_SECONDS_BETWEEN_DRAWINGS = 0.5
 
 
 @dataclass(eq=False)
@@ -56,3 +70,83 @@ class CurrentRun:
             return "There is no model yet."
         facts = f"{self.last.step:,} steps in {duration(self.last.elapsed_seconds)}"
         return f"{facts}. The Denoise dock has the model as “{model.name}”. {self.note}".strip()
+
+
+class RunView(QObject):
+    """What is shown of a training while it goes on: losses and preview, with the controls for pause and preview."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.run: CurrentRun | None = None
+        self.pause_button = QPushButton("Pause")
+        self.pause_button.setCheckable(True)
+        self.pause_button.setToolTip(
+            "Pause or resume the training. The processor is free meanwhile, and the time of a pause does not count."
+        )
+        self.preview_box = QCheckBox("Live preview")
+        self.preview_box.setChecked(True)
+        self.preview_box.setToolTip(
+            "During training, show in a layer how the model denoises the plane in view by now. "
+            "Takes at most a tenth of the time."
+        )
+        self.plot = LossPlot()
+        self.plot.hide()
+        self.preview = Preview(viewer)
+        self._drawn = 0.0
+        self.pause_button.clicked.connect(self._pause)
+        self.preview_box.toggled.connect(self.preview.turn)
+        self.preview.deleted.connect(lambda: self.preview_box.setChecked(False))
+
+    @property
+    def paused(self) -> bool:
+        """Whether the training rests."""
+        return self.pause_button.isChecked()
+
+    def begin(self, requests: Requests, layer: Image, part: Part) -> None:
+        """Show a training that starts, with a preview of a layer."""
+        self.run = CurrentRun(requests)
+        self.plot.reset()
+        self.preview.begin(layer, part.source, part.axes, requests, on=self.preview_box.isChecked())
+
+    def show_update(self, update: Update) -> None:
+        """Show the losses, the preview, and what was saved."""
+        run = self.run
+        assert run is not None
+        if isinstance(update, Begun):
+            run.model = update.model
+            assert run.model is not None
+            self.plot.show()
+            for record in run.model.denoiser.provenance.history:
+                self.plot.add(record)
+        elif isinstance(update, Stepped) and update.record is not None:
+            run.step(update.record)
+            self.plot.add(update.record)
+            if time.monotonic() - self._drawn > _SECONDS_BETWEEN_DRAWINGS:
+                self._drawn = time.monotonic()
+                self.plot.draw()
+        elif isinstance(update, Previewed):
+            self.preview.show(update)
+        elif isinstance(update, Saved):
+            run.take_saved(update, running=True)
+            if update.error is not None:
+                show_error(str(update.error))
+
+    def end(self) -> CurrentRun:
+        """Show that the training has ended; give what is known of it."""
+        run, self.run = self.run, None
+        assert run is not None
+        self.preview.end()
+        self.pause_button.setChecked(False)
+        self.pause_button.setText("Pause")
+        self.plot.draw()
+        return run
+
+    def close(self) -> None:
+        """Disconnect from the viewer."""
+        self.preview.close()
+        self.run = None
+
+    def _pause(self) -> None:
+        if self.run is not None:
+            self.pause_button.setText("Resume" if self.paused else "Pause")
+            (self.run.requests.pause.set if self.paused else self.run.requests.pause.clear)()

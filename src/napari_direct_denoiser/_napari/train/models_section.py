@@ -20,9 +20,7 @@ class ModelsSection(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.choice = QComboBox()
-        self.choice.setToolTip(
-            "Models trained or loaded in this session, newest first, as in the Denoise dock."
-        )
+        self.choice.setToolTip("Models trained or loaded in this session, newest first, as in the Denoise dock.")
         narrow(self.choice)
         self.continue_button = QPushButton("Continue")
         self.continue_button.setToolTip(

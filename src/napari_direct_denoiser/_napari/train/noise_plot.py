@@ -1,4 +1,4 @@
-"""The noise of an image beside its model: variance over signal, and the values at one signal."""
+"""Plots of the noise of an image and its model: variance over signal, and the distribution at one signal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _CALIBRATION_COLOUR = "#3fb27f"
 _CURVE_POINTS = 200
-_NEAR = 0.3  # deviations; pixels whose signal is as near as that count as of this signal
+_NEAR = 0.3  # standard deviations within which the signal of a pixel counts as this signal
 _FEWEST = 50
 _BINS = 40
 
@@ -26,8 +26,9 @@ class NoisePlot(Panels):
 
     def __init__(self) -> None:
         super().__init__(
-            "Above: the variance of the noise at each brightness; points are measured, the line is the model. "
-            "Below: pixels of one brightness; bars are counted, the line is what the model expects.",
+            "Above: variance of the noise over the signal; points are measured, the line is the model. Below: noisy "
+            "values of pixels with one signal; bars are counted, the line is the model. The lines should follow the "
+            "points and the bars.",
             height=300,
         )
         self.variance = self.panel(0, "")
@@ -47,7 +48,7 @@ class NoisePlot(Panels):
         self._pairs: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     def show_fit(self, fit: NoiseFit, calibration: NoiseFit | None = None) -> None:
-        """Draw what was measured in the images, and in the calibration if there is one, and the model."""
+        """Draw the measured variances of the images, and of the calibration if there is one, and the model."""
         self._fit = fit
         parts = [fit] if calibration is None else [fit, calibration]
         self.measured.setData(fit.signals, fit.variances)
@@ -58,12 +59,12 @@ class NoisePlot(Panels):
         key = [in_colour("images", TRAIN_COLOUR), in_colour("model", VALIDATION_COLOUR)]
         key += [in_colour("calibration", _CALIBRATION_COLOUR)] if calibration else []
         self.entitle(self.variance, f"Variance: {', '.join(key)}")
-        signal, noisy = (calibration or fit).pairs  # a calibration knows its signals better
+        signal, noisy = (calibration or fit).pairs  # the signal of a calibration is more exact
         order = np.argsort(signal, kind="stable")
         self._pairs = signal[order], noisy[order]
 
     def signal_at(self, part: float) -> float:
-        """Give the signal that so large a part, 0 to 1, of the pixels is darker than."""
+        """Quantile of the signal over all pixels; ``part`` from 0 to 1."""
         assert self._pairs is not None
         return float(np.quantile(self._pairs[0], part)) if len(self._pairs[0]) else 0.0
 
@@ -88,7 +89,7 @@ class NoisePlot(Panels):
 
 def variance_curve(model: NoiseModel, signals: NDArray[np.float64]) -> NDArray[np.float64]:
     """Variance of the noise (counts^2) at each signal."""
-    import torch  # late: it takes seconds, and is loaded when there is a model
+    import torch  # late: it takes seconds, and is loaded once there is a model
 
     with torch.inference_mode():
         found = model.variance(torch.from_numpy(signals).float().to(model.device))
@@ -106,8 +107,8 @@ def density_curve(model: NoiseModel, noisy: NDArray[np.float64], signal: float) 
 
 
 def _edges(values: NDArray[np.float32], signal: float, deviation: float) -> NDArray[np.float64]:
-    """Edges of bins that cover the values; those of whole numbers hold equally many of these."""
-    low, high = signal - 4 * deviation, signal + 5 * deviation  # noise of few photons has its tail there
+    """Edges of bins that cover the values. Each bin of integers holds the same number of integers."""
+    low, high = signal - 4 * deviation, signal + 5 * deviation  # skewed at low photon numbers
     step = (high - low) / _BINS
     if len(values) and np.all(values == np.round(values)):
         step = max(round(step), 1)

@@ -1,4 +1,4 @@
-"""Runs of the Noise model section: fit a noise model, look at it, save it."""
+"""Runs of the noise section: fit, measure and save a noise model."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class NoiseChoice:
-    """Which noise model a person wants."""
+    """The noise model that a person chose."""
 
     text: str
-    """As `TrainSettings.noise` takes it."""
+    """Value of `TrainSettings.noise`."""
     calibration: Part | None = None
-    """What to fit it to, instead."""
+    """A calibration to fit the noise model to; overrides `text`."""
     signal: Part | None = None
-    """The calibration without noise, if it is known."""
+    """The calibration without noise, if there is one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """A noise model beside the noise of the images."""
+    """A noise model, and what was measured in the images."""
 
     fit: NoiseFit
     findings: tuple[Finding, ...]
@@ -36,7 +36,7 @@ class Look:
 
 
 def calibrated(choice: NoiseChoice) -> NoiseFit | None:
-    """Fit a noise model to the calibration, if that is what a person wants."""
+    """Fit a noise model to the calibration, if one was chosen."""
     if choice.calibration is None:
         return None
     from ...noise import fit_calibration  # late: it brings torch
@@ -46,7 +46,7 @@ def calibrated(choice: NoiseChoice) -> NoiseFit | None:
 
 
 def looking(parts: Sequence[Part], choice: NoiseChoice) -> Generator[Update, None, Look]:
-    """Fit the noise model, and measure the noise of the images beside it."""
+    """Fit the noise model, and compare it with the noise of the images."""
     yield Update("Measuring the noise …")
     from ...data.images import as_planes
     from ...noise import diagnose, fit_noise
@@ -59,7 +59,7 @@ def looking(parts: Sequence[Part], choice: NoiseChoice) -> Generator[Update, Non
 
 
 def saving_noise(look: Look, path: Path) -> Generator[Update, None, Path]:
-    """Write a noise model as a file that the published code reads too."""
+    """Write a noise model to a file, which the published code can read too."""
     yield Update(f"Saving {path.name} …")
     from ...noise import mixture_of, write_npz
 

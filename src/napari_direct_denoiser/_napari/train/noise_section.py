@@ -1,4 +1,4 @@
-"""The section of the Train dock about the noise model: choose it, look at it, save it; and what is unusual."""
+"""The noise section of the Train dock: choose, measure and save the noise model; findings about the noise."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FILES = (".npz", ".npy")
 
 
 class NoiseForm(Form):
-    """Which noise model, with the numbers, layers or file that it needs."""
+    """Choice of the noise model, with the numbers, layers or file that it needs."""
 
     changed = Signal()
 
@@ -45,9 +45,13 @@ class NoiseForm(Form):
         super().__init__([*_controls(), control(TrainSettings, "refine_noise")])
         self.calibration = OneLayer(
             "A calibration: frames of one static scene, or images of something smooth, such as a field diaphragm out "
-            "of focus. It has to be as bright and as dark as the images."
+            "of focus, from the same camera. Its brightness must cover that of the images. It gives the most exact "
+            "noise model."
         )
-        self.signal = OneLayer("The calibration without noise, if there is such an image.", "unknown: take the mean")
+        self.signal = OneLayer(
+            "The same scene without noise, if there is such an image. Otherwise the mean of the frames is taken.",
+            "unknown: take the mean",
+        )
         self.insertRow(1, "Calibration", self.calibration)
         self.insertRow(2, "Its signal", self.signal)
         self["noise"].changed.connect(self._show_rows)
@@ -68,14 +72,14 @@ class NoiseForm(Form):
         return next(words for words, kind in _KINDS if kind == self.kind)
 
     def choice(self) -> NoiseChoice:
-        """Read the choice.
+        """The choice that was made.
 
         Raises
         ------
         NotReadyError
             If a layer or a file is missing.
         ImageError
-            If the calibration layer is none that can be used.
+            If the calibration layer cannot be used.
         """
         if self.kind == "calibration":
             if self.calibration.layer is None:
@@ -94,7 +98,7 @@ class NoiseForm(Form):
         return NoiseChoice(f"{self.kind}:{','.join(numbers)}" if numbers else self.kind)
 
     def offer(self, layers: Sequence[Image]) -> None:
-        """List the layers that may be a calibration."""
+        """List the layers that can be a calibration."""
         self.calibration.offer(layers, layers[0] if layers else None)
         self.signal.offer(layers)
 
@@ -107,9 +111,9 @@ class NoiseForm(Form):
 
 
 class NoiseSection(QWidget):
-    """The form, the fit in words and plots, and buttons to look at it and to save it.
+    """The form, the fit in words and plots, and buttons to measure and to save it.
 
-    Its findings stand elsewhere in the dock, where they are seen while the section is closed.
+    The findings are shown elsewhere in the dock, where they are visible while this section is collapsed.
     """
 
     def __init__(self) -> None:
@@ -117,10 +121,14 @@ class NoiseSection(QWidget):
         self.form = NoiseForm()
         self.form.changed.connect(self.forget)
         self.findings = FindingsBox()
-        self.look_button = QPushButton("Look at the noise")
-        self.look_button.setToolTip("Measure the noise of the chosen image, and fit the model, without training.")
+        self.look_button = QPushButton("Measure the noise")
+        self.look_button.setToolTip(
+            "Measure the noise of the chosen image and fit the noise model, without training. Takes seconds."
+        )
         self.save_button = QPushButton("Save …")
-        self.save_button.setToolTip("Write the noise model below to a file (.npz), for other images of this camera.")
+        self.save_button.setToolTip(
+            "Write this noise model to a file (.npz), to use it for other images from this camera."
+        )
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -128,7 +136,7 @@ class NoiseSection(QWidget):
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(1, 99)
         self.slider.setValue(50)
-        self.slider.setToolTip("The signal of the histogram below: from the darkest to the brightest pixels.")
+        self.slider.setToolTip("The signal at which the histogram is shown, from the darkest to the brightest pixels.")
         self.slider.valueChanged.connect(self._show_signal)
         self.look: Look | None = None
         self.looked_at: Image | None = None
@@ -144,7 +152,7 @@ class NoiseSection(QWidget):
             part.hide()
 
     def show_look(self, look: Look, layer: Image | None) -> None:
-        """Show a noise model beside the noise of a layer."""
+        """Show a noise model, and the noise of a layer that it was fitted to."""
         self.look, self.looked_at = look, layer
         measured = bool(len(look.fit.signals))
         self.words.show()
@@ -159,14 +167,14 @@ class NoiseSection(QWidget):
             self._show_signal()
 
     def forget(self) -> None:
-        """Show nothing: what was seen is the noise of another layer, or another noise model."""
+        """Hide the fit: another layer or another noise model was chosen."""
         self.look = self.looked_at = None
         self.findings.show_findings(())
         for part in (self.words, self.plot, self.slider):
             part.hide()
 
     def set_enabled(self, enabled: bool) -> None:
-        """Let a person change the choice, or not."""
+        """Enable or disable the controls."""
         self.form.set_enabled(enabled)
         for widget in (self.form.calibration, self.form.signal, self.look_button):
             widget.setEnabled(enabled)
@@ -178,7 +186,7 @@ class NoiseSection(QWidget):
 
 
 class FindingsBox(QWidget):
-    """What is unusual about the images, and a button where a setting answers it."""
+    """Findings about the noise of the images, and a button for the setting that a finding suggests."""
 
     structured_wanted = Signal()
 
@@ -198,14 +206,14 @@ class FindingsBox(QWidget):
         self.show_findings(())
 
     def show_findings(self, findings: Sequence[Finding]) -> None:
-        """Show findings; nothing where all is as it should be."""
+        """Show findings; hide if there are none."""
         self.words.setText("\n".join(f"• {finding.words}." for finding in findings))
         self._suggested = any(finding.suggests_structured for finding in findings)
         self.setVisible(bool(findings))
         self.set_structured(self._on)
 
     def set_structured(self, on: bool) -> None:
-        """Offer the setting only while it is off."""
+        """Show the button only while the setting is off."""
         self._on = on
         self.button.setVisible(self._suggested and not on)
 
@@ -222,7 +230,7 @@ def _controls() -> list[ValueWidget]:
         label="File",
         filter="*.npz *.npy",
         nullable=True,
-        tooltip="A noise model as saved here or by the published code: mixture (.npz) or histogram (.npy).",
+        tooltip="A noise model file, saved here or by the published code: mixture (.npz) or histogram (.npy).",
     )
     for part in file:
         part.tooltip = file.tooltip
@@ -230,19 +238,33 @@ def _controls() -> list[ValueWidget]:
         ComboBox(
             name="noise", label="Noise model", choices=_KINDS, tooltip=TrainSettings.model_fields["noise"].description
         ),
-        FloatSpinBox(name="gain", label="Gain", value=1.0, tooltip="Camera counts for one photo-electron.", **number),
         FloatSpinBox(
-            name="offset", label="Offset", value=100.0, tooltip="Camera counts in the dark.", **{**number, "min": -1e6}
+            name="gain",
+            label="Gain",
+            value=1.0,
+            tooltip="Camera counts per photo-electron. Higher: more noise at equal brightness.",
+            **number,
+        ),
+        FloatSpinBox(
+            name="offset",
+            label="Offset",
+            value=100.0,
+            tooltip="Camera counts without light.",
+            **{**number, "min": -1e6},
         ),
         FloatSpinBox(
             name="read_noise",
             label="Read noise",
             value=3.0,
-            tooltip="Deviation in the dark, in counts.",
+            tooltip="Standard deviation of the noise without light, in counts.",
             **{**number, "min": 0.0},
         ),
         FloatSpinBox(
-            name="sigma", label="Sigma", value=10.0, tooltip="Deviation of the noise, in camera counts.", **number
+            name="sigma",
+            label="Sigma",
+            value=10.0,
+            tooltip="Standard deviation of the noise, in camera counts: too low leaves noise, too high blurs.",
+            **number,
         ),
         file,
     ]

@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, Signal
 
 from ...data.images import LazyPlanes
 from ...progress import drain
-from ..shared.layers import METADATA_KEY, Source
+from ..shared.layers import METADATA_KEY, Source, with_labels
 from ..shared.plane_layers import as_plane_of, plane_in_view, plane_number
 from ..shared.workers import Update
 
@@ -160,7 +160,13 @@ class Preview(QObject):
         name = f"{self._source.name} preview"
         metadata = {METADATA_KEY: {"source": self._source.name, "method": "preview"}}
         self.shown = self._viewer.add_image(
-            data, **{**self._source.appearance, "affine": affine, "name": name, "metadata": metadata}
+            data,
+            **{
+                **with_labels(self._source.appearance, self._axes),
+                "affine": affine,
+                "name": name,
+                "metadata": metadata,
+            },
         )
         self._viewer.layers.selection.active = active  # a person works on the layer that was active
 

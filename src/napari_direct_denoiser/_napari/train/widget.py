@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QLabel, QWidget
 
 from ...config import TrainSettings, train_settings
 from ...errors import DenoiserError
@@ -20,17 +19,15 @@ from ..shared.open_dock import denoise_stack
 from ..shared.save_dialog import ask_for_file
 from ..shared.session import MODELS, NamedModel
 from ..shared.workers import Steps, Update, loading
-from .current_run import CurrentRun
+from .current_run import RunView
 from .data_section import TrainingData
 from .estimate_words import estimate_words
-from .loss_plot import LossPlot
 from .models_section import ModelsSection
 from .noise_runs import Look, looking, saving_noise
 from .noise_section import NoiseSection
 from .parts import NotReadyError, Part
-from .preview import Preview, Previewed
 from .recovery import Recovered, discard
-from .runs import Begun, Requests, Saved, Stepped, continuing, training
+from .runs import Begun, Requests, continuing, training
 
 if TYPE_CHECKING:
     import napari
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
     from ...denoiser import Denoiser
 
 _SUFFIX = ".safetensors"
-_SECONDS_BETWEEN_DRAWINGS = 0.5
 _READY = "Train a model on all planes of the chosen layer. No clean image is needed."
 
 
@@ -57,24 +53,10 @@ class TrainWidget(RunDock):
         self.ready.setWordWrap(True)
         self.train_button = main_button("Train")
         self.stop_button.setToolTip("End the training now and keep the best weights so far. Continue can go on later.")
-        self.pause_button = QPushButton("Pause")
-        self.pause_button.setCheckable(True)
-        self.pause_button.setToolTip(
-            "Pause or resume the training. The processor is free meanwhile, and the time of a pause does not count."
-        )
-        self.preview_box = QCheckBox("Live preview")
-        self.preview_box.setChecked(True)
-        self.preview_box.setToolTip(
-            "During training, show in a layer how the model denoises the plane in view by now. "
-            "Takes at most a tenth of the time."
-        )
-        self.plot = LossPlot()
-        self.plot.hide()
+        self.view = RunView(self.viewer)
+        self.pause_button, self.preview_box, self.plot = self.view.pause_button, self.view.preview_box, self.view.plot
         self.models = ModelsSection()
-        self.preview = Preview(self.viewer)
-        self._run: CurrentRun | None = None
         self._take: Callable[[Any], None] = lambda result: None
-        self._drawn = 0.0
         self._lay_out()
         self._connect()
         self._recolour()
@@ -121,7 +103,6 @@ class TrainWidget(RunDock):
                 each.changed.connect(self.refresh_buttons)
         for button, does in (
             (self.train_button, self.train),
-            (self.pause_button, self._pause),
             (self.noise.look_button, self.look),
             (self.noise.save_button, self.save_noise),
             (self.models.denoise_button, self.denoise),
@@ -132,8 +113,6 @@ class TrainWidget(RunDock):
             button.clicked.connect(does)
         self.noise.findings.structured_wanted.connect(lambda: setattr(self.advanced["structured"], "value", True))
         self.models.recovered.load_wanted.connect(self._load_recovered)
-        self.preview_box.toggled.connect(self.preview.turn)
-        self.preview.deleted.connect(lambda: self.preview_box.setChecked(False))
         self.viewer.events.theme.connect(self._recolour)
 
     def settings(self) -> TrainSettings:
@@ -155,8 +134,8 @@ class TrainWidget(RunDock):
         """Start training on what is chosen."""
         with self._refusals():
             parts, noise, settings = self.data.parts(), self.noise.form.choice(), self.settings()
-            run = CurrentRun(Requests(self.job.stopping))
-            self._begin_training(run, parts, training(parts, settings, noise, run.requests))
+            requests = Requests(self.job.stopping)
+            self._begin_training(requests, parts, training(parts, settings, noise, requests))
 
     def continue_training(self) -> None:
         """Train a copy of the chosen model further on what is chosen."""
@@ -164,8 +143,8 @@ class TrainWidget(RunDock):
         assert model is not None
         with self._refusals():
             parts, settings = self.data.parts(), self.settings()
-            run = CurrentRun(Requests(self.job.stopping))
-            self._begin_training(run, parts, continuing(model, parts, settings, run.requests))
+            requests = Requests(self.job.stopping)
+            self._begin_training(requests, parts, continuing(model, parts, settings, requests))
 
     def denoise(self) -> None:
         """Denoise the chosen layer with the chosen model in the Denoise dock."""
@@ -193,8 +172,8 @@ class TrainWidget(RunDock):
         assert model is not None
         with self._refusals():
             path = ask_for_file(self, "Save model", model.name, _SUFFIX, "model file")
-            if path is not None and self._run is not None and model is self.models.training:
-                self._run.requests.saves.put(path)
+            if path is not None and self.view.run is not None and model is self.models.training:
+                self.view.run.requests.saves.put(path)
             elif path is not None:
                 model.denoiser.save(path)
                 discard(model.recovery)
@@ -218,47 +197,28 @@ class TrainWidget(RunDock):
 
         self._begin(loading(offered.model), take)
 
-    def _begin_training(self, run: CurrentRun, parts: list[Part], steps: Steps) -> None:
-        self._run = run
-        self.plot.reset()
-        source, axes = parts[0].source, parts[0].axes
-        self.preview.begin(self.layer_choice.layer, source, axes, run.requests, on=self.preview_box.isChecked())
+    def _begin_training(self, requests: Requests, parts: list[Part], steps: Steps) -> None:
+        self.view.begin(requests, self.layer_choice.layer, parts[0])
         self._begin(steps, lambda denoiser: self._end_training("Done.", done=True))
 
     def _begin(self, steps: Steps, take: Callable[[Any], None]) -> None:
         self._take = take
         self.begin(steps)
 
-    def _pause(self) -> None:
-        if self._run is not None:
-            paused = self.pause_button.isChecked()
-            self.pause_button.setText("Resume" if paused else "Pause")
-            (self._run.requests.pause.set if paused else self._run.requests.pause.clear)()
-
     # Progress and end of a run.
     def show_update(self, update: Update) -> None:
         """Show the progress of a run, its losses, its preview, and what was saved."""
         super().show_update(update)
-        run = self._run
-        if run is None:
+        if self.view.run is None:
             return
+        self.view.show_update(update)
         if isinstance(update, Begun):
-            self._show_begun(run, update)
-        elif isinstance(update, Stepped) and update.record is not None:
-            run.step(update.record)
-            self.plot.add(update.record)
-            if time.monotonic() - self._drawn > _SECONDS_BETWEEN_DRAWINGS:
-                self._drawn = time.monotonic()
-                self.plot.draw()
-        elif isinstance(update, Previewed):
-            self.preview.show(update)
-        elif isinstance(update, Saved):
-            run.take_saved(update, running=True)
-            if update.error is not None:
-                show_error(str(update.error))
-        if run.note and not self.job_is_stopping:
-            self.say(f"{update.words} {run.note}")
-        if self.pause_button.isChecked() and update.fraction is not None:
+            self.models.show_training(update.model)
+            if update.look is not None:
+                self.noise.show_look(update.look, self.layer_choice.layer)
+        if self.view.run.note and not self.job_is_stopping:
+            self.say(f"{update.words} {self.view.run.note}")
+        if self.view.paused and update.fraction is not None:
             self.progress.setFormat(f"{update.fraction:.0%} · paused")
 
     def on_success(self, result: Any) -> None:
@@ -267,43 +227,29 @@ class TrainWidget(RunDock):
 
     def on_stop(self) -> None:
         """Take the model of a training that was stopped."""
-        if self._run is None:
+        if self.view.run is None:
             super().on_stop()
         else:
             self._end_training("Stopped.", done=False)
 
     def on_failure(self, error: Exception) -> None:
         """Show the error. If there is a model it is kept: it holds the last good weights."""
-        run = self._run
+        run = self.view.run
         words = self._finish() if run is not None else ""
         super().on_failure(error)
         if run is not None and run.last is not None:
             self.say(f"{error}. {words}", error=True)
 
-    def _show_begun(self, run: CurrentRun, begun: Begun) -> None:
-        model = run.model = begun.model
-        assert model is not None
-        self.plot.show()
-        self.models.show_training(model)
-        for record in model.denoiser.provenance.history:
-            self.plot.add(record)
-        if begun.look is not None:
-            self.noise.show_look(begun.look, self.layer_choice.layer)
-
     def _end_training(self, words: str, *, done: bool) -> None:
-        assert self._run is not None
-        why = self._run.last.stopped if self._run.last else None
+        assert self.view.run is not None
+        last = self.view.run.last
+        why = last.stopped if last else None
         early = f"Ended early: {why}." if why and why != "finished" else words
         self.end(f"{early} {self._finish()}", done=done)
 
     def _finish(self) -> str:
         """Take the model of a training that has ended, and describe it."""
-        run, self._run = self._run, None
-        assert run is not None
-        self.preview.end()
-        self.pause_button.setChecked(False)
-        self.pause_button.setText("Pause")
-        self.plot.draw()
+        run = self.view.end()
         model = run.end()
         self.models.show_training(None)
         if model is not None:
@@ -374,9 +320,8 @@ class TrainWidget(RunDock):
     def close_down(self) -> None:
         """Ask the training to stop and disconnect from the viewer. The thread of the training keeps the model."""
         super().close_down()
-        self.preview.close()
+        self.view.close()
         self.data.release()
         self.noise.form.offer([])
         self.models.release()
         self.viewer.events.theme.disconnect(self._recolour)
-        self._run = None
