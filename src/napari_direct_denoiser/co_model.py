@@ -1,7 +1,7 @@
-"""HDN, the Direct Denoiser, the noise model and the normalisation, as one model in image units.
+"""HDN, the Direct Denoiser, the noise model and the normalization, as one model in image units.
 
-This is the only place that knows how pixels are normalised. One training step of the two networks
-is `hdn_loss` followed by `direct_loss` (Salmon & Krull 2023, section 4).
+Only this module and `normalization` know how pixels are normalized. One training step of the two networks is `hdn_loss`
+followed by `direct_loss` (Salmon & Krull 2023, section 4).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a model was trained on and how, as its file tells."""
+"""Provenance of a model: its settings, images and training history, as stored in its file."""
 
 from __future__ import annotations
 
