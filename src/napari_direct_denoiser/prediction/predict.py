@@ -333,7 +333,7 @@ def _guarded() -> Iterator[None]:
         line = text.splitlines()[0]
         if is_out_of_memory(error):
             raise _OutOfMemoryError(
-                f"Out of memory while denoising ({line}): crop the image, close other programs or keep fewer samples"
+                f"Out of memory while denoising ({line}): crop the image, close other programs or draw fewer samples"
             ) from None
         raise DenoiserError(
             f"The model failed while denoising ({line}): check that the model file fits this image and device"
