@@ -189,6 +189,19 @@ def test_unknown_provenance_is_kept_and_ignored(trained: Denoiser, noisy: NDArra
     assert (kept["camera"], kept["settings"]["teacher"]) == ({"serial": [1, 2]}, "divnoising")
 
 
+def test_a_file_of_version_0_1_predicts_the_same(trained: Denoiser, noisy: NDArray[np.uint16], tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    trained.save(path)
+    tensors, document = load_checkpoint(path)
+    document["scaling"]["deviation"] = document["scaling"].pop("std")
+    for record in document["provenance"]["history"]:
+        record["elbo"], record["validation_elbo"] = record.pop("neg_elbo"), record.pop("validation_neg_elbo")
+    save_checkpoint(path, tensors, document)
+    model = load(path, device="cpu")
+    np.testing.assert_array_equal(model.denoise(noisy), trained.denoise(noisy))
+    assert model.provenance == trained.provenance
+
+
 def test_a_model_of_a_newer_version_that_cannot_be_read_names_both(trained: Denoiser, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     trained.save(path)

@@ -45,9 +45,6 @@ A module imports from its own room and from lower layers, never from its own lay
 DOCKS = frozenset({"train", "denoise", "compare"})
 VIEWER = frozenset({"napari", "qtpy", "magicgui", "superqt", "pyqtgraph"})
 
-DOORS = frozenset({("cli", "_napari.demo_view")})
-"""The only way from the core to the viewer: `direct-denoiser demo` opens a window, where napari is installed."""
-
 MAX_MODULE_LINES = 350
 MAX_FUNCTION_LINES = 60
 
@@ -184,7 +181,6 @@ def test_imports_go_downward_only(typing_only: bool) -> None:
         if each.typing_only == typing_only
         and _room(each.source) != _room(each.target)
         and _layer(each.target) >= _layer(each.source)
-        and (_room(each.source), each.target) not in DOORS
     ]
     _none(broken)
 
@@ -231,9 +227,7 @@ def test_the_core_names_no_viewer() -> None:
         for node, _ in _statements(_tree(module)):
             names = list(_identifiers(node))
             for name in _imported(module, node):
-                inside = name.removeprefix(f"{PACKAGE}.")
-                if not any(room == _room(module) and f"{inside}.".startswith(f"{door}.") for room, door in DOORS):
-                    names += name.split(".")
+                names += name.split(".")
             for name in (VIEWER | {"_napari"}) & set(names):
                 line = node.lineno  # type: ignore[attr-defined]
                 broken.append(f"{_shown(module)}:{line}: the core must not name {name}: move this into _napari")

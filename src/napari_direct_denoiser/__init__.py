@@ -6,8 +6,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Threads of torch that wait for each other shall sleep, not spin: spinning ones take the cores from the viewer and
-# from the very threads they wait for. It counts only where torch is not loaded yet, and where the user set nothing.
+# Waiting threads of torch should sleep, not spin: spinning threads take the cores from the viewer, and from the threads
+# they wait for. This has an effect only before torch is loaded, and the user's own setting wins.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
@@ -67,7 +67,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import public names when they are first used, so that the package itself loads no torch."""
+    """Import public names when they are first used, so that the package itself loads no torch.
+
+    `lazy_loader` does the same from a stub file, which it parses at every start, and which type checkers read instead of
+    this file: not simpler than these lines.
+    """
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f".{module}", __name__), name)
