@@ -1,4 +1,4 @@
-"""Drive napari as a person would, and photograph each dock in each state: writes docs/images/*.png.
+"""Drive napari as a person would, and take a picture of each dock in each state: writes docs/images/*.png.
 
 xvfb-run -a -s "-screen 0 1280x800x24" python docs/screenshots.py [MINUTES] [--theme light]
 """
@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp()) / "settings.yaml")  # leave the person's settings alone
+os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp()  # leave the settings and data of the user alone
+os.environ["NAPARI_CONFIG"] = str(Path(os.environ["XDG_DATA_HOME"]) / "settings.yaml")
 
 import napari
 import numpy as np
@@ -27,16 +28,16 @@ SAMPLE = "Simulated filaments"
 
 
 def wait(until: Callable[[], bool], seconds: float) -> None:
-    """Let napari live until something is so."""
+    """Run the event loop until a condition holds."""
     for _ in range(round(20 * seconds)):
         if until():
             return
         QTest.qWait(50)
-    raise SystemExit(f"nothing happened in {seconds} s")
+    raise SystemExit(f"Nothing happened in {seconds} s")
 
 
 class Studio:
-    """A viewer with one dock at a time, and a camera."""
+    """A viewer whose docks are tabs, and a camera."""
 
     def __init__(self, theme: str) -> None:
         self.viewer = napari.Viewer(show=False)
@@ -44,25 +45,31 @@ class Studio:
         self.viewer.show()
         self.viewer.window.set_geometry(0, 0, 1280, 800)
         self.suffix = "" if theme == "dark" else f"-{theme}"
-        self.dock: Any = None
 
     def open(self, name: str) -> Any:
-        """Open a dock, and hide the one before."""
-        if self.dock is not None:
-            self.dock.setVisible(False)
-        self.dock, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, name)
+        """Open a dock, in front of those that are open."""
+        dock, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, name)
+        QTest.qWait(100)
+        dock.raise_()
         return widget
 
+    def dismiss(self) -> None:
+        """Close the notifications."""
+        for widget in QApplication.allWidgets():
+            if type(widget).__name__ == "NapariQtNotification":
+                widget.close()
+
     def photograph(self, name: str) -> None:
-        """Save the whole window, in few colours, for a picture of a window needs no more."""
+        """Save the whole window, in few colours, the rare ones of the plots among them."""
         QTest.qWait(800)
         IMAGES.mkdir(exist_ok=True)
         pixels = self.viewer.window.screenshot(canvas_only=False, flash=False)
-        Image.fromarray(pixels[..., :3]).quantize(96).save(IMAGES / f"{name}{self.suffix}.png", optimize=True)
+        few = Image.fromarray(pixels[..., :3]).quantize(128, Image.Quantize.MAXCOVERAGE)
+        few.save(IMAGES / f"{name}{self.suffix}.png", optimize=True)
 
 
 def train(studio: Studio, minutes: float) -> None:
-    """Idle without an image, refusing a colour image, the noise looked at, running, done."""
+    """Idle without an image, refusing a colour image, noise measured, running, done."""
     dock = studio.open("Train")
     studio.photograph("train-idle")
     colour = studio.viewer.add_image(np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8), name="photo")
@@ -85,7 +92,7 @@ def train(studio: Studio, minutes: float) -> None:
 
 
 def denoise(studio: Studio) -> None:
-    """Idle, running, done with several outputs of one run, and refusing."""
+    """Idle, running, done with several outputs of one run, and refusing an image."""
     dock = studio.open("Denoise")
     studio.photograph("denoise-idle")
     dock.direct_button.click()
@@ -101,6 +108,7 @@ def denoise(studio: Studio) -> None:
     dock.direct_button.click()
     wait(lambda: not dock.job.running, 60)
     studio.photograph("denoise-refusing")
+    studio.dismiss()
     studio.viewer.layers.remove(flat)
 
 
@@ -130,7 +138,7 @@ def compare(studio: Studio) -> None:
 
 
 def main(minutes: float, theme: str) -> None:
-    """Open the docks one after the other, with one model from the first to the last."""
+    """Go through the docks one after the other, with one model."""
     studio = Studio(theme)
     train(studio, minutes)
     denoise(studio)
