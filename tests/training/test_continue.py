@@ -30,6 +30,7 @@ def validation(denoiser):
     return denoiser.provenance.history[-1].validation_neg_elbo
 
 
+@pytest.mark.slow
 def test_more_training_makes_a_better_copy(stack, trained):
     before = weights(trained)
     copy = trained.continued(stack.noisy, max_steps=90, device="cpu")

@@ -35,12 +35,14 @@ def test_shipped_weights(stack: SyntheticStack) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_quick_training(stack: SyntheticStack) -> None:
     trained = train(stack.noisy, preset="quick", noise="poisson:30,500,20", max_steps=300, device="cpu")
     assert psnr(trained.denoise(stack.noisy), stack) > 28.24 - 0.3
     assert psnr(trained.posterior_mean(stack.noisy[:2], 20), stack) > 27.44 - 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_training_from_chance(stack: SyntheticStack) -> None:
     """Other networks than those of the shipped weights have to learn, too."""

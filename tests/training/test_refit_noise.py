@@ -41,6 +41,7 @@ def test_the_noise_of_a_pixel_does_not_leak_into_its_prediction() -> None:
     assert float(residual.std()) == pytest.approx(sigma, rel=0.08)  # a little more: the prediction has noise of its own
 
 
+@pytest.mark.slow
 def test_training_goes_on_with_the_refined_model() -> None:
     stack = simulate(planes=4, size=96, seed=1)
     settings = TrainSettings(noise="gaussian:30", refine_noise=True, max_steps=24, device="cpu")

@@ -22,6 +22,7 @@ def lines_kept(structured: bool, noisy: NDArray[np.float32], truth: NDArray[np.f
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_structured_removes_lines_that_plain_hdn_keeps() -> None:
     stack = simulate(planes=8, size=128, seed=0)
     lines = uniform_filter1d(np.random.default_rng(0).normal(0, 1, stack.noisy.shape), 8, axis=2)  # 8 pixels long

@@ -151,6 +151,7 @@ def test_a_time_limit_ends_training_and_time_outside_does_not_count(stack: np.nd
     assert records[-1].elapsed_seconds <= time.perf_counter() - began - 0.3 * len(records)
 
 
+@pytest.mark.slow
 def test_both_networks_learn(stack: np.ndarray) -> None:
     model, noisy, clean = build(stack), torch.from_numpy(stack[:, None]), torch.from_numpy(signal()).float()
     untrained = copy.deepcopy(model)
