@@ -69,8 +69,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import public names when they are first used, so that the package itself loads no torch.
 
-    `lazy_loader` does the same from a stub file, which it parses at every start, and which type checkers read instead of
-    this file: not simpler than these lines.
+    `lazy_loader` does the same from a stub file, which it parses at every start, and which type checkers read instead
+    of this file: not simpler than these lines.
     """
     for module, names in _HOMES.items():
         if name in names:

@@ -347,6 +347,17 @@ def test_an_image_whose_file_names_no_axes_is_seen_as_in_training(training: list
     )
 
 
+def test_results_have_the_axes_that_the_training_was_told(training: list[Any], stack: SyntheticStack) -> None:
+    training.append(record(1, stopped="finished"))
+    last = np.moveaxis(np.concatenate([stack.noisy] * 3), 0, -1)  # Y X T
+    tifffile.imwrite("last.tif", last, metadata=None, photometric="minisblack")
+    assert call("train", "last.tif", "--model", "m.safetensors", "--axes", "YXT").exit_code == 0
+    for name, axes in (("last.tif", "YXT"), ("noisy.tif", "TYX")):
+        assert call("denoise", name, "--model", "m.safetensors", "--output", "out.tif").exit_code == 0
+        with tifffile.TiffFile("out.tif") as file:
+            assert file.series[0].axes == axes
+
+
 def test_planes_that_a_library_labels_as_colours(training: list[Any], stack: SyntheticStack) -> None:
     training.append(record(1, stopped="finished"))
     planes = np.concatenate([stack.noisy, stack.noisy[:1]])

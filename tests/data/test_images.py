@@ -236,6 +236,14 @@ def test_bad_pixels_are_counted_and_the_first_is_named(rng):
         check_planes(as_planes(image, "ZYXT"), min_side=32)
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_infinity_is_found_in_floats_of_every_size(dtype):
+    image = np.ones((2, 8, 9), dtype)
+    image[1, 2, 3] = np.inf
+    with pytest.raises(ImageError, match="found 1 NaN or infinite pixels in image, the first at T=1, Y=2, X=3"):
+        check_finite(as_planes(image))
+
+
 @pytest.mark.parametrize("value", [1e39, -1e300])
 def test_numbers_beyond_float32_are_refused(rng, value):
     image = noisy(rng).astype(np.float64)

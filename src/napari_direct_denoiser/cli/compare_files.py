@@ -18,7 +18,7 @@ from ..evaluation.compare import Row, noise_variance, table_steps, table_text
 from ..evaluation.metrics import ssim
 from ..evaluation.sample_convergence import sample_convergence_steps
 from ..progress import drain
-from .options import open_image
+from .options import named_like, open_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,7 +66,7 @@ def compare_files(
     file, known = open_image(image, axes, channel)
     denoiser = load(model)
     planes = denoiser.planes(file.data, known)
-    file = file if file.axes else replace(file, axes=planes.axes)
+    file = named_like(file, planes.axes)
     true_planes = None if truth is None else _read_truth(truth, planes.data, axes)
     result = drain(sample_convergence_steps(denoiser.model, planes.data, samples), report)
     table = table_steps(

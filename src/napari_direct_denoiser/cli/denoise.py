@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 
 from ..config import DenoiseSettings, Method
 from .console import print_json, progress_bars, say
-from .options import Axes, Channel, Json, Model, open_image, setting
+from .options import Axes, Channel, Json, Model, named_like, open_image, setting
 
 _DENOISE = DenoiseSettings()
 
@@ -38,8 +37,7 @@ def denoise(
     denoiser = load(model)
     shape = file.data.shape
     used = denoiser.axes_of(shape, known)
-    like = file if file.axes else replace(file, axes=used)
-    plan = plan_image(output, shape, like, samples=samples if method == "sample" else None)
+    plan = plan_image(output, shape, named_like(file, used), samples=samples if method == "sample" else None)
     planes = len(denoiser.planes(file.data, used).data)
     steps = denoiser.denoise_steps(file.data, [method], samples=samples, seed=seed, axes=used)
     began = time.perf_counter()

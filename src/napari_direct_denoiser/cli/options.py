@@ -38,6 +38,13 @@ def channel_of(file: ImageFile, axes: str | None, channel: int | None, name: str
     return file, file.axes if axes else file.known_axes
 
 
+def named_like(file: ImageFile, used: str) -> ImageFile:
+    """Give an image file the axes that were used, unless its own say the same or less (Q, I: unknown)."""
+    own = file.axes
+    agrees = own is not None and all(a in ("Q", "I", b) for a, b in zip(own, used, strict=True))
+    return file if agrees else replace(file, axes=used)
+
+
 def open_image(path: Path, axes: str | None = None, channel: int | None = None) -> tuple[ImageFile, str | None]:
     """Read an image file; see `channel_of`."""
     from ..data.io import read_image

@@ -250,7 +250,7 @@ def check_finite(planes: Planes, name: str = "image", origin: Sequence[int] | No
     for index, plane in enumerate(data):
         if max(-float(plane.min()), float(plane.max())) <= _LARGEST:  # False for NaN
             continue
-        wrong = ~(np.abs(plane) <= _LARGEST)
+        wrong = ~(np.abs(plane.astype(np.float64)) <= _LARGEST)
         if first is None:
             first = (*np.unravel_index(index, planes.leading), *np.unravel_index(wrong.argmax(), wrong.shape))
             value = float(plane[first[-2:]])
