@@ -40,8 +40,8 @@ def train_steps(
 ) -> Iterator[TrainingProgress]:
     """Train a model in place on noisy images, yielding progress at most ten times a second.
 
-    At every yield `model` holds usable weights: the moving average before the first validation, the best validated
-    weights from then on. Time spent outside the generator does not count.
+    At every yield `model` holds usable weights: the moving average, from the first validation on the best weights.
+    Time spent outside the generator does not count.
 
     Parameters
     ----------
@@ -53,22 +53,19 @@ def train_steps(
         How to train.
     max_minutes, max_steps
         The budget; that of the schedule if neither is given.
-    seed
-        Of everything random.
-    refine_noise
-        Fit the noise model anew when a quarter of the budget is used.
+    seed, refine_noise
+        Of everything random; whether to fit the noise model anew after a quarter of the budget.
     trained
         The weights of `model` are the best until others are better.
     cancelled
-        Asked in every block of the networks, from any thread may answer. Once true, the step is abandoned and the
-        generator ends without another record.
+        Once it returns true, the step is abandoned and the generator ends. Called in every block of the networks.
 
     Raises
     ------
     SettingError
         If a limit is not positive.
     TrainingError
-        If the loss is not a number before there are good weights, or memory does not suffice for one patch.
+        If the loss is not a number before there are good weights, or memory runs out with one patch.
     """
     if max_minutes is None and max_steps is None:
         max_minutes, max_steps = schedule.max_minutes, schedule.max_steps
