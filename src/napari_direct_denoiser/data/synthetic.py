@@ -12,7 +12,7 @@ Field = NDArray[np.float64]  # (H, W)
 
 @dataclass(frozen=True, eq=False)
 class SyntheticStack:
-    """A noisy stack and what it would be without noise.
+    """A noisy stack and its noise-free truth.
 
     Attributes
     ----------
