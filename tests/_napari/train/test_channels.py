@@ -13,6 +13,16 @@ from napari_direct_denoiser._napari.shared.session import MODELS
 pytestmark = pytest.mark.gui
 
 
+@pytest.fixture
+def viewer(light_viewer):
+    return light_viewer
+
+
+@pytest.fixture
+def dock(light_dock):
+    return light_dock
+
+
 def test_colour_image_is_split_by_a_button(viewer, dock):
     viewer.add_image(np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8), name="photo", rgb=True)
     assert dock.train_button.text() == "Train: choose a channel"

@@ -1,4 +1,4 @@
-"""Choosing what to train on, in the real viewer."""
+"""Choosing what to train on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ import pytest
 from stand_in import check, errors_shown, noisy_image
 
 from napari_direct_denoiser._napari.shared.session import MODELS
+from napari_direct_denoiser._napari.train.widget import TrainWidget
 
-PLUGIN = "napari-direct-denoiser"
 pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def viewer(light_viewer):
+    return light_viewer
+
+
+@pytest.fixture
+def dock(light_dock):
+    return light_dock
 
 
 def test_dock_follows_the_layers(viewer, dock, rng):
@@ -33,11 +43,12 @@ def test_dock_follows_the_layers(viewer, dock, rng):
     assert not dock.train_button.isEnabled()
 
 
-def test_active_layer_is_preselected(viewer, rng):
+def test_active_layer_is_preselected(viewer, qtbot, rng):
     viewer.add_image(noisy_image(rng), name="first")
     viewer.add_image(noisy_image(rng), name="second")
     viewer.layers.selection.active = viewer.layers["first"]
-    dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Train")[1]
+    dock = TrainWidget(viewer)
+    qtbot.addWidget(dock)
     assert dock.layer_choice.currentText() == "first"
 
 
@@ -169,14 +180,23 @@ def test_region_of_a_layer_is_trained_on(viewer, dock, engine, finish, rng):
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (1, 64, 64), (2, 2, 64, 64)], ids=["2-D", "one plane", "4-D"])
-def test_images_of_two_to_four_axes_are_trained_on(viewer, dock, finish, rng, shape):
+def test_images_of_two_to_four_axes_are_trained_on(viewer, dock, engine, finish, rng, shape):
+    stand_in = engine(steps=1)
     viewer.add_image(noisy_image(rng, shape), name="cells")
+    dock.train_button.click()
+    assert "1 step in" in finish(dock)
+    assert stand_in.given[0][0].shape == shape
+    assert viewer.layers["cells preview"].data.shape == (1,) * (len(shape) - 2) + (64, 64)
+
+
+@pytest.mark.slow
+def test_four_axes_are_trained_on_by_the_real_engine(viewer, dock, finish, rng):
+    cells = viewer.add_image(noisy_image(rng, (2, 2, 64, 64)), name="cells")
     dock.advanced["max_steps"].value = 1
     dock.train_button.click()
-    assert "1 steps" in finish(dock)
-    denoised = MODELS.all[0].denoiser.denoise(viewer.layers["cells"].data)
-    assert denoised.shape == shape
-    assert viewer.layers["cells preview"].data.shape == (1,) * (len(shape) - 2) + (64, 64)
+    assert "1 step in" in finish(dock)
+    assert MODELS.all[0].denoiser.denoise(cells.data).shape == cells.data.shape
+    assert viewer.layers["cells preview"].data.shape == (1, 1, 64, 64)
 
 
 def test_lazy_and_multiscale_layers_are_trained_on(viewer, dock, engine, finish, rng):

@@ -196,6 +196,7 @@ def test_a_recovery_file_that_cannot_be_written_does_not_end_the_training(
     assert models() == [stand_in.denoiser]
 
 
+@pytest.mark.slow
 def test_no_file_is_left_after_training(viewer, dock, engine, finish, rng, monkeypatch, tmp_path, recovery_folder):
     for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "TMPDIR"):
         monkeypatch.setenv(name, str(tmp_path))

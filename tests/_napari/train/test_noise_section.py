@@ -1,4 +1,4 @@
-"""The Noise model section of the Train dock, in the real viewer and with the real engine."""
+"""The Noise model section of the Train dock, with the real engine."""
 
 from __future__ import annotations
 
@@ -7,19 +7,12 @@ import threading
 
 import numpy as np
 import pytest
-from napari.utils.notifications import notification_manager
+from stand_in import errors_shown, noisy_image
 
 from napari_direct_denoiser import noise, read_noise
 from napari_direct_denoiser._napari.shared.session import MODELS
 
-
-def noisy_image(rng, shape=(2, 64, 64)):
-    bright = 10 + 40 * np.linspace(0, 1, shape[-2])[:, None] ** 2
-    return (100 + 2 * rng.poisson(bright * np.ones(shape)) + rng.normal(0, 3, shape)).astype(np.float32)
-
-
-def errors_shown():
-    return [note.message for note in notification_manager.records if str(note.severity) == "error"]
+pytestmark = pytest.mark.gui
 
 
 def correlated_image(rng):
@@ -28,9 +21,13 @@ def correlated_image(rng):
 
 
 @pytest.fixture
-def dock(train_dock):
-    notification_manager.records.clear()
-    return train_dock
+def viewer(light_viewer):
+    return light_viewer
+
+
+@pytest.fixture
+def dock(light_dock):
+    return light_dock
 
 
 def test_noise_is_looked_at_in_a_worker(viewer, dock, finish, rng, monkeypatch):
@@ -101,6 +98,7 @@ def test_noise_model_by_numbers(viewer, dock, finish, rng):
     assert MODELS.all[0].denoiser.model.noise.sigma == 0.025
 
 
+@pytest.mark.slow
 def test_noise_model_from_a_calibration_layer_is_used_and_saved(viewer, dock, finish, rng, file_dialog, tmp_path):
     scene = np.linspace(5, 80, 64) * np.ones((64, 1))
     calibration = viewer.add_image((100 + 2 * rng.poisson(scene, (30, 64, 64))).astype(np.float32), name="calibration")

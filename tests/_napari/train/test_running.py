@@ -14,8 +14,17 @@ from napari_direct_denoiser._napari.train import preview
 from napari_direct_denoiser._napari.train.runs import Stepped
 from napari_direct_denoiser.errors import TrainingError
 
-PLUGIN = "napari-direct-denoiser"
 pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def viewer(light_viewer):
+    return light_viewer
+
+
+@pytest.fixture
+def dock(light_dock):
+    return light_dock
 
 
 def test_progress_losses_and_time_left_are_shown(dock, running, qtbot):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 _COLOURS = ("red", "green", "blue", "gray")
-_CHOOSE = "choose one …"
+_CHOOSE = "Channel: choose one …"
 
 
 @dataclass(frozen=True)

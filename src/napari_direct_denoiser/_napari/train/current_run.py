@@ -68,7 +68,8 @@ class CurrentRun:
         """Say how much was trained, and where the model is."""
         if model is None or self.last is None:
             return "There is no model yet."
-        facts = f"{self.last.step:,} steps in {duration(self.last.elapsed_seconds)}"
+        steps = "1 step" if self.last.step == 1 else f"{self.last.step:,} steps"
+        facts = f"{steps} in {duration(self.last.elapsed_seconds)}"
         return f"{facts}. The Denoise dock has the model as “{model.name}”. {self.note}".strip()
 
 

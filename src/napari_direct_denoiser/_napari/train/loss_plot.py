@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ...training.provenance import Record
 
 _MOST = 2000  # records of a loss; of longer trainings neighbours are averaged
-_WINDOWS = 15  # that fit into a training: the running mean is over this part of it
+_WINDOWS = 10  # that fit into a training: the running mean is over this part of it
 _SETTLED = 0.15  # first part of the training whose steep fall does not scale the axis
 
 

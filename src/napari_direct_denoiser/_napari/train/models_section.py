@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtCore import QSignalBlocker, Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from ..shared.layer_choice import narrow
+from ..shared.model_choice import ModelChoice
 from ..shared.session import MODELS, NamedModel
 from .recovery import Recovered, discard, recovered
 
@@ -19,9 +19,9 @@ class ModelsSection(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.choice = QComboBox()
-        self.choice.setToolTip("Models trained or loaded in this session, newest first, as in the Denoise dock.")
-        narrow(self.choice)
+        self.choice = ModelChoice(
+            "Models trained or loaded in this session, newest first, as in the Denoise dock.", keep=True
+        )
         self.continue_button = QPushButton("Continue")
         self.continue_button.setToolTip(
             "Train a copy of this model further on the chosen image, for the minutes above: it gets better, or adapts "
@@ -51,48 +51,17 @@ class ModelsSection(QWidget):
         column.addLayout(row)
         column.addWidget(self.denoise_button)
         column.addLayout(buttons)
-        self._models: list[NamedModel] = []
-        self._training: NamedModel | None = None
-        MODELS.changed.connect(self._list)
         self.choice.currentIndexChanged.connect(self.changed)
-        self._list()
 
     @property
     def model(self) -> NamedModel | None:
         """The chosen model; it may be the one in training."""
-        return self._models[self.choice.currentIndex()] if self._models else None
+        return self.choice.model
 
     @property
     def training(self) -> NamedModel | None:
         """The model in training."""
-        return self._training
-
-    def choose(self, model: NamedModel) -> None:
-        """Choose a model of the list."""
-        self.choice.setCurrentIndex(self._models.index(model))
-
-    def show_training(self, model: NamedModel | None) -> None:
-        """List and choose a model in training, or remove it with None."""
-        self._training = model
-        self._list()
-        if model is not None:
-            self.choose(model)
-
-    def release(self) -> None:
-        """Disconnect from the list of models."""
-        MODELS.changed.disconnect(self._list)
-        self._models, self._training = [], None
-
-    def _list(self) -> None:
-        """List the models again, and keep the choice."""
-        chosen = self.model
-        self._models = [*([self._training] if self._training else []), *reversed(MODELS.all)]
-        names = [f"{model.name} (in training)" if model is self._training else model.name for model in self._models]
-        with QSignalBlocker(self.choice):
-            self.choice.clear()
-            self.choice.addItems(names)
-            self.choice.setCurrentIndex(self._models.index(chosen) if chosen in self._models else 0)
-        self.changed.emit()
+        return self.choice.training
 
 
 class RecoveredRow(QWidget):

@@ -213,7 +213,7 @@ class TrainWidget(RunDock):
             return
         self.view.show_update(update)
         if isinstance(update, Begun):
-            self.models.show_training(update.model)
+            self.models.choice.show_training(update.model)
             if update.look is not None:
                 self.noise.show_look(update.look, self.layer_choice.layer)
         if self.view.run.note and not self.job_is_stopping:
@@ -251,13 +251,13 @@ class TrainWidget(RunDock):
         """Take the model of a training that has ended, and describe it."""
         run = self.view.end()
         model = run.end()
-        self.models.show_training(None)
+        self.models.choice.show_training(None)
         if model is not None:
-            self.models.choose(model)
+            self.models.choice.choose(model)
         return run.words(model)
 
     def _take_loaded(self, model: NamedModel) -> None:
-        self.models.choose(model)
+        self.models.choice.choose(model)
         self.end(f"Loaded “{model.name}”.", done=True)
 
     def _show_look(self, look: Look) -> None:
@@ -323,5 +323,5 @@ class TrainWidget(RunDock):
         self.view.close()
         self.data.release()
         self.noise.form.offer([])
-        self.models.release()
+        self.models.choice.release()
         self.viewer.events.theme.disconnect(self._recolour)
