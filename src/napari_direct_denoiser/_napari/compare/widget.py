@@ -156,11 +156,7 @@ class CompareWidget(RunDock):
                 self.against.show_result(result, rows)
                 for data, keywords in layers_of(result, place, name, axes, model.name):
                     self.viewer.add_image(data, **keywords)
-                self.end(
-                    f"Compared on {name}, the plane in view. Shown: the direct pass over the mean of "
-                    f"{result.samples[-1]} samples. The maps of standard deviation and disagreement are hidden layers.",
-                    done=True,
-                )
+                self.end(f"Compared on {name}, the plane in view. The maps are hidden layers.", done=True)
 
             self._run(against_direct(model.denoiser, planes, truth, number, samples), show)
 

@@ -101,6 +101,11 @@ class DenoiseWidget(RunDock):
         self.axes_row.changed.connect(self.refresh_buttons)
         self.model_choice.currentIndexChanged.connect(self.refresh_buttons)
 
+    @property
+    def model(self) -> NamedModel | None:
+        """The chosen model."""
+        return self.model_choice.model
+
     def denoise_now(self) -> None:
         """Denoise the chosen layer directly with the newest model, as the command in the menu does."""
         if not MODELS.all:
@@ -142,7 +147,7 @@ class DenoiseWidget(RunDock):
 
     def _ask(self, outputs: Sequence[Output]) -> Request | None:
         """Read all that a run needs; None if the person cancels. `DenoiserError` if the choices cannot work."""
-        layer, model, kept = self.layer_choice.layer, self.model_choice.model, self.form["single_samples"].value
+        layer, model, kept = self.layer_choice.layer, self.model, self.form["single_samples"].value
         assert model is not None
         source, axes = self._read(layer)
         settings = DenoiseSettings(samples=self.form["samples"].value, seed=self.form["seed"].value)
@@ -207,7 +212,7 @@ class DenoiseWidget(RunDock):
 
     def refresh_buttons(self) -> None:
         """Enable what can be used now, and say what is missing."""
-        running, layer, model = self.job.running, self.layer_choice.layer, self.model_choice.model
+        running, layer, model = self.job.running, self.layer_choice.layer, self.model
         ready = model is not None and layer is not None
         self.axes_row.show_layer(layer, self._shown_source(layer))
         self.channels.show_layer(layer, self._axes(layer))
@@ -234,7 +239,7 @@ class DenoiseWidget(RunDock):
             source = read_layer(layer)
         except DenoiserError:
             return None
-        model = self.model_choice.model
+        model = self.model
         trained = model.denoiser.provenance.axes if model is not None else ""
         fits = not source.axes and find_channels(layer) is None and len(trained) == len(source.shape)
         return replace(source, axes=trained) if fits else source
