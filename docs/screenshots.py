@@ -72,7 +72,8 @@ def train(studio: Studio, minutes: float) -> None:
     """Idle without an image, refusing a colour image, noise measured, running, done."""
     dock = studio.open("Train")
     studio.photograph("train-idle")
-    colour = studio.viewer.add_image(np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8), name="photo")
+    patches = np.random.default_rng(0).integers(0, 255, (4, 4, 3), np.uint8)
+    colour = studio.viewer.add_image(np.kron(patches, np.ones((64, 64, 1), np.uint8)), name="photo")
     studio.photograph("train-refusing")
     studio.viewer.layers.remove(colour)
     studio.viewer.open_sample(PLUGIN, "simulated-filaments")

@@ -63,3 +63,9 @@ def test_range_of_nothing_and_of_one_value():
     low, high = robust_range([1], [2.0], [], [])
     assert low == 2.0
     assert high > low
+
+
+def test_validation_is_always_in_view():
+    steps = np.arange(200)
+    low, high = robust_range(steps, np.where(steps < 20, 9.0, 3.1), [1, 100], [5.0, 3.2])
+    assert (low, high) == (3.1, 3.2)

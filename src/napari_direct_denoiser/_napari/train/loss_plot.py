@@ -110,12 +110,15 @@ def robust_range(
     steps: ArrayLike, losses: ArrayLike, validated_steps: ArrayLike, validated: ArrayLike
 ) -> tuple[float, float] | None:
     """Lowest and highest loss to show, without the fall at the beginning and without outliers; None without losses."""
-    at = np.concatenate([np.asarray(steps, float), np.asarray(validated_steps, float)])
-    shown = np.concatenate([np.asarray(losses, float), np.asarray(validated, float)])
-    if not np.isfinite(shown).any():
+    parts = [(np.asarray(steps, float), np.asarray(losses, float), 98)]
+    parts += [(np.asarray(validated_steps, float), np.asarray(validated, float), 100)]  # few points: all are shown
+    parts = [(at[finite], loss[finite], high) for at, loss, high in parts if (finite := np.isfinite(loss)).any()]
+    if not parts:
         return None
-    settled = shown[(at >= at.min() + _SETTLED * np.ptp(at)) & np.isfinite(shown)]
-    low, high = np.percentile(settled if settled.size else shown[np.isfinite(shown)], [0, 98])
+    every = np.concatenate([at for at, _, _ in parts])
+    settled = every.min() + _SETTLED * np.ptp(every)
+    ends = [np.percentile(loss[at >= settled], [0, high]) for at, loss, high in parts if (at >= settled).any()]
+    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
     return float(low), float(max(high, low + 1e-6))
 
 
