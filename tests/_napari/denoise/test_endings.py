@@ -11,7 +11,7 @@ from qtpy.QtCore import QThreadPool
 pytestmark = pytest.mark.gui
 
 
-def test_an_error_of_torch_is_shown_and_the_next_run_works(
+def test_errors_of_torch_and_of_memory_are_shown_and_the_next_run_works(
     viewer, dock, denoiser, direct, sample, monkeypatch, notes, make_noisy
 ):
     def fail(*_):
@@ -28,9 +28,6 @@ def test_an_error_of_torch_is_shown_and_the_next_run_works(
             assert notes("error")[count:] == [said]
     direct()
     assert "cells direct" in viewer.layers
-
-
-def test_too_little_memory_for_the_results_names_the_mend(viewer, dock, denoiser, sample, make_noisy):
     pixels = make_noisy((1024, 1024)).astype(np.uint16)
     viewer.add_image(np.broadcast_to(pixels, (10, 1024, 1024)))
     said = sample(samples=10_000_000, single_samples=10_000_000)  # 400 TB

@@ -12,7 +12,9 @@ from napari_direct_denoiser._napari.shared.session import MODELS
 pytestmark = pytest.mark.gui
 
 
-def test_an_image_unlike_the_training_gets_a_warning(viewer, dock, denoiser, direct, make_noisy):
+def test_an_image_unlike_the_training_gets_a_warning_and_choices_that_do_not_fit_are_refused(
+    viewer, dock, denoiser, direct, make_noisy
+):
     viewer.add_image(make_noisy() * 12, name="bright")
     direct()
     words = dock.warning.text()
@@ -23,6 +25,17 @@ def test_an_image_unlike_the_training_gets_a_warning(viewer, dock, denoiser, dir
     viewer.add_image(make_noisy(seed=5), name="alike")
     direct()
     assert dock.warning.isHidden()
+    wrong = {
+        "none checked": {"mean": False, "std": False},
+        "at most as many single samples as are drawn, 3, found 4": {"samples": 3, "single_samples": 4},
+        "direct pass": {"result": "as looked at", "mean": True, "single_samples": 0},
+    }
+    for words, choices in wrong.items():
+        for name, value in choices.items():
+            (dock.where if name == "result" else dock.form)[name].value = value
+        dock.sample_button.click()
+        assert not dock.job.running
+        assert words in dock.status.text()
 
 
 def test_bad_images_are_refused_and_the_next_run_works(viewer, dock, denoiser, direct, make_noisy, notes):
@@ -123,18 +136,3 @@ def test_colours_and_a_last_axis_of_three_are_split_or_one_is_chosen(viewer, doc
         assert dock.channels.isHidden()
         direct()
         assert f"{channel.name} direct" in viewer.layers
-
-
-def test_choices_that_do_not_fit_together_are_refused(viewer, dock, denoiser, make_noisy):
-    viewer.add_image(make_noisy())
-    wrong = {
-        "none checked": {"mean": False, "std": False},
-        "at most as many single samples as are drawn, 3, found 4": {"samples": 3, "single_samples": 4},
-        "direct pass": {"result": "as looked at", "mean": True, "single_samples": 0},
-    }
-    for words, choices in wrong.items():
-        for name, value in choices.items():
-            (dock.where if name == "result" else dock.form)[name].value = value
-        dock.sample_button.click()
-        assert not dock.job.running
-        assert words in dock.status.text()

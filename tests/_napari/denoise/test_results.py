@@ -87,35 +87,29 @@ def test_all_outputs_come_from_one_run_and_overlay(
     assert not notes("warning")
 
 
-def test_results_of_a_layer_without_axis_labels_have_them(
-    viewer, dock, denoiser, direct, sample, make_noisy, assert_lies_over
-):
-    noisy = viewer.add_image(make_noisy((2, 64, 64)), name="cells", scale=(2, 3, 3))
-    direct()
-    sample(samples=3, mean=False, std=False, single_samples=3)
-    single = viewer.layers["cells HDN sample (N=3)"]
-    assert_lies_over(single, noisy, leading=1)
-    assert len(viewer.layers) == 3  # the unchecked outputs are not added
-    assert viewer.layers["cells direct"].axis_labels == ("t", "y", "x")
-    assert single.axis_labels == ("sample", "t", "y", "x")
-
-
-def test_only_the_plane_in_view(viewer, dock, denoiser, sample, make_noisy):
-    noisy = viewer.add_image(
-        make_noisy((2, 4, 64, 64)), name="cells", scale=(2, 3, 0.5, 0.5), translate=(5, 6, 7, 8), rotate=10
-    )
+def test_the_plane_in_view_of_a_layer_without_axis_labels(viewer, dock, denoiser, direct, sample, make_noisy):
+    place = {"scale": (2, 3, 0.5, 0.5), "translate": (5, 6, 7, 8), "rotate": 10}
+    noisy = viewer.add_image(make_noisy((2, 4, 64, 64)), name="cells", **place)
     dock.where["planes"].value = "in view"
     viewer.dims.set_point((0, 1), tuple(noisy.data_to_world((1, 2, 0, 0))[:2]))
-    sample(samples=3)
-    result = viewer.layers["cells T=1 Z=2 HDN mean (N=3)"]
-    assert result.data.shape == (1, 1, 64, 64)
-    np.testing.assert_allclose(result.data_to_world((0, 0, 5, 6)), noisy.data_to_world((1, 2, 5, 6)))
+    direct()
+    sample(samples=3, std=False, single_samples=3)
+    assert len(viewer.layers) == 4  # the unchecked outputs are not added
+    mean, single = (viewer.layers[f"cells T=1 Z=2 HDN {output} (N=3)"] for output in ("mean", "sample"))
+    assert mean.data.shape == (1, 1, 64, 64)
+    np.testing.assert_allclose(mean.data_to_world((0, 0, 5, 6)), noisy.data_to_world((1, 2, 5, 6)))
+    np.testing.assert_allclose(single.data_to_world((2, 0, 0, 5, 6))[1:], noisy.data_to_world((1, 2, 5, 6)))
+    assert viewer.layers["cells T=1 Z=2 direct"].axis_labels == ("t", "z", "y", "x")
+    assert single.axis_labels == ("sample", "t", "z", "y", "x")
     # the same samples as this plane has in a run of all planes
-    np.testing.assert_allclose(result.data[0, 0], denoiser.sample(noisy.data, 3).mean(0)[1, 2], atol=1e-3)
+    drawn = denoiser.sample(noisy.data, 3)
+    np.testing.assert_allclose(mean.data[0, 0], drawn.mean(0)[1, 2], atol=1e-3)
 
 
-def test_progress_counts_all_planes_and_shows_the_time_left(viewer, dock, plus_one, finish, qtbot, make_noisy):
-    viewer.add_image(make_noisy((40, 64, 64)))
+def test_progress_counts_all_planes_and_the_layer_may_change_during_a_run(
+    viewer, dock, plus_one, finish, qtbot, make_noisy
+):
+    layer = viewer.add_image(make_noisy((40, 64, 64)), name="cells", scale=(1, 2, 2))
     updates = []
     dock.job.updated.connect(updates.append)
     dock.direct_button.click()
@@ -127,13 +121,7 @@ def test_progress_counts_all_planes_and_shows_the_time_left(viewer, dock, plus_o
     assert fractions[-1] == 1
     assert min(fractions) < 0.6
     assert updates[-1].words == "Plane 40 of 40 …"
-
-
-def test_results_are_not_taken_for_the_next_input_and_survive_changes_of_the_layer(
-    viewer, dock, plus_one, direct, finish, make_noisy
-):
-    layer = viewer.add_image(make_noisy((10, 64, 64)), name="cells", scale=(1, 2, 2))
-    direct()
+    assert dock.layer_choice.layer == layer  # a result is not the next input
     dock.direct_button.click()
     layer.name = "renamed"
     viewer.layers.clear()
