@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import dask.array as da
 import numpy as np
@@ -11,6 +11,7 @@ from napari_direct_denoiser._napari.shared.layers import Source, read_layer
 from napari_direct_denoiser._napari.train.parts import NotReadyError, Part, parts_of, regions, together, with_axes
 from napari_direct_denoiser._napari.train.runs import seconds_left
 from napari_direct_denoiser.errors import ImageError
+from napari_direct_denoiser.progress import TrainingProgress
 
 
 def part(shape, axes, rows=slice(None), columns=slice(None)):
@@ -68,7 +69,7 @@ def test_refusal_names_the_layer_and_what_mends_it():
 
 def test_time_left_does_not_count_the_slow_first_step():
     def record(fraction, seconds):
-        return SimpleNamespace(fraction=fraction, elapsed_seconds=seconds)
+        return create_autospec(TrainingProgress, instance=True, fraction=fraction, elapsed_seconds=seconds)
 
     first = record(0.01, 10.0)
     assert seconds_left(first, first) is None
