@@ -69,8 +69,14 @@ def test_a_loaded_model_is_trained_further_on_other_images(trained, tmp_path):
 def test_what_cannot_be_trained_further_is_refused(stack, trained):
     with pytest.raises(TrainingError, match="continued"):
         next(trained.train_steps())  # its images were let go
-    with pytest.raises(SettingError, match="device"):
+    with pytest.raises(SettingError, match=r"Device (mps|cuda) is not available"):
         trained.continued(stack.noisy, device="mps" if not torch.backends.mps.is_available() else "cuda")
+
+
+@pytest.mark.parametrize("limits", [{"max_steps": 0}, {"max_minutes": -1}])
+def test_a_budget_of_nothing_is_refused(stack, trained, limits):
+    with pytest.raises(SettingError, match=r"max_(steps|minutes).*greater than"):
+        trained.continued(stack.noisy, device="cpu", **limits)
 
 
 @pytest.mark.parametrize("preset", ["quick", "balanced"])
