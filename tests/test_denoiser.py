@@ -44,7 +44,7 @@ def stack() -> SyntheticStack:
 
 @pytest.fixture(scope="module")
 def longer_trained(stack: SyntheticStack) -> Denoiser:
-    return train(stack.noisy, noise="poisson:2,100,3", max_steps=200, device="cpu")
+    return train(stack.noisy, noise="poisson:2,100,3", max_steps=60, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_the_direct_pass_in_tiles_equals_that_of_the_whole_plane(
     plane = simulate(planes=1, size=256, seed=3).noisy[0]
     monkeypatch.setattr(longer_trained.model, "compute", replace(longer_trained.model.compute, dtype=dtype))
     whole = longer_trained.denoise(plane)
-    monkeypatch.setattr(tiling, "DIRECT_TILE", 32)
+    monkeypatch.setattr(tiling, "DIRECT_TILE", 64)
     tiled = longer_trained.denoise(plane)
     assert np.abs(tiled - whole).max() < rounding * np.ptp(whole)
     assert not np.array_equal(tiled, whole)  # or it was not cut at all

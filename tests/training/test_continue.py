@@ -19,7 +19,7 @@ def stack():
 
 @pytest.fixture(scope="module")
 def trained(stack):
-    return train(stack.noisy, preset="quick", noise=NOISE, max_steps=60, device="cpu")
+    return train(stack.noisy, preset="quick", noise=NOISE, max_steps=30, device="cpu")
 
 
 def weights(denoiser):
@@ -33,13 +33,13 @@ def validation(denoiser):
 @pytest.mark.slow
 def test_more_training_makes_a_better_copy(stack, trained):
     before = weights(trained)
-    copy = trained.continued(stack.noisy, max_steps=90, device="cpu")
+    copy = trained.continued(stack.noisy, max_steps=60, device="cpu")
     records = list(copy.train_steps())
     assert torch.equal(weights(trained), before)
-    assert copy.provenance.steps == records[-1].step == records[-1].total_steps == 150
+    assert copy.provenance.steps == records[-1].step == records[-1].total_steps == 90
     assert copy.provenance.seconds > trained.provenance.seconds
     assert copy.provenance.history[: len(trained.provenance.history)] == trained.provenance.history
-    assert copy.provenance.settings.max_steps == 90
+    assert copy.provenance.settings.max_steps == 60
     assert copy.model.normalization == trained.model.normalization
     assert copy.model.noise.document() == trained.model.noise.document()
     assert copy.noise_fit is not None
@@ -63,7 +63,7 @@ def test_a_loaded_model_is_trained_further_on_other_images(trained, tmp_path):
     for _ in copy.train_steps():
         pass
     copy.save(tmp_path / "more.safetensors")
-    assert load(tmp_path / "more.safetensors").provenance.steps == 62
+    assert load(tmp_path / "more.safetensors").provenance.steps == 32
 
 
 def test_what_cannot_be_trained_further_is_refused(stack, trained):

@@ -37,9 +37,9 @@ def test_shipped_weights(stack: SyntheticStack) -> None:
 @pytest.mark.slow
 @pytest.mark.slow
 def test_quick_training(stack: SyntheticStack) -> None:
-    trained = train(stack.noisy, preset="quick", noise="poisson:30,500,20", max_steps=300, device="cpu")
-    assert psnr(trained.denoise(stack.noisy), stack) > 28.24 - 0.3
-    assert psnr(trained.posterior_mean(stack.noisy[:2], 20), stack) > 27.44 - 0.3
+    trained = train(stack.noisy, preset="quick", noise="poisson:30,500,20", max_steps=100, device="cpu")
+    assert psnr(trained.denoise(stack.noisy), stack) > 28.25 - 0.3
+    assert psnr(trained.posterior_mean(stack.noisy[:2], 20), stack) > 27.24 - 0.3
 
 
 @pytest.mark.slow
@@ -48,7 +48,7 @@ def test_training_from_chance(stack: SyntheticStack) -> None:
     """Other networks than those of the shipped weights have to learn, too."""
     preset, noise = PRESETS["quick"], PoissonGaussianNoise(30.0, 500.0, 20.0)
     model = CoModel(preset.model, noise, Normalization.of([stack.noisy], "noise", noise)).to_device("cpu").eval()
-    for _ in train_steps(model, [stack.noisy], preset.schedule, max_steps=300):
+    for _ in train_steps(model, [stack.noisy], preset.schedule, max_steps=200):
         pass
     trained = Denoiser(model, Denoiser.for_images(stack.noisy, TrainSettings(device="cpu")).provenance)
-    assert psnr(trained.denoise(stack.noisy), stack) > 25.71 - 0.3
+    assert psnr(trained.denoise(stack.noisy), stack) > 24.78 - 0.3  # 23.64 before training

@@ -13,7 +13,7 @@ from napari_direct_denoiser.data.synthetic import simulate
 
 def lines_kept(structured: bool, noisy: NDArray[np.float32], truth: NDArray[np.float32], lines: NDArray[np.float64]):
     """Part of the line noise that is still in the mean of 8 samples and in the direct pass, 0 to 1."""
-    settings = TrainSettings(preset="quick", structured=structured, max_steps=220, device="cpu")
+    settings = TrainSettings(preset="quick", structured=structured, max_steps=80, device="cpu")
     denoiser = Denoiser.for_images(noisy, settings)
     for _ in denoiser.train_steps():
         pass
