@@ -312,7 +312,7 @@ def test_hdn_is_frozen_in_the_last_part_of_the_budget(stack: np.ndarray) -> None
     assert len(hdn) > 2
     assert all(torch.equal(each, hdn[0]) for each in hdn)
     assert not torch.equal(unet[0], unet[-1])
-    assert len(neg_elbos) == 1  # a frozen HDN is not measured again
+    assert len(neg_elbos) <= 2  # the best HDN is measured once more when it is frozen, and then no more
 
 
 def test_while_hdn_is_frozen_its_best_weights_draw_and_the_reported_loss_stays(stack: np.ndarray) -> None:

@@ -19,8 +19,8 @@ class Validator:
     """Keeps the best weights of each network in `model`, each by its own measure.
 
     HDN is measured by the negative ELBO of held-out patches, always with the same random numbers. The best HDN draws
-    the targets of the Direct Denoiser. They change when HDN gets better, so the new weights of the Direct Denoiser and
-    the kept ones are compared on the same targets.
+    the targets of the Direct Denoiser. They change when HDN gets better and once when it is frozen, so the new weights
+    of the Direct Denoiser and the kept ones are compared on the same targets.
 
     Parameters
     ----------
@@ -43,12 +43,13 @@ class Validator:
         self._best_neg_elbo = math.inf
         self._validations_since_best = 0
         self._pairs: list[Pair] = []
+        self._has_pairs_of_frozen_hdn = False
 
     @torch.no_grad()
     def validate(self, trainer: CoTrainer, step: int) -> str | None:
         """Measure the averaged weights, and keep those that are better. Returns why to stop, if so."""
         average = trainer.average
-        better = False if trainer.hdn_frozen and self._pairs else self._validate_hdn(trainer)
+        better = False if self._has_pairs_of_frozen_hdn else self._validate_hdn(trainer)
         self.direct_loss = self._direct_loss(average)
         assert self.neg_elbo is not None
         if not (math.isfinite(self.neg_elbo) and math.isfinite(self.direct_loss)):
@@ -84,11 +85,12 @@ class Validator:
         losses = [trainer.average.hdn_loss(inputs, generator) for inputs in self._inputs]
         self.neg_elbo = float(torch.stack([loss.loss for loss in losses]).mean())
         better = self.neg_elbo < self._best_neg_elbo
-        if better or not self._pairs:
+        if better or trainer.hdn_frozen or not self._pairs:
             self._pairs = [
                 trainer.targets.pair(inputs, loss.sample, generator)
                 for inputs, loss in zip(self._inputs, losses, strict=True)
             ]
+        self._has_pairs_of_frozen_hdn = trainer.hdn_frozen
         if better:
             self.model.hdn.load_state_dict(trainer.average.hdn.state_dict())
             self._best_neg_elbo = self.neg_elbo
