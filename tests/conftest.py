@@ -17,10 +17,13 @@ DOCKS = Path(__file__).parent / "_napari"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the docks, so that ``pytest -m "not gui"`` needs no screen."""
+    """Mark the tests of the docks, so that ``pytest -m "not gui"`` needs no screen; slow files come first."""
     for item in items:
         if DOCKS in item.path.parents:
             item.add_marker("gui")
+    # Files go to the process that is free: a slow one at the end would leave the other process idle.
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 import napari_direct_denoiser._napari as docks
-from napari_direct_denoiser._napari.shared.session import MODELS
+from napari_direct_denoiser._napari.shared.session import MODELS, SECONDS_PER_STEP
 from napari_direct_denoiser._napari.train import recovery
 
 PLUGIN = "napari-direct-denoiser"
@@ -22,6 +22,7 @@ PLUGIN = "napari-direct-denoiser"
 @pytest.fixture(autouse=True)
 def no_models() -> Iterator[None]:
     MODELS.clear()
+    SECONDS_PER_STEP.clear()  # or estimates would depend on the tests before
     yield
     MODELS.clear()
 

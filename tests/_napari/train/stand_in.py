@@ -14,6 +14,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 
 from napari_direct_denoiser.config import TrainSettings
+from napari_direct_denoiser.data.files import replacing
 from napari_direct_denoiser.denoiser import Denoiser
 from napari_direct_denoiser.errors import DenoiserError
 from napari_direct_denoiser.progress import Progress, TrainingProgress
@@ -98,6 +99,7 @@ class StandIn:
     def save(self, path: Path) -> None:
         if path.name == "full.safetensors":
             raise DenoiserError("Expected to write full.safetensors, found: No space left on device: make room")
-        path.write_text(str(self.made))
+        with replacing(path) as draft:  # whole or not at all, as `Denoiser.save`
+            draft.write_text(str(self.made))
         if path.name != "model.safetensors" or not path.with_name("lock").exists():  # no recovery file
             self.saved.append(path)
