@@ -65,6 +65,7 @@ class CoTrainer:
             if isinstance(module, ChannelDropout):
                 module.generator = self.generator
         self._ema = AveragedModel(model.eval(), multi_avg_fn=_ema_update(schedule.ema_decay))
+        self._ema.n_averaged.fill_(1)  # the weights that training starts from count as the first
         self.average = cast(CoModel, self._ema.module)
         # Structured noise has a part that the noise model does not describe: it cannot be drawn anew.
         resample_noise = schedule.resample_noise and not model.config.hdn.structured
@@ -242,7 +243,7 @@ def _ema_update(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], T
 
     @torch.no_grad()
     def update(average: Sequence[Tensor], current: Sequence[Tensor], averaged: Tensor | int) -> None:
-        count = int(averaged) + 1
+        count = int(averaged)
         torch._foreach_lerp_(list(average), list(current), 1 - min(decay, count / (count + 10)))
 
     return update
