@@ -44,7 +44,7 @@ def stack() -> SyntheticStack:
 
 @pytest.fixture(scope="module")
 def longer_trained(stack: SyntheticStack) -> Denoiser:
-    return train(stack.noisy, noise="poisson:2,100,3", max_steps=60, device="cpu")
+    return train(stack.noisy, noise="poisson:2,100,3", max_steps=30, device="cpu")
 
 
 @pytest.mark.parametrize(
