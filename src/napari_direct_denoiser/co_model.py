@@ -1,5 +1,9 @@
 """HDN, the Direct Denoiser, the noise model and the normalization, as one model in image units.
 
+Both networks work on whitened images, whose noise is independent from pixel to pixel (`NoiseModel.whiten`; an image
+with such noise stays as it is). What they make is returned to counts by `NoiseModel.color`. Both filters are linear,
+so the mean of whitened clean images gives the mean of clean images.
+
 Only this module and `normalization` know how pixels are normalized. One training step of the two networks is `hdn_loss`
 followed by `direct_loss` (Salmon & Krull 2023, section 4).
 """
@@ -30,7 +34,7 @@ class HDNLoss:
     kl: Tensor
     """KL of every level, (levels,), before free bits."""
     sample: Tensor
-    """(B, 1, H, W), counts, without gradient: the Direct Denoiser's target."""
+    """(B, 1, H, W), whitened, without gradient: the Direct Denoiser's target."""
 
 
 class CoModel(nn.Module):
@@ -68,7 +72,8 @@ class CoModel(nn.Module):
 
         Measured with trained networks of `quick`: 32 pixels leave 8e-3, 48 6e-3, 64 2e-3, 80 5e-4.
         """
-        return self.multiple * math.ceil(max(2 * self.hdn.multiple, 5 * self.unet.multiple) / self.multiple)
+        context = max(2 * self.hdn.multiple, 5 * self.unet.multiple) + 2 * self.noise.reach
+        return self.multiple * math.ceil(context / self.multiple)
 
     @property
     def pixel_bytes(self) -> int:
@@ -84,8 +89,12 @@ class CoModel(nn.Module):
         return self
 
     def prepare(self, noisy: Tensor) -> NetworkInput:
-        """Prepare (B, 1, H, W) for both networks."""
-        inputs = self.normalization.prepare(noisy)
+        """Prepare (B, 1, H, W) counts for both networks, whose noise is whitened."""
+        return self.prepare_white(self.noise.whiten(noisy))
+
+    def prepare_white(self, white: Tensor) -> NetworkInput:
+        """Prepare (B, 1, H, W) with independent noise."""
+        inputs = self.normalization.prepare(white)
         return inputs._replace(views=inputs.views.contiguous(memory_format=self.compute.memory_format))
 
     def hdn_loss(self, inputs: NetworkInput, generator: torch.Generator | None = None) -> HDNLoss:
@@ -93,7 +102,7 @@ class CoModel(nn.Module):
         with self.compute.autocast():
             decoded = self.hdn(inputs.views, generator)
         signal = self.normalization.signal(decoded.signal.float())
-        reconstruction = -self.noise.log_prob(inputs.noisy, signal).mean()
+        reconstruction = -self.noise.innovation.log_prob(inputs.noisy, signal).mean()
         pixels = signal.shape[-1] * signal.shape[-2]
         kl = free_bits(decoded.kl, self.config.hdn.free_bits) / pixels
         return HDNLoss(
@@ -101,16 +110,19 @@ class CoModel(nn.Module):
         )
 
     def direct_loss(self, inputs: NetworkInput, clean: Tensor) -> Tensor:
-        """L2 or L1 distance of the direct prediction to a clean image in counts (eq. 7), in `Normalization.unit`."""
-        error = (self.denoise(inputs) - clean) / self.normalization.unit
+        """L2 or L1 distance of the direct prediction to a whitened clean image (eq. 7), in `Normalization.unit`.
+
+        The distance is that of the images in counts, where the error of neighbours adds up as their noise does.
+        """
+        error = self.noise.color(self.denoise(inputs) - clean) / self.normalization.unit
         return error.abs().mean() if self.config.loss == "l1" else error.square().mean()
 
     def direct(self, noisy: Tensor) -> Tensor:
-        """Denoise (B, 1, H, W) in one pass."""
-        return self.denoise(self.prepare(noisy))
+        """Denoise (B, 1, H, W) counts in one pass."""
+        return self.noise.color(self.denoise(self.prepare(noisy)))
 
     def denoise(self, inputs: NetworkInput) -> Tensor:
-        """The direct pass over a prepared image."""
+        """The direct pass over a prepared image; the result is whitened, as the input is."""
         with self.compute.autocast():
             predicted: Tensor = self.unet(inputs.views)
         return inputs.base + inputs.step * predicted.float()
@@ -123,7 +135,7 @@ class CoModel(nn.Module):
         return features
 
     def sample(self, encoding: Sequence[Tensor], generators: Sequence[torch.Generator]) -> Tensor:
-        """Draw a clean image with each generator (N, 1, H, W) for the plane that was encoded."""
+        """Draw a clean image in counts with each generator (N, 1, H, W) for the plane that was encoded."""
         with self.compute.autocast():
             decoded = self.hdn.decode(encoding, generators, with_kl=False)
-        return self.normalization.signal(decoded.signal.float())
+        return self.noise.color(self.normalization.signal(decoded.signal.float()))

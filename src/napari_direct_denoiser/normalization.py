@@ -51,7 +51,7 @@ class NetworkInput(NamedTuple):
 
 
 class Normalization(Config):
-    """Statistics of the training images on which the units of the networks depend."""
+    """Statistics of the whitened training images (`NoiseModel.whiten`) on which the units of the networks depend."""
 
     units: Literal["noise", "image"]
     mean: float
@@ -79,9 +79,10 @@ class Normalization(Config):
         cls, stacks: Sequence[NDArray[np.generic]], units: Literal["noise", "image"], noise: NoiseModel
     ) -> Normalization:
         """Measure (planes, Y, X) stacks; of large ones only some planes are read."""
-        slope, intercept = noise.linear_variance()
+        slope, intercept = noise.innovation.linear_variance()
         most = max(_SAMPLED_PIXELS // max(stack[0].size for stack in stacks), 4)
-        pixels = torch.cat([torch.from_numpy(plane).flatten() for plane in sampled_planes(stacks, most)])
+        planes = (noise.whiten(torch.from_numpy(plane)) for plane in sampled_planes(stacks, most))
+        pixels = torch.cat([plane.flatten() for plane in planes])
         std, mean = torch.std_mean(pixels)
         return cls(
             units=units,

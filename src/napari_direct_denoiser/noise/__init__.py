@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from ..data.images import Frames
-from ..errors import ImageError, ModelFileError, SettingError
+from ..errors import ImageError, SettingError
 from .calibration import calibrate, fit_calibration, fit_mixture, mixture_of
+from .correlated import CorrelatedNoise as CorrelatedNoise
+from .correlation import fit_correlated
 from .diagnosis import Finding, diagnose
 from .estimation import estimate_noise, fit_images
 from .fit import NoiseFit
 from .models import GaussianNoise as GaussianNoise  # the import of a noise model registers it
-from .models import NoiseModel
+from .models import NoiseModel, from_document
 from .models import PoissonGaussianNoise as PoissonGaussianNoise
 from .student import StudentNoise as StudentNoise
 from .tabulated import NPZ, is_noise_file, read_noise, write_npz
@@ -60,7 +61,7 @@ def fit_noise(noise: str | NoiseModel, stacks: Sequence[Frames]) -> NoiseFit:
     """
     given = noise if isinstance(noise, NoiseModel) else None if noise.strip() == "auto" else _parse(noise.strip())
     try:
-        fit = fit_images(stacks)
+        fit = fit_correlated(stacks, fit_images(stacks))
     except ImageError:
         if given is None:
             raise
@@ -89,21 +90,3 @@ def _parse(text: str) -> NoiseModel:
     raise SettingError(
         f"Expected a noise model as {', '.join(forms[:-1])} or {forms[-1]}, found {text!r}: change the setting"
     )
-
-
-def from_document(document: dict[str, Any]) -> NoiseModel:
-    """Rebuild a noise model from `NoiseModel.document`; `ModelFileError` if the document holds none."""
-    parameters = dict(document)
-    kind = parameters.pop("kind", None)
-    if kind not in NoiseModel.kinds:
-        raise ModelFileError(
-            f"Expected a noise model of kind {', '.join(NoiseModel.kinds)}, found {kind!r}: "
-            "the file is damaged or of a newer version"
-        )
-    try:
-        return NoiseModel.kinds[kind](**parameters)
-    except TypeError as error:
-        raise ModelFileError(
-            f"The {kind} noise model of the file has other parameters than expected ({error}): "
-            "the file is damaged or of a newer version"
-        ) from error

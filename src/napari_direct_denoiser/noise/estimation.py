@@ -61,8 +61,12 @@ def estimate_noise(images: ArrayLike | Sequence[ArrayLike], axes: str | None = N
     return fit_images([as_planes(image, axes).frames for image in many]).model
 
 
-def fit_images(stacks: Sequence[Frames]) -> NoiseFit:
-    """Estimate the noise of planes, and keep what it was estimated from: see `estimate_noise`."""
+def fit_images(stacks: Sequence[Frames], *, power: float | None = None) -> NoiseFit:
+    """Estimate the noise of planes, and keep what it was estimated from: see `estimate_noise`.
+
+    ``power`` is the part of the variance of the noise that a second difference along both axes keeps; it is found from
+    the correlation at the highest frequencies if not given.
+    """
     stacks = [stack for stack in stacks if len(stack.planes)]
     hot = [hot_pixels(stack.planes) for stack in stacks]
     windows = measure(stacks, hot) if stacks else None
@@ -82,7 +86,7 @@ def fit_images(stacks: Sequence[Frames]) -> NoiseFit:
             slope, intercept = _line(bins)
     correlation = _correlation(windows, bins)
     if not windows.temporal:  # a second difference removes a part of correlated noise
-        share = float(np.prod([_second_difference(rho) for rho in correlation]))
+        share = power or float(np.prod([_second_difference(rho) for rho in correlation]))
         bins.variances, slope, intercept = bins.variances / share, slope / share, intercept / share
     pick = np.random.default_rng(0).permutation(np.concatenate(bins.members))[:_PAIRS]
     return NoiseFit(
@@ -92,6 +96,7 @@ def fit_images(stacks: Sequence[Frames]) -> NoiseFit:
         signal_range=(float(np.quantile(windows.ring, 0.001)), float(np.quantile(windows.ring, 0.999))),
         pairs=(windows.ring[pick], windows.centre[pick]),
         correlation=correlation,
+        static=windows.temporal,
         hot_pixels=int(sum(map(np.count_nonzero, hot))),
         source="differences of frames of a static scene" if windows.temporal else "smooth parts of the images",
     )

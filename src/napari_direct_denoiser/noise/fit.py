@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,32 @@ from ..errors import SettingError
 from .models import NoiseModel, PoissonGaussianNoise
 
 Correlation = tuple[tuple[float, float], tuple[float, float]]
+Axes = Literal["", "x", "y", "yx"]
+Lags = NDArray[np.float64]  # (LAGS + 1, 2 LAGS + 1)
+
+LAGS = 6
+"""Farthest lag of an `Autocorrelation`, pixels."""
 _COVERED = 0.5  # least fraction of the pixels whose brightness a calibration has to cover
+
+
+@dataclass(frozen=True, eq=False)
+class Autocorrelation:
+    """Correlation of the noise of two pixels over the distance between them."""
+
+    lags: Lags
+    """(7, 13): rows 0 to 6 pixels further down, columns -6 to 6 pixels further right; 1 at no distance."""
+    axes: Axes
+    """The axes along which neighbours are correlated; "" for white noise."""
+
+    @property
+    def along_x(self) -> NDArray[np.float64]:
+        """Correlation 0 to 6 pixels further along x."""
+        return self.lags[0, LAGS:]
+
+    @property
+    def along_y(self) -> NDArray[np.float64]:
+        """Correlation 0 to 6 pixels further along y."""
+        return self.lags[:, LAGS]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +56,11 @@ class NoiseFit:
     source: str
     """What the noise was measured in, in words."""
     correlation: Correlation = ((0.0, 0.0), (0.0, 0.0))
-    """Correlation of the noise over 1 and 2 pixels along x, and along y."""
+    """Correlation over 1 and 2 pixels along x, and along y, at the highest frequencies across."""
+    autocorrelation: Autocorrelation | None = None
+    """Correlation of the noise at all lags, as far as it was measured."""
+    static: bool = False
+    """Whether differences of frames of a static scene were measured."""
     hot_pixels: int = 0
     """Number of pixels that differ from all their neighbours in most planes."""
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import SettingError
+from ..errors import ModelFileError, SettingError
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 LARGEST_COUNT = 1e12  # squares of larger values, divided by small variances, overflow in float32
@@ -70,6 +70,24 @@ class NoiseModel(nn.Module, ABC):
         return (slope, intercept) if slope > 0 else (0.0, float(variance.mean()))
 
     @property
+    def innovation(self) -> NoiseModel:
+        """The noise of whitened images, which is independent from pixel to pixel: this model, if its noise is so."""
+        return self
+
+    @property
+    def reach(self) -> int:
+        """How many pixels away, at most, `whiten` and `color` look for what they need."""
+        return 0
+
+    def whiten(self, image: Tensor) -> Tensor:
+        """Filter images (..., H, W) so that their noise is independent from pixel to pixel."""
+        return image
+
+    def color(self, white: Tensor) -> Tensor:
+        """Undo `whiten`: return whitened images (..., H, W), or clean images estimated from them, to counts."""
+        return white
+
+    @property
     def device(self) -> torch.device:
         """Device of the buffers; the CPU if there are none."""
         return next((buffer.device for buffer in self.buffers()), torch.device("cpu"))
@@ -81,6 +99,24 @@ class NoiseModel(nn.Module, ABC):
     @abstractmethod
     def describe(self) -> str:
         """Describe the model in one line of text."""
+
+
+def from_document(document: dict[str, Any]) -> NoiseModel:
+    """Rebuild a noise model from `NoiseModel.document`; `ModelFileError` if the document holds none."""
+    parameters = dict(document)
+    kind = parameters.pop("kind", None)
+    if kind not in NoiseModel.kinds:
+        raise ModelFileError(
+            f"Expected a noise model of kind {', '.join(NoiseModel.kinds)}, found {kind!r}: "
+            "the file is damaged or of a newer version"
+        )
+    try:
+        return NoiseModel.kinds[kind](**parameters)
+    except TypeError as error:
+        raise ModelFileError(
+            f"The {kind} noise model of the file has other parameters than expected ({error}): "
+            "the file is damaged or of a newer version"
+        ) from error
 
 
 def bounded(counts: Tensor) -> Tensor:

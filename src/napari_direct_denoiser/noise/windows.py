@@ -110,6 +110,12 @@ def as_float(counts: NDArray[np.generic]) -> NDArray[np.float32]:
     return values if usable.all() else np.where(usable, values, np.float32(np.nan))
 
 
+def usable_part(stack: Frames, index: int, hot: Mask) -> Plane:
+    """Read the region of a plane to measure, with NaN for pixels that are missing, saturated or ``hot`` (Y, X)."""
+    plane = part_of(stack, index)
+    return np.where(_extreme(plane) | hot[crop(stack.planes.shape, index)], np.float32(np.nan), plane)
+
+
 def fill(plane: Plane) -> tuple[Plane, Mask]:
     """Put the median in place of missing pixels, and say where they are.
 

@@ -226,7 +226,8 @@ class StudentTargets:
         if not self.resample_noise:
             return inputs, sample
         clean = sample.lerp(self.teacher.denoise(inputs), self.self_target_weight)
-        return self.teacher.prepare(self.teacher.noise.sample(clean, generator)), clean
+        noise = self.teacher.noise.innovation
+        return self.teacher.prepare_white(noise.sample(clean, generator)), clean
 
 
 class _Immediate(Executor):

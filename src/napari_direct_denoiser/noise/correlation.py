@@ -1,0 +1,285 @@
+"""Measure how the noise of neighbouring pixels is correlated, and fit an autoregressive process to it.
+
+Two estimates, each right where the other is not. Both are taken from frames of a static scene if there are some.
+
+- Along one axis: the autocorrelation of a high-pass across that axis. Optics leaves no structure that fine, so this is
+  exact, if the noise is white across the axis.
+- Along both: the autocorrelation in small windows without structure, with a quadratic surface removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_toeplitz
+from scipy.ndimage import convolve1d, correlate
+
+from ..data.images import Frames
+from .correlated import CorrelatedNoise
+from .estimation import fit_images
+from .fit import LAGS, Autocorrelation, Axes, Lags, NoiseFit
+from .windows import as_float, crop, fill, hot_pixels, usable_part
+
+Plane = NDArray[np.float32]  # (Y, X)
+
+_SIDE = 16  # of a window, pixels
+_PLANES = 8
+_QUIETEST = 0.1  # share of the windows, at each brightness, that are taken for free of structure
+_LEVELS = 12  # of brightness
+_LEAST = 0.1  # correlation of neighbours below which noise is taken for white
+_ORDER = 4  # neighbours along one axis that predict a pixel
+_REACH = 2  # neighbours along both axes
+_RIDGE = 1e-4  # white noise, as part of the variance, that keeps the equations solvable
+_FINE = (1, -4, 6, -4, 1)  # fourth difference
+_COARSER, _FINER = (1, -2, 1), (1, -6, 15, -20, 15, -6, 1)
+_SEPARABLE = 0.1  # largest difference of the correlation of neighbours between those two
+
+
+def fit_correlated(stacks: Sequence[Frames], white: NoiseFit) -> NoiseFit:
+    """Measure the correlation of the noise, and model it if neighbours share noise.
+
+    Parameters
+    ----------
+    stacks
+        The noisy images.
+    white
+        What `fit_images` found in them: it is returned, with the correlation, if the noise is white.
+    """
+    found = measure_correlation(stacks, static=white.static)
+    if not found.axes:
+        return replace(white, autocorrelation=found)
+    innovation, model = _fit_innovation(stacks, found)
+    if white.static and not innovation.static:  # correlated noise hid that the scene changes
+        found = measure_correlation(stacks)
+        innovation, model = _fit_innovation(stacks, found)
+    return replace(
+        innovation,
+        model=model,
+        signals=innovation.signals / model.dc_gain,
+        variances=innovation.variances * model.energy,
+        signal_range=white.signal_range,
+        pairs=white.pairs,
+        hot_pixels=white.hot_pixels,
+        autocorrelation=found,
+    )
+
+
+def _fit_innovation(stacks: Sequence[Frames], found: Autocorrelation) -> tuple[NoiseFit, CorrelatedNoise]:
+    """Whiten the images, and fit a model to the noise that is independent then."""
+    coefficients = autoregression(found)
+    planes = [cast("NDArray[Any]", _Whitened(stack.planes, coefficients)) for stack in stacks]
+    whitened = [Frames(white, stack.step) for white, stack in zip(planes, stacks, strict=True)]
+    power = high_pass_power(whitened) if found.axes == "yx" else None
+    innovation = fit_images(whitened, power=power)
+    return innovation, CorrelatedNoise(innovation.model, coefficients)
+
+
+def measure_correlation(stacks: Sequence[Frames], *, static: bool = False) -> Autocorrelation:
+    """Measure the correlation of noise up to 6 pixels away.
+
+    Parameters
+    ----------
+    stacks
+        The noisy images; a few planes of them are read.
+    static
+        Whether their frames show one scene: then differences of frames are measured, which hold noise alone.
+    """
+    planes = list(_planes(stacks, static=static))
+    none = (np.arange(LAGS + 1) == 0).astype(np.float64)
+    along = [_along(planes, axis) for axis in (0, 1)]  # along y, along x
+    correlated = [lags[1] > _LEAST for lags in along]
+    axes: Axes = "yx" if all(correlated) else "y" if correlated[0] else "x" if correlated[1] else ""
+    if axes == "yx" and not _is_separable(planes):
+        return Autocorrelation(_in_windows(planes, 1.0 if static else _QUIETEST), axes)
+    down, right = (lags if own or not axes else none for lags, own in zip(along, correlated, strict=True))
+    return Autocorrelation(np.outer(down, np.concatenate([right[:0:-1], right])), axes)
+
+
+def _is_separable(planes: Sequence[Plane]) -> bool:
+    """Whether the correlation along one axis is the same at all frequencies across it."""
+    coarser, finer = ([_along(planes, axis, across)[1] for axis in (0, 1)] for across in (_COARSER, _FINER))
+    return bool(np.abs(np.subtract(coarser, finer)).max() < _SEPARABLE)
+
+
+def autoregression(found: Autocorrelation) -> Lags:
+    """Coefficients of the process with that correlation, by the Yule-Walker equations, as `CorrelatedNoise` takes them.
+
+    Along one axis each pixel is predicted from the 4 before it, along both from the 12 nearest.
+    """
+    if found.axes != "yx":
+        along = found.along_x if found.axes == "x" else found.along_y
+        weights = solve_toeplitz(along[:_ORDER] + _RIDGE * (np.arange(_ORDER) == 0), along[1 : _ORDER + 1])
+        if found.axes == "y":
+            return np.append(weights[::-1], 0.0)[:, None]
+        return np.concatenate([weights[::-1], np.zeros(_ORDER + 1)])[None]
+    before = [(dy, dx) for dy in range(_REACH + 1) for dx in range(-_REACH, _REACH + 1) if dy > 0 or dx < 0]
+    normal = np.array([[_at(found.lags, a[0] - b[0], b[1] - a[1]) for b in before] for a in before])
+    weights = np.linalg.solve(
+        normal + _RIDGE * np.eye(len(before)), np.array([_at(found.lags, dy, -dx) for dy, dx in before])
+    )
+    grid = np.zeros((_REACH + 1, 2 * _REACH + 1))
+    for (dy, dx), weight in zip(before, weights, strict=True):
+        grid[_REACH - dy, _REACH + dx] = weight
+    return grid
+
+
+def _at(lags: Lags, down: int, right: int) -> float:
+    """Correlation at a distance that may point upwards."""
+    if down < 0:
+        down, right = -down, -right
+    return float(lags[down, LAGS + right])
+
+
+def _planes(stacks: Sequence[Frames], *, static: bool) -> Iterator[Plane]:
+    """Read some planes, or differences of successive frames, with NaN where a pixel is not to be used."""
+    places = [
+        (number, index)
+        for number, stack in enumerate(stacks)
+        for index in range(len(stack.planes) - (stack.step if static else 0))
+    ]
+    hot = [hot_pixels(stack.planes) for stack in stacks]
+    for place in np.unique(np.linspace(0, len(places) - 1, min(len(places), _PLANES)).astype(int)):
+        number, index = places[place]
+        stack = stacks[number]
+        plane = usable_part(stack, index, hot[number])
+        if static:
+            later = stack.planes[(index + stack.step, *crop(stack.planes.shape, index))]
+            plane = (plane - as_float(later)) / np.float32(2**0.5)
+        yield plane
+
+
+def _windows(plane: Plane) -> Plane:
+    """Cut a plane into windows (windows, 16, 16) side by side."""
+    rows, columns = (side // _SIDE for side in plane.shape)
+    cut = plane[: rows * _SIDE, : columns * _SIDE].reshape(rows, _SIDE, columns, _SIDE)
+    return cut.swapaxes(1, 2).reshape(-1, _SIDE, _SIDE)
+
+
+def _along(planes: Sequence[Plane], axis: int, across: Sequence[float] = _FINE) -> NDArray[np.float64]:
+    """Correlation at lags 0 to 6 along an axis, of a high-pass across it: the median over windows, (7,)."""
+    products = []
+    for plane in planes:
+        filled, missing = fill(plane)
+        high = convolve1d(filled, across, axis=1 - axis)
+        high[convolve1d(missing.astype(np.float32), np.ones(len(across)), axis=1 - axis) > 0] = np.nan
+        cut = _windows(high if axis == 1 else high.T)
+        cut = cut[np.isfinite(cut).all(axis=(1, 2))].astype(np.float64)
+        ahead = [(cut[:, :, : _SIDE - lag] * cut[:, :, lag:]).mean((1, 2)) for lag in range(LAGS + 1)]
+        products.append(np.stack(ahead, axis=1))
+    found = np.concatenate(products)
+    found = found[found[:, 0] > 0]
+    none = (np.arange(LAGS + 1) == 0).astype(np.float64)
+    return np.median(found / found[:, :1], axis=0) if len(found) * _SIDE > 4 / _LEAST**2 else none
+
+
+def _in_windows(planes: Sequence[Plane], share: float) -> Lags:
+    """Correlation in the quietest windows; at each brightness this share of the windows is used."""
+    cut = np.concatenate([_windows(plane) for plane in planes]).astype(np.float64)
+    cut = cut[np.isfinite(cut).all(axis=(1, 2))]
+    brightness = cut.mean((1, 2))
+    flat = (cut - brightness[:, None, None]).reshape(len(cut), -1)
+    surface = _surfaces()
+    rest = (flat - (flat @ surface) @ surface.T).reshape(cut.shape)
+    power = rest.var(axis=(1, 2))
+    total = np.zeros(len(_places()))
+    for level in np.array_split(np.argsort(brightness, kind="stable"), _LEVELS):
+        level = level[power[level] > 0]
+        quiet = level[np.argsort(power[level], kind="stable")[: max(round(share * len(level)), 1)]]
+        if len(quiet):
+            total += len(quiet) * _products(rest[quiet]) / power[quiet].mean()
+    covariance = np.linalg.solve(_expected_products(), total)
+    lags = np.zeros((LAGS + 1, 2 * LAGS + 1))
+    for place, value in zip(_places(), covariance / covariance[0], strict=True):
+        lags[place[0], LAGS + place[1]] = value
+    lags[0, :LAGS] = lags[0, :LAGS:-1]
+    lags[:, :] = 0.5 * (lags + lags[:, ::-1])  # noise has no handedness: a fit to chance would
+    return _without_structure(lags)
+
+
+def _without_structure(lags: Lags) -> Lags:
+    """Take what is left of structure, which is as strong at the farthest lags, for a part of the variance."""
+    down, right = np.indices(lags.shape)
+    far = np.maximum(down, np.abs(right - LAGS)) == LAGS - 1
+    rest = max(float(lags[far].mean()), 0.0)
+    return np.asarray((lags - rest) / (1 - rest))
+
+
+def _products(rest: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean product of pixels at every lag of `_places`, over windows (windows, 16, 16)."""
+    found = []
+    for down, right in _places():
+        here = rest[:, : _SIDE - down, max(-right, 0) : _SIDE - max(right, 0)]
+        there = rest[:, down:, max(right, 0) : _SIDE - max(-right, 0)]
+        found.append(float(np.mean(here * there)))
+    return np.array(found)
+
+
+@cache
+def _places() -> tuple[tuple[int, int], ...]:
+    """Lags (down, right) of half a plane."""
+    return tuple(
+        (down, right) for down in range(LAGS + 1) for right in range(-LAGS, LAGS + 1) if down > 0 or right >= 0
+    )
+
+
+@cache
+def _surfaces() -> NDArray[np.float64]:
+    """Orthonormal quadratic surfaces over a window, (256, 6)."""
+    at = np.linspace(-1, 1, _SIDE)
+    y, x = np.meshgrid(at, at, indexing="ij")
+    surfaces = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+    return np.asarray(np.linalg.qr(surfaces.reshape(-1, 6))[0])
+
+
+@cache
+def _expected_products() -> NDArray[np.float64]:
+    """Expectation of `_products` at each lag (rows) if the covariance is 1 at one lag (columns), surfaces removed."""
+    pixels = np.arange(_SIDE**2).reshape(_SIDE, _SIDE)
+    keep = np.eye(_SIDE**2) - _surfaces() @ _surfaces().T
+    pairs = []
+    for down, right in _places():
+        here = pixels[: _SIDE - down, max(-right, 0) : _SIDE - max(right, 0)]
+        there = pixels[down:, max(right, 0) : _SIDE - max(-right, 0)]
+        pairs.append((here.ravel(), there.ravel()))
+    expected = np.empty((len(pairs), len(pairs)))
+    for column, (here, there) in enumerate(pairs):
+        covariance = keep[:, here] @ keep[there]
+        if column:
+            covariance = covariance + covariance.T
+        expected[:, column] = [covariance[a, b].mean() for a, b in pairs]
+    return expected
+
+
+def high_pass_power(stacks: Sequence[Frames]) -> float:
+    """Variance that a second difference along both axes finds in nearly white noise, as a part of the true one."""
+    lags = _in_windows(list(_planes(stacks, static=False)), _QUIETEST)
+    weights = np.array([1, -4, 6, -4, 1]) / 6  # autocorrelation of the second difference
+    return float(
+        sum(weights[2 + dy] * weights[2 + dx] * _at(lags, dy, dx) for dy in range(-2, 3) for dx in range(-2, 3))
+    )
+
+
+class _Whitened:
+    """Planes (P, Y, X) that are whitened when they are read; indexed like an array of planes."""
+
+    def __init__(self, planes: NDArray[Any], coefficients: Lags) -> None:
+        self._planes = planes
+        self.shape = planes.shape
+        kernel = -coefficients
+        kernel[-1, kernel.shape[1] // 2] += 1
+        pad = kernel.shape[0] - 1
+        self._kernel = np.concatenate([kernel, np.zeros((pad, kernel.shape[1]))]).astype(np.float32)
+
+    def __len__(self) -> int:
+        return len(self._planes)
+
+    def __getitem__(self, key: Any) -> Plane:
+        index, *region = key if isinstance(key, tuple) else (key,)
+        plane = np.asarray(self._planes[index], dtype=np.float32)
+        white: Plane = correlate(plane, self._kernel, mode="mirror")[tuple(region)]
+        return white
