@@ -53,6 +53,8 @@ class CorrelatedNoise(NoiseModel):
     form = ""
     _whitening: Tensor
     _coloring: Tensor
+    _own: tuple[int, int]
+    _far: tuple[int, int]
 
     def __init__(self, innovation: NoiseModel | dict[str, Any], coefficients: ArrayLike) -> None:
         super().__init__()
@@ -119,7 +121,7 @@ class CorrelatedNoise(NoiseModel):
         """Log density of every pixel given the pixels before it; no noise is assumed beyond the edge."""
         rows, columns = self._own
         pad = columns, columns, rows, 0
-        signal, noisy = torch.broadcast_tensors(signal, noisy)
+        signal, noisy = torch.broadcast_tensors(signal, noisy)  # type: ignore[no-untyped-call]
         clean = _filtered(signal, self._whitening, pad, "replicate")
         innovation = _filtered(noisy - signal, self._whitening, pad, "constant")
         return self.innovation.log_prob(clean + innovation, clean)
@@ -208,8 +210,8 @@ def impulse_response(coefficients: Grid) -> Grid:
     )
     found: Grid = response[middle : middle + low + 1, middle - aside : middle + aside + 1].copy()
     found[0, :aside] = 0
-    constant: float = 1 - coefficients.sum()
-    return found / (constant * found.sum())  # what was cut off must not change the level of an image
+    found /= (1 - coefficients.sum()) * found.sum()  # what was cut off must not change the level of an image
+    return found
 
 
 def _needed(energy: Grid, axis: int, whole: float) -> int:

@@ -33,7 +33,7 @@ _QUIETEST = 0.1  # share of the windows, at each brightness, that are taken for 
 _LEVELS = 12  # of brightness
 _LEAST = 0.1  # correlation of neighbours below which noise is taken for white
 _ORDER = 4  # neighbours along one axis that predict a pixel
-_REACH = 2  # neighbours along both axes
+_REACH = 3  # rows and columns of neighbours along both axes
 _RIDGE = 1e-4  # white noise, as part of the variance, that keeps the equations solvable
 _FINE = (1, -4, 6, -4, 1)  # fourth difference
 _COARSER, _FINER = (1, -2, 1), (1, -6, 15, -20, 15, -6, 1)
@@ -109,7 +109,7 @@ def _is_separable(planes: Sequence[Plane]) -> bool:
 def autoregression(found: Autocorrelation) -> Lags:
     """Coefficients of the process with that correlation, by the Yule-Walker equations, as `CorrelatedNoise` takes them.
 
-    Along one axis each pixel is predicted from the 4 before it, along both from the 12 nearest.
+    Along one axis each pixel is predicted from the 4 before it, along both from the 24 nearest.
     """
     if found.axes != "yx":
         along = found.along_x if found.axes == "x" else found.along_y
@@ -173,8 +173,9 @@ def _along(planes: Sequence[Plane], axis: int, across: Sequence[float] = _FINE) 
         products.append(np.stack(ahead, axis=1))
     found = np.concatenate(products)
     found = found[found[:, 0] > 0]
-    none = (np.arange(LAGS + 1) == 0).astype(np.float64)
-    return np.median(found / found[:, :1], axis=0) if len(found) * _SIDE > 4 / _LEAST**2 else none
+    if len(found) * _SIDE <= 4 / _LEAST**2:
+        return np.asarray(np.arange(LAGS + 1) == 0, dtype=np.float64)
+    return np.asarray(np.median(found / found[:, :1], axis=0))
 
 
 def _in_windows(planes: Sequence[Plane], share: float) -> Lags:
