@@ -15,6 +15,7 @@ from napari_direct_denoiser.noise import (
     PoissonGaussianNoise,
     StudentNoise,
 )
+from napari_direct_denoiser.noise.correlated import CorrelatedNoise
 
 WEIGHT = [[0.1, 0.3], [-0.2, 0.1], [0.4, -0.5], [2.0, 5.0], [3.0, 4.0], [1.0, 6.0], [0.5, 0.0], [0.0, 0.7], [-0.3, 0.2]]
 
@@ -40,6 +41,7 @@ EXAMPLES: list[NoiseModel] = [
     mixture(),
     histogram(),
     StudentNoise(5.0, 6.0),
+    CorrelatedNoise.of(PoissonGaussianNoise(2.0, 0.0, 3.0), [[0.1, 0.2, 0.05], [0.4, 0.0, 0.0]]),
 ]
 
 

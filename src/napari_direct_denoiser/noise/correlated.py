@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..errors import SettingError
-from .models import GaussianNoise, NoiseModel, PoissonGaussianNoise, from_document
+from .models import GaussianNoise, NoiseModel, PoissonGaussianNoise, bounded, from_document
 from .student import StudentNoise
 
 _GRID = 256  # pixels; side of the grid on which filters are inverted
@@ -121,7 +121,7 @@ class CorrelatedNoise(NoiseModel):
         """Log density of every pixel given the pixels before it; no noise is assumed beyond the edge."""
         rows, columns = self._own
         pad = columns, columns, rows, 0
-        signal, noisy = torch.broadcast_tensors(signal, noisy)  # type: ignore[no-untyped-call]
+        signal, noisy = torch.broadcast_tensors(bounded(signal), bounded(noisy))  # type: ignore[no-untyped-call]
         clean = _filtered(signal, self._whitening, pad, "replicate")
         innovation = _filtered(noisy - signal, self._whitening, pad, "constant")
         return self.innovation.log_prob(clean + innovation, clean)
@@ -167,6 +167,8 @@ class CorrelatedNoise(NoiseModel):
         innovation, std = self.innovation, self.energy**0.5
         if isinstance(innovation, GaussianNoise):
             return GaussianNoise(innovation.sigma * std)
+        if isinstance(innovation, StudentNoise):
+            return StudentNoise(innovation.sigma * std, innovation.nu)
         if isinstance(innovation, PoissonGaussianNoise):
             scaled = (
                 innovation.gain * self.dc_gain * std**2,
