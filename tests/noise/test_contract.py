@@ -6,6 +6,7 @@ A new noise model is covered by its line in EXAMPLES of conftest.py.
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from torch import Tensor
 from napari_direct_denoiser.data.images import Frames
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.noise import HistogramNoise, NoiseModel, fit_noise, from_document
+from napari_direct_denoiser.noise.correlated import CorrelatedNoise
 from napari_direct_denoiser.normalization import anscombe
 
 
@@ -25,6 +27,17 @@ def signals(model: NoiseModel) -> Tensor:
     return low + (high - low) * torch.tensor([0.021, 0.123, 0.517, 0.873], dtype=torch.float64)
 
 
+def alone(model: NoiseModel, *values: Tensor) -> tuple[Tensor, ...]:
+    """Values of any shape; for correlated noise, which takes images, each as an image of one pixel."""
+    return tuple(value[..., None, None] if isinstance(model, CorrelatedNoise) else value for value in values)
+
+
+def level(model: NoiseModel, signal: float, pixels: int) -> Tensor:
+    """So many pixels of one signal; for correlated noise as one square image."""
+    side = math.isqrt(pixels)
+    return torch.full((side, side) if isinstance(model, CorrelatedNoise) else (pixels,), signal)
+
+
 def test_every_kind_has_an_example(examples: list[NoiseModel]) -> None:
     own = {kind for kind, model in NoiseModel.kinds.items() if model.__module__.startswith("napari_direct_denoiser")}
     assert own == {example.kind for example in examples}, "add the new noise model to EXAMPLES"
@@ -32,24 +45,29 @@ def test_every_kind_has_an_example(examples: list[NoiseModel]) -> None:
 
 def test_samples_have_mean_signal_and_the_variance_of_the_model(model: NoiseModel) -> None:
     for signal in signals(model).tolist():
-        drawn = model.sample(torch.full((200_000,), signal), torch.Generator().manual_seed(2)).double()
+        drawn = model.sample(level(model, signal, 200_000), torch.Generator().manual_seed(2)).double()
         variance = float(model.variance(torch.tensor([signal])))
         assert float(drawn.mean()) == pytest.approx(signal, abs=0.08 * variance**0.5)
         assert float((drawn - signal).square().mean()) == pytest.approx(variance, rel=0.06)
 
 
 def test_samples_come_from_the_density(model: NoiseModel) -> None:
+    """The density of correlated noise is that of a pixel without the noise of those before it."""
     for signal in signals(model).tolist():
-        drawn = model.sample(torch.full((20_000,), signal), torch.Generator().manual_seed(0)).double().numpy()
+        clean = level(model, signal, 20_000)
+        drawn = model.sample(clean, torch.Generator().manual_seed(0)).double()
+        if isinstance(model, CorrelatedNoise):
+            drawn = signal + model.whiten(drawn - signal)[model.reach :, model.reach : -model.reach].flatten()
+        drawn = drawn.numpy()
         x = torch.linspace(float(drawn.min()) - 10, float(drawn.max()) + 10, 40_001, dtype=torch.float64)
-        density = model.log_prob(x, torch.full_like(x, signal)).exp().numpy()
+        density = model.log_prob(*alone(model, x, torch.full_like(x, signal))).exp().numpy().ravel()
         cumulative = np.cumsum(density) * float(x[1] - x[0])
         assert cumulative[-1] == pytest.approx(1, abs=0.01)
         assert stats.kstest(drawn, lambda v, x=x, c=cumulative: np.interp(v, x.numpy(), c)).pvalue > 1e-3
 
 
 def test_samples_are_drawn_from_the_generator_alone(model: NoiseModel) -> None:
-    signal = signals(model).float()
+    (signal,) = alone(model, signals(model).float())
     before = torch.get_rng_state()
     one, same, other = (model.sample(signal, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
     assert torch.equal(one, same)
@@ -58,7 +76,7 @@ def test_samples_are_drawn_from_the_generator_alone(model: NoiseModel) -> None:
 
 
 def test_precision_is_double_if_asked_for_and_single_otherwise(model: NoiseModel) -> None:
-    signal = signals(model)
+    (signal,) = alone(model, signals(model))
     for given, expected in (
         (torch.float64, torch.float64),
         (torch.float32, torch.float32),
@@ -78,7 +96,9 @@ def test_variance_stays_positive_at_any_signal(model: NoiseModel) -> None:
 
 def test_density_and_its_gradient_stay_finite_far_outside(model: NoiseModel) -> None:
     noisy = torch.tensor([-3e38, 0.0, 900.0, 999.0, 1000.0, 5e4, 1e6, 3e38]).repeat(8)
-    signal = torch.tensor([-3e38, -1e5, 0.0, 999.0, 1000.0, 3e4, 1e6, 3e38]).repeat_interleave(8).requires_grad_()
+    signal = torch.tensor([-3e38, -1e5, 0.0, 999.0, 1000.0, 3e4, 1e6, 3e38]).repeat_interleave(8)
+    noisy, signal = alone(model, noisy, signal)
+    signal.requires_grad_()
     log_prob = model.log_prob(noisy, signal)
     log_prob.sum().backward()
     assert log_prob.isfinite().all()
@@ -89,6 +109,7 @@ def test_density_and_its_gradient_stay_finite_far_outside(model: NoiseModel) -> 
 def state(model: NoiseModel) -> dict[str, object]:
     """All public fields and buffers of a model, as plain Python."""
     fields = {name: value for name, value in vars(model).items() if not name.startswith("_") and name != "training"}
+    fields = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in fields.items()}
     buffers = {name: buffer.tolist() for name, buffer in model.named_buffers()}
     return {**fields, **buffers, "range": model.signal_range, "line": model.linear_variance()}
 
@@ -98,7 +119,7 @@ def test_document_rebuilds_every_field(model: NoiseModel) -> None:
     assert type(again) is type(model)
     assert state(again) == state(model)
     assert again.document() == model.document()
-    noisy, signal = torch.linspace(90, 900, 50), torch.linspace(100, 800, 50)
+    noisy, signal = alone(model, torch.linspace(90, 900, 50), torch.linspace(100, 800, 50))
     assert torch.equal(again.log_prob(noisy, signal), model.log_prob(noisy, signal))
 
 
@@ -116,7 +137,7 @@ def test_variance_as_a_line_makes_the_std_one_everywhere(examples: list[NoiseMod
     for model in examples:
         tolerance = {"mixture": 0.35}.get(model.kind, 0.03)  # a line fits the variance of this mixture roughly
         for signal in (signals(model)[1:] if model.kind == "poisson" else signals(model)).tolist():
-            drawn = model.sample(torch.full((50_000,), signal), torch.Generator().manual_seed(1))
+            drawn = model.sample(level(model, signal, 50_000), torch.Generator().manual_seed(1))
             assert float(anscombe(drawn, *model.linear_variance()).std()) == pytest.approx(1, abs=tolerance)
 
 
@@ -138,7 +159,8 @@ def test_gradient_is_that_of_double_precision_and_of_finite_differences(model: N
     noisy = signal + std * torch.tensor([-30.0, -6, -2, -0.31, 0.013, 0.7, 2, 6, 9, 30])
     if isinstance(model, HistogramNoise):  # the density jumps between bins: go to their middles
         noisy = (noisy / model.width).floor() * model.width + model.width / 2
-    check_gradient(model, noisy, signal.expand_as(noisy), std)
+    noisy, signal, std = alone(model, noisy, signal.expand_as(noisy), std)
+    check_gradient(model, noisy, signal, std)
 
 
 def check_gradient(model: NoiseModel, noisy: Tensor, signal: Tensor, std: Tensor, step: Tensor | None = None) -> None:
