@@ -54,8 +54,8 @@ def fit_correlated(stacks: Sequence[Frames], white: NoiseFit) -> NoiseFit:
     if not found.axes:
         return replace(white, autocorrelation=found)
     innovation, model = _fit_innovation(stacks, found)
-    if white.static and not innovation.static:  # correlated noise hid that the scene changes
-        found = measure_correlation(stacks)
+    if white.static != innovation.static:  # correlated noise hid that the scene changes, or that it does not
+        found = measure_correlation(stacks, static=innovation.static)
         innovation, model = _fit_innovation(stacks, found)
     return replace(
         innovation,
@@ -74,7 +74,7 @@ def _fit_innovation(stacks: Sequence[Frames], found: Autocorrelation) -> tuple[N
     coefficients = autoregression(found)
     planes = [cast("NDArray[Any]", _Whitened(stack.planes, coefficients)) for stack in stacks]
     whitened = [Frames(white, stack.step) for white, stack in zip(planes, stacks, strict=True)]
-    power = high_pass_power(whitened) if found.axes == "yx" else None
+    power = None if found.separable else high_pass_power(whitened)
     innovation = fit_images(whitened, power=power)
     return innovation, CorrelatedNoise(innovation.model, coefficients)
 

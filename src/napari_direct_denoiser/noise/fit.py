@@ -30,6 +30,11 @@ class Autocorrelation:
     """The axes along which neighbours are correlated; "" for white noise."""
 
     @property
+    def separable(self) -> bool:
+        """Whether it is the product of the correlations along both axes, as is any along one axis or none."""
+        return bool(np.allclose(self.lags, np.outer(self.along_y, self.lags[0])))
+
+    @property
     def along_x(self) -> NDArray[np.float64]:
         """Correlation 0 to 6 pixels further along x."""
         return self.lags[0, LAGS:]
