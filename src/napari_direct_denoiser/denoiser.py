@@ -139,6 +139,7 @@ class Denoiser(Predictor):
         frames = [p.frames for p in planes]
         model = copy.deepcopy(self.model).to_device(device)
         fit = fit_noise(model.noise, frames)
+        model.noise = fit.model  # the same, unless these images have line noise and those before had none
         provenance = self.provenance.model_copy(update={"settings": settings})
         denoiser = Denoiser(model, provenance, [p.data for p in planes])
         denoiser.noise_fit, denoiser.findings = fit, diagnose(frames, fit)

@@ -10,6 +10,7 @@ from scipy import stats
 from napari_direct_denoiser.noise import (
     GaussianNoise,
     HistogramNoise,
+    LineNoise,
     MixtureNoise,
     NoiseModel,
     PoissonGaussianNoise,
@@ -42,6 +43,7 @@ EXAMPLES: list[NoiseModel] = [
     histogram(),
     StudentNoise(5.0, 6.0),
     CorrelatedNoise.of(PoissonGaussianNoise(2.0, 0.0, 3.0), [[0.1, 0.2, 0.05], [0.4, 0.0, 0.0]]),
+    LineNoise(GaussianNoise(12.0), row_std=6.0, column_std=2.0),
 ]
 
 

@@ -13,6 +13,8 @@ from .correlation import fit_correlated
 from .diagnosis import Finding, diagnose
 from .estimation import estimate_noise, fit_images
 from .fit import NoiseFit
+from .line_noise import LineNoise as LineNoise
+from .line_noise import fit_lines
 from .models import GaussianNoise as GaussianNoise  # the import of a noise model registers it
 from .models import NoiseModel, from_document
 from .models import PoissonGaussianNoise as PoissonGaussianNoise
@@ -60,6 +62,11 @@ def fit_noise(noise: str | NoiseModel, stacks: Sequence[Frames]) -> NoiseFit:
         If the noise is to be estimated and too few pixels can be used.
     """
     given = noise if isinstance(noise, NoiseModel) else None if noise.strip() == "auto" else _parse(noise.strip())
+    return fit_lines(given, stacks, _fit_pixels)
+
+
+def _fit_pixels(given: NoiseModel | None, stacks: Sequence[Frames]) -> NoiseFit:
+    """Fit the noise of pixels, or measure it for comparison with a given model."""
     try:
         fit = fit_correlated(stacks, fit_images(stacks))
     except ImageError:

@@ -99,6 +99,9 @@ class CorrelatedNoise(NoiseModel):
     def innovation(self) -> NoiseModel:
         return self._innovation
 
+    def with_innovation(self, innovation: NoiseModel) -> CorrelatedNoise:
+        return CorrelatedNoise(innovation, self.coefficients)
+
     @property
     def reach(self) -> int:
         return max(*self._own, *self._far)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..data.images import Frames
 from .fit import NoiseFit
+from .line_noise import LineNoise, separate_lines
 from .windows import as_float, crop, part_of
 
 _PLANES = 9
@@ -23,7 +24,9 @@ _WEAK = 0.01  # ratio of the noise to the range of brightness
 _HOT = 5  # fewer may be chance
 _STRIPES = 4.0  # ratio of the difference between rows or columns to that expected from noise
 
-Kind = Literal["correlated", "saturated", "clipped", "quantised", "weak", "hot pixels", "fixed pattern", "range"]
+Kind = Literal[
+    "correlated", "saturated", "clipped", "quantised", "weak", "hot pixels", "lines", "fixed pattern", "range"
+]
 Plane = NDArray[np.float32]
 
 
@@ -57,8 +60,9 @@ def diagnose(stacks: Sequence[Frames], fit: NoiseFit) -> tuple[Finding, ...]:
     """
     stacks = [stack for stack in stacks if len(stack.planes)]
     planes = _planes(stacks)
-    found = [_correlation(fit), *_limits(planes), _quantised(planes, fit), _weak(fit)]
-    found += [_hot_pixels(fit), *_fixed_pattern(stacks), _range(fit)]
+    straight, pixels = separate_lines(stacks, fit)
+    found = [_lines(fit), _correlation(pixels), *_limits(planes), _quantised(planes, fit), _weak(fit)]
+    found += [_hot_pixels(fit), *_fixed_pattern(straight), _range(pixels)]
     return tuple(finding for finding in found if finding is not None)
 
 
@@ -66,6 +70,16 @@ def _planes(stacks: Sequence[Frames]) -> list[Plane]:
     places = [(stack, index) for stack in stacks for index in range(len(stack.planes))]
     chosen = np.unique(np.linspace(0, len(places) - 1, _PLANES).astype(int))
     return [part_of(*places[place]) for place in chosen]  # NaN where pixels are not finite
+
+
+def _lines(fit: NoiseFit) -> Finding | None:
+    """Offsets of rows or columns that are new in each plane."""
+    if not isinstance(fit.model, LineNoise):
+        return None
+    stds = {"rows": fit.model.row_std, "columns": fit.model.column_std}
+    parts = [f"{name} by {std:.3g} counts (std)" for name, std in stds.items() if std]
+    words = f"Every plane has offsets of whole lines: {' and '.join(parts)}; they are estimated and removed"
+    return Finding("lines", words, max(stds.values()))
 
 
 def _correlation(fit: NoiseFit) -> Finding | None:

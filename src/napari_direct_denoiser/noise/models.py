@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import ModelFileError, SettingError
@@ -74,6 +75,10 @@ class NoiseModel(nn.Module, ABC):
         """The noise of whitened images, which is independent from pixel to pixel: this model, if its noise is so."""
         return self
 
+    def with_innovation(self, innovation: NoiseModel) -> NoiseModel:
+        """Replace the noise of whitened images; what is known of correlation and of lines stays."""
+        return innovation
+
     @property
     def reach(self) -> int:
         """How many pixels away, at most, `whiten` and `color` look for what they need."""
@@ -86,6 +91,10 @@ class NoiseModel(nn.Module, ABC):
     def color(self, white: Tensor) -> Tensor:
         """Undo `whiten`: return whitened images (..., H, W), or clean images estimated from them, to counts."""
         return white
+
+    def without_lines(self, planes: NDArray[Any]) -> NDArray[Any]:
+        """Subtract the offsets of rows and columns from whole planes (P, H, W), each plane when it is read."""
+        return planes
 
     @property
     def device(self) -> torch.device:

@@ -189,7 +189,7 @@ def _denoise_into(
                 run = _Run(model, plans, seed, len(stack))
             with _guarded():
                 views = {name: _view(target, name, region, axes) for name, target in targets.items()}
-            yield from run.plane(planes.data[0], views, first + number)
+            yield from run.plane(model.noise.without_lines(planes.data)[0], views, first + number)
             for name, view in views.items():
                 if not _is_writable_in_place(targets[name]):
                     targets[name][_part(name, region)] = planes.restore(view[..., None, :, :])

@@ -71,7 +71,7 @@ def train_steps(
         max_minutes, max_steps = schedule.max_minutes, schedule.max_steps
     clock = _Clock(max_minutes, max_steps)
     with reusing_memory(model.device):
-        training, validation = split(stacks, schedule.patch)
+        training, validation = split([model.noise.without_lines(stack) for stack in stacks], schedule.patch)
         rotate = not model.config.hdn.structured
         trainer = CoTrainer(model, PatchSampler(training, schedule.patch, seed, rotate=rotate), schedule, seed)
         validator = Validator(model, PatchSampler(validation, schedule.patch, seed, rotate=rotate), schedule)
