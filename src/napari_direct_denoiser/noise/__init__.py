@@ -18,6 +18,8 @@ from .line_noise import fit_lines
 from .models import GaussianNoise as GaussianNoise  # the import of a noise model registers it
 from .models import NoiseModel, from_document
 from .models import PoissonGaussianNoise as PoissonGaussianNoise
+from .recorded import RecordedNoise as RecordedNoise
+from .recorded import fit_recorded
 from .student import StudentNoise as StudentNoise
 from .tabulated import NPZ, is_noise_file, read_noise, write_npz
 from .tabulated import HistogramNoise as HistogramNoise
@@ -74,7 +76,7 @@ def _fit_pixels(given: NoiseModel | None, stacks: Sequence[Frames]) -> NoiseFit:
             raise
         return NoiseFit.without_evidence(given)
     if given is None:
-        return fit
+        return fit_recorded(stacks, fit)
     fit = replace(fit, model=given)
     fit.check_range()
     return fit

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from ..data.images import Frames
 from .fit import NoiseFit
 from .line_noise import LineNoise, separate_lines
-from .windows import as_float, crop, part_of
+from .recording import CLIPPED, measure_recording, sampled_planes
+from .windows import as_float, crop
 
 _PLANES = 9
 _CORRELATED = 0.1
 _SATURATED = 1e-4  # fraction of the pixels at exactly the highest value
-_CLIPPED = 0.01  # the same at the lowest value
-_PILED_UP = 3.0  # ratio of the number of pixels at that value to that at the next
 _GAPS = 0.2  # fraction of the levels that never occur
 _WEAK = 0.01  # ratio of the noise to the range of brightness
 _HOT = 5  # fewer may be chance
@@ -59,17 +58,11 @@ def diagnose(stacks: Sequence[Frames], fit: NoiseFit) -> tuple[Finding, ...]:
         Empty if nothing is unusual.
     """
     stacks = [stack for stack in stacks if len(stack.planes)]
-    planes = _planes(stacks)
+    planes = sampled_planes(stacks)
     straight, pixels = separate_lines(stacks, fit)
     found = [_lines(fit), _correlation(pixels), *_limits(planes), _quantised(planes, fit), _weak(fit)]
     found += [_hot_pixels(fit), *_fixed_pattern(straight), _range(pixels)]
     return tuple(finding for finding in found if finding is not None)
-
-
-def _planes(stacks: Sequence[Frames]) -> list[Plane]:
-    places = [(stack, index) for stack in stacks for index in range(len(stack.planes))]
-    chosen = np.unique(np.linspace(0, len(places) - 1, _PLANES).astype(int))
-    return [part_of(*places[place]) for place in chosen]  # NaN where pixels are not finite
 
 
 def _lines(fit: NoiseFit) -> Finding | None:
@@ -97,19 +90,17 @@ def _correlation(fit: NoiseFit) -> Finding | None:
 
 def _limits(planes: Sequence[Plane]) -> list[Finding | None]:
     """Saturation and clipping: many pixels at exactly the highest or lowest value."""
-    pixels = np.concatenate([plane[np.isfinite(plane)] for plane in planes])
-    values, counts = np.unique(pixels, return_counts=True)
-    if len(values) < 4:
-        return []
+    recording = measure_recording(planes)
     found: list[Finding | None] = []
-    top, bottom = counts[-1] / pixels.size, counts[0] / pixels.size
-    if top > _SATURATED and counts[-1] > _PILED_UP * counts[-2] and counts[-1] > 20:
-        words = f"{top:.2%} of the pixels are saturated at {values[-1]:g}: their true brightness is lost"
-        found.append(Finding("saturated", words, float(top)))
-    if bottom > _CLIPPED and counts[0] > _PILED_UP * counts[1]:
-        words = f"{bottom:.1%} of the pixels have the lowest value, {values[0]:g}: they are clipped, and the "
+    if recording.high and recording.high.share > _SATURATED:
+        value, share = recording.high
+        words = f"{share:.2%} of the pixels are saturated at {value:g}: their true brightness is lost"
+        found.append(Finding("saturated", words, share))
+    if recording.low and recording.low.share > CLIPPED:
+        value, share = recording.low
+        words = f"{share:.1%} of the pixels have the lowest value, {value:g}: they are clipped, and the "
         words += "dark parts of the result will be a little too bright; record with a higher offset if you can"
-        found.append(Finding("clipped", words, float(bottom)))
+        found.append(Finding("clipped", words, share))
     return found
 
 

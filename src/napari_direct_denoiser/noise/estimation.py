@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, ndtri
 
 from ..data.images import Frames, as_planes
 from ..errors import ImageError
 from .fit import Correlation, NoiseFit, robust_line
 from .models import GaussianNoise, NoiseModel, PoissonGaussianNoise
+from .recording import CLIPPED, measure_recording, sampled_planes
 from .windows import Windows, hot_pixels, measure
 
 _BINS = 40
@@ -22,6 +24,8 @@ _ROUNDS = 4
 _FEWEST = 25  # windows per bin
 _FEWEST_IN_ALL = 200
 _CLIPPED = 0.01  # larger fraction of pixels at the lowest value: the bin is clipped, and its variance too small
+_HIDDEN = 0.7  # of more clipped pixels nothing can be inferred
+_NORMAL = 4.0  # squared electrons; least variance of dark noise that is taken for Gaussian to undo clipping
 _UNCLIPPED = 0.9  # unless the variance is at least this fraction of what the other bins predict
 _SPOILED = 0.05  # excess of the fraction of spoiled windows that makes the rest of a bin a biased sample
 _CORRELATED = 0.02  # smaller correlations are taken for none
@@ -84,6 +88,12 @@ def fit_images(stacks: Sequence[Frames], *, power: float | None = None) -> Noise
             flat = ~windows.spoiled & (windows.roughness < _FLAT * (slope * windows.ring + intercept))
             bins = _binned(windows, order, flat)
             slope, intercept = _line(bins)
+    low = None if windows.temporal else measure_recording(sampled_planes(stacks)).low
+    if low and low.share > CLIPPED:
+        whole = _unclipped(windows, bins, low.value)
+        line = _line(whole)
+        if whole.variances[0] > _NORMAL * line[0] ** 2:  # few electrons without read noise are not normal
+            bins, (slope, intercept) = whole, line
     correlation = _correlation(windows, bins)
     if not windows.temporal:  # a second difference removes a part of correlated noise
         share = power or float(np.prod([_second_difference(rho) for rho in correlation]))
@@ -111,8 +121,12 @@ class _Bins:
     counts: Bins
     members: list[NDArray[np.int64]]
     """Indices of the windows used in each bin."""
+    saturated: NDArray[np.bool_]
+    """Whether many pixels of this brightness are saturated, which makes the others a biased sample."""
     biased: NDArray[np.bool_]
-    """Whether many pixels of this brightness are clipped or saturated, which makes the others a biased sample."""
+    """Whether they are clipped or saturated."""
+    clipped: Bins
+    """Fraction of clipped pixels, where that was taken into account."""
 
 
 def _binned(windows: Windows, order: NDArray[np.int64], flat: NDArray[np.bool_]) -> _Bins:
@@ -122,7 +136,7 @@ def _binned(windows: Windows, order: NDArray[np.int64], flat: NDArray[np.bool_])
     """
     lowest = windows.centre.min()
     usual = np.mean(windows.spoiled)
-    signals, variances, biased, members = [], [], [], []
+    signals, variances, saturated, biased, members = [], [], [], [], []
     for part in np.array_split(order, min(_BINS, max(len(order) // 100, 2))):
         chosen = part[flat[part]]
         if len(chosen) < _FEWEST:
@@ -135,10 +149,29 @@ def _binned(windows: Windows, order: NDArray[np.int64], flat: NDArray[np.bool_])
         signals.append(windows.mean[chosen].mean(dtype=np.float64))
         variances.append(windows.square[chosen].mean(dtype=np.float64))
         clipped = np.mean(windows.centre[chosen] <= lowest) > _CLIPPED
-        biased.append(bool(clipped or np.mean(windows.spoiled[part]) > usual + _SPOILED))
+        saturated.append(bool(np.mean(windows.spoiled[part]) > usual + _SPOILED))
+        biased.append(bool(clipped) or saturated[-1])
         members.append(chosen)
     counts = np.array([len(part) for part in members], dtype=np.float64)
-    return _Bins(np.array(signals), np.array(variances), counts, members, np.array(biased))
+    flags = np.array(saturated), np.array(biased)
+    return _Bins(np.array(signals), np.array(variances), counts, members, *flags, np.zeros(len(members)))
+
+
+def _unclipped(windows: Windows, bins: _Bins, low: float) -> _Bins:
+    """Mean and variance of the noise before it was clipped at ``low``, for Gaussian noise (a censored normal).
+
+    The fraction of clipped pixels gives the distance of the mean from the limit, in standard deviations.
+    """
+    clipped = np.array([np.mean(windows.centre[part] <= low) for part in bins.members])
+    limit = ndtri(clipped.clip(1e-6, _HIDDEN))
+    density = np.exp(-0.5 * limit**2) / (2 * np.pi) ** 0.5
+    mean = limit * ndtr(limit) + density
+    variance = limit**2 * ndtr(limit) + ndtr(-limit) + limit * density - mean**2
+    variances = bins.variances / variance
+    signals = bins.signals - mean * np.sqrt(variances)
+    return replace(
+        bins, signals=signals, variances=variances, clipped=clipped, biased=bins.saturated | (clipped > _HIDDEN)
+    )
 
 
 def _line(bins: _Bins) -> tuple[float, float]:
@@ -173,7 +206,9 @@ def _skew(windows: Windows, bins: _Bins, gain: float) -> float:
     error = np.array([windows.cube[part].std(dtype=np.float64) for part in bins.members]) / np.sqrt(bins.counts)
     if not third.any():
         return 1.0
-    weight = 1 / np.maximum(error, 1e-9 * np.abs(third).max()) ** 2
+    weight = (bins.clipped <= _CLIPPED) / np.maximum(error, 1e-9 * np.abs(third).max()) ** 2
+    if np.count_nonzero(weight) < 3:
+        return 1.0
     away = bins.signals - np.average(bins.signals, weights=weight)
     precision = float(np.sum(weight * away**2)) * gain**4
     measured = float(np.sum(weight * away * third)) * gain**2 / precision

@@ -77,8 +77,9 @@ class NoiseFit:
 
     def camera(self) -> tuple[float | None, float | None, float]:
         """Gain, offset and read noise (counts) that fit the model best; no gain and offset if the variance is flat."""
-        if isinstance(self.model, PoissonGaussianNoise):
-            return self.model.gain, self.model.offset, self.model.read_noise
+        model = getattr(self.model, "base", self.model)  # of noise that is clipped or rounded
+        if isinstance(model, PoissonGaussianNoise):
+            return model.gain, model.offset, model.read_noise
         slope, intercept = self.model.linear_variance()
         if slope > 0 and len(self.signals) > 2:
             slope, intercept = robust_line(self.signals, self.variances, np.ones_like(self.signals))

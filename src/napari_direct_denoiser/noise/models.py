@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import ModelFileError, SettingError
+from .skewed import SkewedLogDensity, skewed_log_cdf
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 LARGEST_COUNT = 1e12  # squares of larger values, divided by small variances, overflow in float32
@@ -30,6 +31,8 @@ class NoiseModel(nn.Module, ABC):
     """Name in model files and in text forms."""
     form: ClassVar[str] = ""
     """Arguments of the constructor in the text form ``kind:form``, such as ``"SIGMA"``; "" if it has no text form."""
+    has_cdf: ClassVar[bool] = False
+    """Whether `log_cdf` can be computed."""
     kinds: ClassVar[dict[str, type[NoiseModel]]] = {}
     """All noise models by their kind."""
 
@@ -53,6 +56,13 @@ class NoiseModel(nn.Module, ABC):
     @abstractmethod
     def sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw one noisy value for every signal (same shape, counts)."""
+
+    def log_cdf(self, noisy: Tensor, signal: Tensor, *, upper: bool = False) -> Tensor:
+        """Log probability of a value of at most ``noisy`` (if ``upper``: above it) given ``signal`` (counts).
+
+        Only for models whose `has_cdf` is true.
+        """
+        raise NotImplementedError(f"{self.kind} noise has no closed distribution function")
 
     @abstractmethod
     def variance(self, signal: Tensor) -> Tensor:
@@ -151,6 +161,7 @@ class GaussianNoise(NoiseModel):
 
     kind = "gaussian"
     form = "SIGMA"
+    has_cdf = True
 
     def __init__(self, sigma: float) -> None:
         super().__init__()
@@ -159,6 +170,11 @@ class GaussianNoise(NoiseModel):
     def log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
         z = (bounded(noisy) - bounded(signal)) / self.sigma
         return -0.5 * z * z - (math.log(self.sigma) + LOG_SQRT_2PI)
+
+    def log_cdf(self, noisy: Tensor, signal: Tensor, *, upper: bool = False) -> Tensor:
+        z = (bounded(noisy) - bounded(signal)) / self.sigma
+        found: Tensor = torch.special.log_ndtr(-z if upper else z)
+        return found
 
     def sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return signal + self.sigma * draw_normal(signal, generator)
@@ -202,6 +218,7 @@ class PoissonGaussianNoise(NoiseModel):
 
     kind = "poisson"
     form = "GAIN,OFFSET,READ"
+    has_cdf = True
     _KNEE = 0.02  # electrons; the expected number bends softly to its floor around here
     _FLOOR = 0.01  # electrons; keeps the variance positive for signals at and below the offset
     _SYMMETRIC = 0.2  # electrons; the exponential is absent with probability 0.2 / (electrons + 0.2)
@@ -240,12 +257,20 @@ class PoissonGaussianNoise(NoiseModel):
         b = torch.minimum(wanted ** (1 / 3), (self._SKEWED_SHARE * variance / second).sqrt())
         return v, (variance - second * b**2).sqrt(), b
 
-    def log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
+    def _standardized(self, noisy: Tensor, signal: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of N + B E / r: v and r, the value z of the noisy pixel, and the unit tau (electrons)."""
         v, tau, b = self._shape(signal)
         residual = (bounded(noisy) - bounded(signal)) / self.gain  # exact where noisy and signal are close
-        z = (residual + (1 - v) * b) / tau
-        skewed: Tensor = _SkewedLogDensity.apply(v, tau / b, z)  # type: ignore[no-untyped-call]
+        return v, tau / b, (residual + (1 - v) * b) / tau, tau
+
+    def log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
+        v, r, z, tau = self._standardized(noisy, signal)
+        skewed: Tensor = SkewedLogDensity.apply(v, r, z)  # type: ignore[no-untyped-call]
         return skewed - tau.log() - (math.log(self.gain) + LOG_SQRT_2PI)
+
+    def log_cdf(self, noisy: Tensor, signal: Tensor, *, upper: bool = False) -> Tensor:
+        v, r, z, _ = self._standardized(noisy, signal)
+        return skewed_log_cdf(v, r, z, upper=upper)
 
     def sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
         v, tau, b = self._shape(signal)
@@ -275,40 +300,3 @@ class PoissonGaussianNoise(NoiseModel):
             f"offset {self.offset:.4g}, read noise {self.read_noise:.3g} counts"
             + ("" if self.skew == 1 else f", skew {self.skew:.2f} times Poisson's")
         )
-
-
-class _SkewedLogDensity(torch.autograd.Function):
-    """Log density at z of N + B E / r, plus log sqrt(2 pi), with the derivatives by v, r and z.
-
-    N is standard normal, E standard exponential, B is 0 with probability v and otherwise 1. The density is
-    phi(z) (v + (1 - v) r M(r - z)) with Mills' ratio M(y) = (1 - Phi(y)) / phi(y). With much read noise r is in
-    the hundreds, r M(r - z) is close to 1, and its deviation from 1 decides the gradient. Automatic
-    differentiation of `log_ndtr` or `erfcx` cancels there in float32. So 1 - y M(y) comes from its asymptotic
-    series for large y, and the derivatives are written so that nothing cancels.
-    """
-
-    _TAIL = 8.0  # below y = -8 the exponential part is all of the density, and Phi(-y) is 1
-
-    @staticmethod
-    def forward(ctx: Any, v: Tensor, r: Tensor, z: Tensor) -> Tensor:
-        tail, series = _SkewedLogDensity._TAIL, 50.0 if z.dtype == torch.float64 else 8.0
-        y = r - z
-        in_tail, in_series = y < -tail, y > series
-        mills = math.sqrt(math.pi / 2) * torch.special.erfcx(y.clamp(-tail, series) * math.sqrt(0.5))
-        x = y.clamp_min(series).square().reciprocal()
-        rest = x * (1 - 3 * x * (1 - 5 * x * (1 - 7 * x * (1 - 9 * x * (1 - 11 * x)))))
-        rest = torch.where(in_series, rest, 1 - y * mills)  # 1 - y M(y)
-        mills = torch.where(in_series, (1 - rest) / y, mills)
-        ratio = r * mills
-        total = v + (1 - v) * ratio
-        weight = (1 - v) / total
-        by_v = torch.where(in_series, (r * rest - z) / y, 1 - ratio) / total
-        by_r = torch.where(in_tail, y + 1 / r, weight * (mills - r * rest))
-        by_z = torch.where(in_tail, -r, weight * r * rest - z)
-        ctx.save_for_backward(by_v, by_r, by_z)
-        return total.log() + torch.where(in_tail, r * (0.5 * r - z) - 0.5 * tail**2, -0.5 * z * z)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        by_v, by_r, by_z = ctx.saved_tensors
-        return gradient * by_v, gradient * by_r, gradient * by_z

@@ -48,6 +48,7 @@ class MixtureNoise(NoiseModel):
     """
 
     kind = "mixture"
+    has_cdf = True
     weight: Tensor
     _growth: Tensor
 
@@ -99,6 +100,11 @@ class MixtureNoise(NoiseModel):
     def log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
         log_weight, mean, variance = self._components(signal)
         return _log_sum(log_weight, bounded(noisy) - bounded(signal) - mean, variance)
+
+    def log_cdf(self, noisy: Tensor, signal: Tensor, *, upper: bool = False) -> Tensor:
+        log_weight, mean, variance = self._components(signal)
+        z = (bounded(noisy) - bounded(signal) - mean) / variance.sqrt()
+        return torch.logsumexp(log_weight + torch.special.log_ndtr(-z if upper else z), 0)
 
     def sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
         log_weight, mean, variance = self._components(signal)
