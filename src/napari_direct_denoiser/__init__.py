@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .denoiser import Denoiser, load, train
     from .errors import DenoiserError, ImageError, ModelFileError, SettingError, TrainingError
     from .noise import (
+        CorrelatedNoise,
         GaussianNoise,
         HistogramNoise,
         MixtureNoise,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         estimate_noise,
         fit_calibration,
         read_noise,
+        write_noise,
     )
 
 _HOMES = {
@@ -31,6 +33,7 @@ _HOMES = {
     "denoiser": ("Denoiser", "load", "train"),
     "errors": ("DenoiserError", "ImageError", "ModelFileError", "SettingError", "TrainingError"),
     "noise": (
+        "CorrelatedNoise",
         "GaussianNoise",
         "HistogramNoise",
         "MixtureNoise",
@@ -40,10 +43,12 @@ _HOMES = {
         "estimate_noise",
         "fit_calibration",
         "read_noise",
+        "write_noise",
     ),
 }
 
 __all__ = [
+    "CorrelatedNoise",
     "DenoiseSettings",
     "Denoiser",
     "DenoiserError",
@@ -63,6 +68,7 @@ __all__ = [
     "load",
     "read_noise",
     "train",
+    "write_noise",
 ]
 
 

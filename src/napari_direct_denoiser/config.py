@@ -36,7 +36,7 @@ class TrainSettings(Config):
     preset: PresetChoice = "auto"
     """Networks and length of training: quick (minutes), balanced (longer), paper (days on a CPU), or auto (quick)."""
     noise: str = "auto"
-    """Noise model: auto, FILE.npz, gaussian:SIGMA or poisson:GAIN,OFFSET,READ (camera counts)."""
+    """Noise model: auto, FILE, gaussian:SIGMA or poisson:GAIN,OFFSET,READ (counts), also with +x:C1,C2 and +y:C1,C2."""
     refine_noise: bool = False
     """Refit the noise model once during training, to the images as denoised so far."""
     loss: Loss = "l2"

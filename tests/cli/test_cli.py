@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -23,12 +24,13 @@ from napari_direct_denoiser import Denoiser, DenoiserError, DenoiseSettings, Tra
 from napari_direct_denoiser.cli import app
 from napari_direct_denoiser.data.synthetic import SyntheticStack, simulate
 from napari_direct_denoiser.evaluation.metrics import psnr
+from napari_direct_denoiser.noise import CorrelatedNoise, PoissonGaussianNoise
 from napari_direct_denoiser.progress import TrainingProgress
 
 OPTIONS = {
     "train": "--model --preset --noise --refine-noise --loss --structured --axes --channel --max-minutes --max-steps "
     "--seed --device --json",
-    "fit-noise": "--calibration --signal --output --axes --json",
+    "fit-noise": "--calibration --signal --correlated --output --axes --json",
     "denoise": "--model --output --method --samples --seed --axes --channel --json",
     "compare": "--model --truth --samples --output --axes --channel --json",
     "evaluate": "--truth --axes --json",
@@ -424,7 +426,7 @@ def test_fit_noise_from_the_images_alone_and_train_with_its_file() -> None:
     tifffile.imwrite("camera.tif", noisy, imagej=True, metadata={"axes": "TYX"})
     result = call("fit-noise", "camera.tif", "--output", "noise.npz", "--json")
     found = last_line(result)
-    assert set(found) == {"kind", "gain", "offset", "read_noise", "signal_range", "warnings"}
+    assert set(found) == {"kind", "gain", "offset", "read_noise", "signal_range", "autocorrelation", "warnings"}
     assert found["kind"] == "poisson"
     assert found["gain"] == pytest.approx(2, rel=0.15)
     assert found["warnings"] == []
@@ -446,13 +448,42 @@ def test_fit_noise_from_calibrations() -> None:
         assert found["signal_range"] == pytest.approx([120, 600], abs=45)
 
 
+def correlated_frames(path: str) -> None:
+    ramp = torch.linspace(120, 600, 160).expand(6, 160, 160)
+    camera = CorrelatedNoise.of(PoissonGaussianNoise(2.0, 100.0, 3.0), [[0.5, 0.0, 0.0]])
+    np.save(path, camera.sample(ramp, torch.Generator().manual_seed(0)).numpy())
+
+
+def test_fit_noise_finds_correlated_noise_and_train_reads_its_file(training: list[Any]) -> None:
+    training += [record(1, "finished")]
+    correlated_frames("frames.npy")
+    result = call("fit-noise", "frames.npy", "--calibration", "--output", "noise.json", "--json")
+    found = last_line(result)
+    assert found["kind"] == "correlated"
+    lags = np.array(found["autocorrelation"])  # rows 0 to 6 below, columns -6 to 6 aside
+    assert lags.shape == (7, 13)
+    assert lags[0, 6:9] == pytest.approx([1, 0.5, 0.25], abs=0.04)
+    assert lags[1, 6] == pytest.approx(0, abs=0.02)
+    assert re.search(r"1, 2 and 3 pixels away: along x 0\.\d\d, 0\.\d\d, 0\.\d\d, along y", result.stderr)
+    train = call("train", "frames.npy", "--model", "m.safetensors", "--noise", "noise.json")
+    assert train.exit_code == 0, train.stderr
+    assert "correlation of neighbours" in train.stderr
+
+
+def test_correlated_noise_is_not_written_as_npz() -> None:
+    correlated_frames("frames.npy")
+    for arguments in (["--calibration"], ["--correlated"], []):
+        assert ".json" in error_line(call("fit-noise", "frames.npy", *arguments, "--output", "noise.npz"))
+    assert not Path("noise.npz").exists()
+
+
 def test_training_says_what_is_unusual_about_the_noise(training: list[Any]) -> None:
     training += [record(1, "finished")]
     lines = np.random.default_rng(0).normal(0, 8, (4, 128, 1)) * np.ones((4, 128, 128))
     np.save("lines.npy", simulate(planes=4, size=128, seed=1).noisy + lines)
     result = call("train", "lines.npy", "--model", "m.safetensors")
     assert result.exit_code == 0, result.stderr
-    assert re.search(r"Note: The noise is correlated .* along x \(0\.\d+\): turn on Structured", result.stderr)
+    assert re.search(r"Note: Every plane has offsets of whole lines: rows by \d", result.stderr)
 
 
 def test_a_training_that_fails_leaves_the_old_model(training: list[Any], untrained: Path) -> None:
@@ -481,6 +512,9 @@ BAD = {
     "noise file missing": ("train noisy.tif --model m.safetensors --noise none.npz", "none.npz"),
     "noise file pickled": ("train noisy.tif --model m.safetensors --noise pickled.npz", "not a readable noise model"),
     "noise file with other keys": ("train noisy.tif --model m.safetensors --noise other.npz", "lacks trained_weight"),
+    "noise file of another kind": ("train noisy.tif --model m.safetensors --noise words.json", "is JSON without"),
+    "unstable noise": ("train noisy.tif --model m.safetensors --noise gaussian:5+x:1.2", "not stable"),
+    "malformed noise": ("train noisy.tif --model m.safetensors --noise gaussian:5+x:a", r"such as \+x:0.5"),
     "calibration with structure": ("fit-noise structure.npy --calibration --output n.npz", "structure in plane 1"),
     "signal of another shape": ("fit-noise noisy.tif --signal small.npy --output n.npz", "pair with the signal"),
     "noise model of unknown suffix": ("fit-noise noisy.tif --output n.txt", r"\.npz"),
@@ -507,6 +541,7 @@ def test_bad_input_is_one_clear_line_before_any_work(case: str, folder: Path, st
     Path("empty.tif").touch()
     for name in ("words.tif", "words.txt"):
         Path(name).write_text("no image")
+    Path("words.json").write_text('{"kind": "gaussian", "sigma": 3}')
     Path("cut.safetensors").write_bytes(Path("model.safetensors").read_bytes()[:-100])
     np.save("nan.npy", np.where(noisy == noisy.max(), np.nan, noisy))
     np.save("constant.npy", np.full((64, 64), 7.0))

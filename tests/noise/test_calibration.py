@@ -11,6 +11,7 @@ from napari_direct_denoiser.data.images import Frames
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.errors import ImageError, SettingError
 from napari_direct_denoiser.noise import (
+    CorrelatedNoise,
     MixtureNoise,
     NoiseFit,
     PoissonGaussianNoise,
@@ -74,6 +75,59 @@ def test_pixels_that_are_not_finite_are_left_out() -> None:
     check(fit_calibration(damaged, np.where(np.arange(256) == 7, np.nan, scene())), tolerance)
     with pytest.raises(ImageError, match="no finite pixels"):
         fit_calibration(damaged, np.full((256, 256), np.nan))
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "along_x", "along_y"),
+    [
+        ([[0.5, 0.0, 0.0]], [0.5, 0.25], [0.0, 0.0]),
+        ([[0.5], [0.0]], [0.0, 0.0], [0.5, 0.25]),
+        ([[-0.25, 0.5, 0.0], [0.5, 0.0, 0.0]], [0.5, 0.25], [0.5, 0.25]),
+    ],
+)
+def test_correlated_noise_is_found_and_fitted(
+    coefficients: list[list[float]], along_x: list[float], along_y: list[float]
+) -> None:
+    """In frames of a static scene, in one smooth scene, and with known signals."""
+    camera = CorrelatedNoise.of(CAMERA, coefficients)
+    clean = torch.from_numpy(scene())
+    noisy = camera.sample(clean.expand(6, -1, -1), torch.Generator().manual_seed(0)).numpy()
+    noisy[2, 5:250:60, 7:250:60] = 60_000  # hot pixels
+    noisy[1, 40] += 30  # a row with an offset
+    for images, signal in ((noisy, None), (noisy[0], None), (noisy, scene())):
+        fit = fit_calibration(images, signal)
+        assert isinstance(fit.model, CorrelatedNoise)
+        assert isinstance(fit.model.innovation, MixtureNoise)
+        assert fit.autocorrelation is not None
+        assert fit.autocorrelation.along_x[1:3] == pytest.approx(along_x, abs=0.04)
+        assert fit.autocorrelation.along_y[1:3] == pytest.approx(along_y, abs=0.04)
+        levels = torch.linspace(200, 850, 8)
+        torch.testing.assert_close(fit.model.variance(levels), CAMERA.variance(levels), rtol=0.12, atol=0)
+        predicted = fit.model.variance(torch.from_numpy(fit.signals))
+        torch.testing.assert_close(predicted, torch.from_numpy(fit.variances), rtol=0.3, atol=0)
+    best = camera.log_prob(torch.from_numpy(noisy[3:]), clean).mean()
+    assert float(fit.model.log_prob(torch.from_numpy(noisy[3:]), clean).mean()) > float(best) - 0.02
+
+
+def test_dark_frames_with_correlated_noise() -> None:
+    camera = CorrelatedNoise.of(CAMERA, [[0.4, 0.0, 0.0]])
+    dark = camera.sample(torch.full((8, 96, 96), 100.0), torch.Generator().manual_seed(1)).numpy()
+    fit = fit_calibration(dark)
+    assert isinstance(fit.model, CorrelatedNoise)
+    level = torch.tensor([100.0])
+    torch.testing.assert_close(fit.model.variance(level), camera.variance(level), rtol=0.08, atol=0)
+
+
+def test_weak_correlation_is_modelled_on_demand() -> None:
+    camera = CorrelatedNoise.of(CAMERA, [[0.06, 0.0, 0.0]])
+    clean = torch.from_numpy(scene()).expand(8, -1, -1)
+    noisy = camera.sample(clean, torch.Generator().manual_seed(0)).numpy()
+    assert isinstance(fit_calibration(noisy).model, MixtureNoise)
+    fit = fit_calibration(noisy, correlated=True)
+    assert isinstance(fit.model, CorrelatedNoise)
+    assert fit.model.autocorrelation(1)[0, 2] == pytest.approx(0.06, abs=0.02)
+    with pytest.raises(ImageError, match="too small to measure the correlation"):
+        fit_calibration(noisy[:, :15, :15], scene()[:15, :15], correlated=True)
 
 
 def test_mixture_has_the_shape_of_skewed_noise() -> None:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..data.images import Frames
-from ..errors import ImageError, SettingError
+from ..errors import ImageError
 from .calibration import calibrate, fit_calibration, fit_mixture, mixture_of
 from .correlated import CorrelatedNoise as CorrelatedNoise
 from .correlation import fit_correlated
 from .diagnosis import Finding, diagnose
 from .estimation import estimate_noise, fit_images
+from .files import JSON, NPZ, read_noise, write_noise, write_npz
 from .fit import NoiseFit
 from .line_noise import LineNoise as LineNoise
 from .line_noise import fit_lines
@@ -21,11 +22,12 @@ from .models import PoissonGaussianNoise as PoissonGaussianNoise
 from .recorded import RecordedNoise as RecordedNoise
 from .recorded import fit_recorded
 from .student import StudentNoise as StudentNoise
-from .tabulated import NPZ, is_noise_file, read_noise, write_npz
 from .tabulated import HistogramNoise as HistogramNoise
 from .tabulated import MixtureNoise as MixtureNoise
+from .text import parse_noise
 
 __all__ = [
+    "JSON",
     "NPZ",
     "Finding",
     "NoiseFit",
@@ -40,6 +42,7 @@ __all__ = [
     "from_document",
     "mixture_of",
     "read_noise",
+    "write_noise",
     "write_npz",
 ]
 
@@ -50,7 +53,8 @@ def fit_noise(noise: str | NoiseModel, stacks: Sequence[Frames]) -> NoiseFit:
     Parameters
     ----------
     noise
-        ``auto`` (estimate it from the images), a file, a kind and its numbers such as ``gaussian:SIGMA``, or a model.
+        ``auto`` (estimate it from the images), a file, a kind and its numbers such as ``gaussian:SIGMA``
+        or, for correlated noise, ``gaussian:SIGMA+x:C1,C2`` (see `text.parse_noise`), or a model.
     stacks
         The noisy images.
 
@@ -63,7 +67,7 @@ def fit_noise(noise: str | NoiseModel, stacks: Sequence[Frames]) -> NoiseFit:
     ImageError
         If the noise is to be estimated and too few pixels can be used.
     """
-    given = noise if isinstance(noise, NoiseModel) else None if noise.strip() == "auto" else _parse(noise.strip())
+    given = noise if isinstance(noise, NoiseModel) else None if noise.strip() == "auto" else parse_noise(noise.strip())
     return fit_lines(given, stacks, _fit_pixels)
 
 
@@ -80,22 +84,3 @@ def _fit_pixels(given: NoiseModel | None, stacks: Sequence[Frames]) -> NoiseFit:
     fit = replace(fit, model=given)
     fit.check_range()
     return fit
-
-
-def _parse(text: str) -> NoiseModel:
-    """Read the file, or make the model, that a text such as ``camera.npz`` or ``gaussian:12.5`` names."""
-    if is_noise_file(text):
-        return read_noise(text)
-    with_form = {kind: model for kind, model in NoiseModel.kinds.items() if model.form}
-    kind, _, numbers = text.partition(":")
-    if kind in with_form:
-        try:
-            values = [float(number) for number in numbers.split(",")]
-        except ValueError:
-            values = []
-        if len(values) == len(with_form[kind].form.split(",")):
-            return with_form[kind](*values)
-    forms = ["auto", "FILE.npz", "FILE.npy", *(f"{kind}:{model.form}" for kind, model in with_form.items())]
-    raise SettingError(
-        f"Expected a noise model as {', '.join(forms[:-1])} or {forms[-1]}, found {text!r}: change the setting"
-    )

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 from torch import Tensor
 
 from ..data.images import as_planes
 from ..errors import ImageError, TrainingError
-from .fit import NoiseFit
+from .correlated import CorrelatedNoise
+from .correlation import Whitened, autoregression, correlation_of
+from .fit import Autocorrelation, NoiseFit
 from .tabulated import MixtureNoise
-from .windows import as_float, is_static
+from .windows import as_float, crop, fill, is_static
 
 _GAUSSIANS = 3
 _COEFFICIENTS = 2
@@ -26,14 +29,23 @@ _SMOOTH_SIGMA = 6.0  # pixels; blur that gives the signal of a smooth scene
 _EDGE = 12  # pixels; nearer to the edge the blur is biased
 _OUTLIER = 10.0  # standard deviations; pixels beyond are defective or hit by a cosmic ray
 _ITERATIONS = 200
+_PLANES = 16  # whose correlation is measured, and which are whitened
 
 Values = NDArray[np.float32]  # (pairs,)
+Plane = NDArray[np.float32]  # (Y, X)
 
 
 def fit_calibration(
-    images: ArrayLike | Sequence[ArrayLike], signal: ArrayLike | None = None, axes: str | None = None
+    images: ArrayLike | Sequence[ArrayLike],
+    signal: ArrayLike | None = None,
+    axes: str | None = None,
+    *,
+    correlated: bool = False,
 ) -> NoiseFit:
     """Fit a Gaussian mixture to a calibration (Prakash et al. 2020, PPN2V).
+
+    The correlation of the residual, noisy minus signal, is measured. If neighbouring pixels share noise, an
+    autoregressive process is fitted to it, and the mixture to the whitened noisy image given the whitened signal.
 
     Parameters
     ----------
@@ -47,35 +59,78 @@ def fit_calibration(
         or one for each group of equally many successive planes.
     axes
         One letter per axis of the images, such as ``"TYX"``; guessed if not given.
+    correlated
+        Fit correlated noise even if the correlation of neighbours is at most 0.1.
 
     Returns
     -------
     NoiseFit
-        A `MixtureNoise` of 3 Gaussians, and the pairs it was fitted to.
+        A `MixtureNoise` of 3 Gaussians, or `CorrelatedNoise` with such a mixture as innovation; pairs of signals and
+        noisy values; and the correlation.
 
     Raises
     ------
     ImageError
         If the scene is neither static nor smooth, the shapes do not pair, or no pixel is finite.
+    SettingError
+        If no stable process has the measured correlation.
     TrainingError
         If the fit diverges.
     """
     many: Sequence[Any] = images if isinstance(images, list | tuple) else [images]
     stacks = [as_planes(image, axes, name=f"calibration image {k + 1}").data for k, image in enumerate(many)]
-    return calibrate(stacks, None if signal is None else as_planes(signal, name="signal").data)
+    clean = None if signal is None else as_planes(signal, name="signal").data
+    return calibrate(stacks, clean, correlated=correlated)
 
 
-def calibrate(stacks: Sequence[NDArray[np.generic]], signal: NDArray[np.generic] | None = None) -> NoiseFit:
+def calibrate(
+    stacks: Sequence[NDArray[np.generic]], signal: NDArray[np.generic] | None = None, *, correlated: bool = False
+) -> NoiseFit:
     """Fit planes (P, Y, X) as `fit_calibration` does, with a signal (P, Y, X) or without."""
     stacks = [_finite(stack) for stack in stacks]
+    signal = None if signal is None else _finite(signal)
+    static = [signal is None and _shows_one_scene(stack) for stack in stacks]
     if signal is not None:
-        parts = [_given(stack, _finite(signal)) for stack in stacks]
-        source = "given signals"
+        parts = [_given(stack, signal) for stack in stacks]
     else:
-        parts = [_static(stack) if _shows_one_scene(stack) else _smooth(stack) for stack in stacks]
-        source = "calibration"
+        parts = [_static(stack) if own else _smooth(stack) for stack, own in zip(stacks, static, strict=True)]
     signals, noisy = (np.concatenate(values) for values in zip(*parts, strict=True))
-    return _fit(signals, noisy, source)
+    white = _fit(signals, noisy, "calibration" if signal is None else "given signals")
+    chosen = np.unique(np.linspace(0, len(stacks) - 1, min(len(stacks), _PLANES)).astype(int))
+    most = _PLANES // len(chosen)
+    planes = [pair for number in chosen for pair in _planes(stacks[number], signal, static[number], most)]
+    return _correlated(white, planes, insist=correlated)
+
+
+def _correlated(white: NoiseFit, planes: Sequence[tuple[Plane, Plane]], *, insist: bool) -> NoiseFit:
+    """Measure the correlation in planes of (signal, noisy), and model it if neighbours share noise or one insists."""
+    residuals = [_residual(signal, noisy) for signal, noisy in planes]
+    found = correlation_of(residuals)
+    if insist and not found.measured:
+        raise ImageError(
+            "The calibration is too small to measure the correlation of its noise: give more or larger planes, "
+            "or fit noise that is independent from pixel to pixel"
+        )
+    if insist and not found.axes:
+        found = Autocorrelation(found.lags, "yx")
+    if not found.axes:
+        return replace(white, autocorrelation=found)
+    coefficients = autoregression(found)
+    edge = max(coefficients.shape[0] - 1, coefficients.shape[1] // 2)  # beyond it, whitening needs no reflected pixels
+    parts = []
+    for (signal, _), residual in zip(planes, residuals, strict=True):
+        white_pair = Whitened(np.stack([signal, signal + residual]), coefficients)
+        parts.append(np.stack([white_pair[number][edge:-edge, edge:-edge].ravel() for number in (0, 1)]))
+    signals, noisy = np.concatenate(parts, axis=1)
+    innovation = _fit(signals, noisy, white.source)
+    model = CorrelatedNoise(innovation.model, coefficients)
+    return replace(
+        white,
+        model=model,
+        signals=innovation.signals / model.dc_gain,
+        variances=innovation.variances * model.energy,
+        autocorrelation=found,
+    )
 
 
 def mixture_of(fit: NoiseFit) -> MixtureNoise:
@@ -84,7 +139,8 @@ def mixture_of(fit: NoiseFit) -> MixtureNoise:
         return fit.model
     evenly = torch.linspace(*fit.signal_range, _PAIRS // 8)  # covers the whole range of brightness
     signals = torch.cat([torch.from_numpy(fit.pairs[0][: _PAIRS // 2]).clamp(*fit.signal_range), evenly])
-    return fit_mixture(signals, fit.model.sample(signals, torch.Generator().manual_seed(0)))
+    model = getattr(fit.model, "base", fit.model)  # before clipping and rounding, without offsets of lines
+    return fit_mixture(signals, model.sample(signals, torch.Generator().manual_seed(0)))
 
 
 def fit_mixture(signals: Tensor, noisy: Tensor) -> MixtureNoise:
@@ -168,6 +224,37 @@ def _shows_one_scene(stack: NDArray[np.generic]) -> bool:
     mean = stack.mean(axis=0, dtype=np.float32)
     tried = np.unique(np.linspace(0, len(stack) - 1, 9).astype(int))
     return all(is_static(stack[index].astype(np.float32), mean) for index in tried)
+
+
+def _planes(
+    stack: NDArray[np.generic], signal: NDArray[np.generic] | None, static: bool, most: int
+) -> Iterator[tuple[Plane, Plane]]:
+    """Read some planes of (signal, noisy) as `_given`, `_static` and `_smooth` do; of large ones, a part."""
+    mean = stack.mean(axis=0, dtype=np.float64).astype(np.float32) if static else None
+    for index in np.unique(np.linspace(0, len(stack) - 1, min(len(stack), most)).astype(int)):
+        noisy = stack[index].astype(np.float32)
+        if signal is not None:
+            clean = signal[index // (len(stack) // len(signal))].astype(np.float32)
+        elif mean is not None:
+            clean = mean
+            noisy = clean + (noisy - clean) * np.float32(math.sqrt(len(stack) / (len(stack) - 1)))
+        else:
+            inside = slice(_EDGE, -_EDGE), slice(_EDGE, -_EDGE)
+            clean, noisy = _blurred(noisy)[inside], noisy[inside]
+        part = crop(stack.shape, index)
+        yield clean[part], noisy[part]
+
+
+def _residual(signal: Plane, noisy: Plane) -> Plane:
+    """Noise without offsets of rows and columns, with NaN for pixels that are defective or hit by a cosmic ray."""
+    residual = noisy - signal
+    size, _ = fill(np.abs(residual))
+    spread = 1.2533 * uniform_filter(size, 16)  # the std is 1.25 times the mean absolute value
+    residual = np.where(size > _OUTLIER * np.maximum(spread, 0.5), np.float32(np.nan), residual)
+    for axis in (0, 1):
+        shown = np.count_nonzero(np.isfinite(residual), axis=axis, keepdims=True)
+        residual = residual - np.nansum(residual, axis=axis, keepdims=True) / np.maximum(shown, 1).astype(np.float32)
+    return residual
 
 
 def _static(stack: NDArray[np.generic]) -> tuple[Values, Values]:

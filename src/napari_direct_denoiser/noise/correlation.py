@@ -72,7 +72,7 @@ def fit_correlated(stacks: Sequence[Frames], white: NoiseFit) -> NoiseFit:
 def _fit_innovation(stacks: Sequence[Frames], found: Autocorrelation) -> tuple[NoiseFit, CorrelatedNoise]:
     """Whiten the images, and fit a model to the noise that is independent then."""
     coefficients = autoregression(found)
-    planes = [cast("NDArray[Any]", _Whitened(stack.planes, coefficients)) for stack in stacks]
+    planes = [cast("NDArray[Any]", Whitened(stack.planes, coefficients)) for stack in stacks]
     whitened = [Frames(white, stack.step) for white, stack in zip(planes, stacks, strict=True)]
     power = None if found.separable else high_pass_power(whitened)
     innovation = fit_images(whitened, power=power)
@@ -89,13 +89,21 @@ def measure_correlation(stacks: Sequence[Frames], *, static: bool = False) -> Au
     static
         Whether their frames show one scene: then differences of frames are measured, which hold noise alone.
     """
-    planes = list(_planes(stacks, static=static))
+    return correlation_of(list(_planes(stacks, static=static)), 1.0 if static else _QUIETEST)
+
+
+def correlation_of(planes: Sequence[Plane], share: float = 1.0) -> Autocorrelation:
+    """Measure the correlation in planes (Y, X), with NaN where a pixel is not to be used.
+
+    ``share`` is the part of the windows, at each brightness, that are taken for free of structure: 1 if the planes hold
+    noise alone.
+    """
     none = (np.arange(LAGS + 1) == 0).astype(np.float64)
     along = [_along(planes, axis) for axis in (0, 1)]  # along y, along x
     correlated = [lags[1] > _LEAST for lags in along]
     axes: Axes = "yx" if all(correlated) else "y" if correlated[0] else "x" if correlated[1] else ""
     if axes == "yx" and not _is_separable(planes):
-        return Autocorrelation(_in_windows(planes, 1.0 if static else _QUIETEST), axes)
+        return Autocorrelation(_in_windows(planes, share), axes)
     down, right = (lags if own or not axes else none for lags, own in zip(along, correlated, strict=True))
     return Autocorrelation(np.outer(down, np.concatenate([right[:0:-1], right])), axes)
 
@@ -265,7 +273,7 @@ def high_pass_power(stacks: Sequence[Frames]) -> float:
     )
 
 
-class _Whitened:
+class Whitened:
     """Planes (P, Y, X) that are whitened when they are read; indexed like an array of planes."""
 
     def __init__(self, planes: NDArray[Any], coefficients: Lags) -> None:
@@ -281,6 +289,6 @@ class _Whitened:
 
     def __getitem__(self, key: Any) -> Plane:
         index, *region = key if isinstance(key, tuple) else (key,)
-        plane = np.asarray(self._planes[index], dtype=np.float32)
+        plane = as_float(self._planes[index])
         white: Plane = correlate(plane, self._kernel, mode="mirror")[tuple(region)]
         return white

@@ -1,25 +1,16 @@
-"""Noise models of fitted numbers, Gaussian mixture and histogram, and their files.
-
-Files are ``.npz`` of PPN2V, DivNoising, HDN and CAREamics, and ``.npy`` of PN2V. They are never unpickled.
-"""
+"""Noise models of fitted numbers: Gaussian mixture (PPN2V, DivNoising, HDN, CAREamics) and histogram (PN2V)."""
 
 from __future__ import annotations
 
 import math
-import zipfile
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.files import check_target, replacing
 from ..errors import ModelFileError
 from .models import LOG_SQRT_2PI, NoiseModel, bounded, draw_normal, positive
 
-NPZ = ".npz"
-_KEYS = ("trained_weight", "min_signal", "max_signal", "min_sigma")
 _BROAD = 0.01  # weight of a wide Gaussian in a histogram: makes every observation possible and every gradient finite
 
 
@@ -237,71 +228,3 @@ def _shifted(row: Tensor, by: int) -> Tensor:
     moved = torch.zeros_like(row)
     places = (torch.arange(len(row)) + by).clamp(0, len(row) - 1)
     return moved.index_add_(0, places, row)
-
-
-def is_noise_file(name: str) -> bool:
-    """Whether a text names a noise model file rather than a noise model."""
-    return name.lower().endswith((NPZ, ".npy"))
-
-
-def read_noise(path: str | Path) -> NoiseModel:
-    """Read a noise model file: a Gaussian mixture (``.npz``) or a histogram (``.npy``).
-
-    Raises
-    ------
-    ModelFileError
-        If the file is missing or holds no noise model.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ModelFileError(f"No noise model file at {path}: check the path")
-    read = _read_histogram if path.suffix.lower() == ".npy" else _read_mixture
-    try:
-        return read(path)
-    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise ModelFileError(f"{path} is not a readable noise model file ({error}): make it again") from error
-
-
-def write_npz(path: str | Path, model: MixtureNoise) -> None:
-    """Write a mixture in the layout of the published code.
-
-    Raises
-    ------
-    SettingError
-        If the suffix is not ``.npz``, or the folder does not exist or cannot be written to.
-    DenoiserError
-        If writing fails, for example on a full disk. Then no file is left behind.
-    """
-    check_target(path, [NPZ], what="noise model")
-    with replacing(path) as temporary, open(temporary, "wb") as stream:
-        np.savez(
-            stream,
-            trained_weight=model.weight.cpu().numpy(),
-            min_signal=np.array([model.min_signal]),
-            max_signal=np.array([model.max_signal]),
-            min_sigma=np.array(model.min_sigma),
-        )
-
-
-def _read_mixture(path: Path) -> MixtureNoise:
-    with np.load(path, allow_pickle=False) as stored:
-        missing = [key for key in _KEYS if key not in stored]
-        if missing:
-            found = ", ".join(stored.files) or "nothing"
-            raise ModelFileError(f"{path} lacks {', '.join(missing)} (it holds {found}): not a mixture noise model")
-        weight, low, high, floor = (np.asarray(stored[key], dtype=np.float64) for key in _KEYS)
-    for key, value in (("min_signal", low), ("max_signal", high), ("min_sigma", floor)):
-        if value.size != 1:
-            raise ModelFileError(f"{path}: expected one number as {key}, found shape {value.shape}")
-    return MixtureNoise(torch.from_numpy(weight), low.item(), high.item(), floor.item())
-
-
-def _read_histogram(path: Path) -> HistogramNoise:
-    """Read the three planes of PN2V: probabilities (signal, noisy), lower and upper edges of the bins."""
-    planes = np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
-    if planes.ndim != 3 or len(planes) != 3:
-        raise ModelFileError(
-            f"Expected a PN2V histogram of shape (3, bins, bins) in {path}, found {planes.shape}: "
-            "save it with the two planes of bin edges"
-        )
-    return HistogramNoise(torch.from_numpy(planes[0]), float(planes[1].min()), float(planes[2].max()))

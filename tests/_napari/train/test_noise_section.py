@@ -112,7 +112,7 @@ def test_noise_model_from_a_calibration_layer_is_used_and_saved(viewer, dock, fi
     signals, variances = dock.noise.plot.curve.getData()
     np.testing.assert_allclose(variances, 2 * (signals - 100), rtol=0.25, atol=4)
     assert len(dock.noise.plot.calibrated.getData()[0]) == len(look.calibration.signals)
-    file_dialog(tmp_path / "camera")
+    file_dialog(tmp_path / "camera.npz")
     dock.noise.save_button.click()
     assert "Saved" in finish(dock)
     np.testing.assert_allclose(read_noise(tmp_path / "camera.npz").weight, look.fit.model.weight, rtol=1e-6)

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 from ...data.files import check_target
 
 
-def ask_for_file(parent: QWidget, title: str, suggested: str, suffix: str, what: str) -> Path | None:
+def ask_for_file(parent: QWidget, title: str, suggested: str, suffix: str, what: str, *, also: str = "") -> Path | None:
     """Ask where to write a file, and whether to replace one that exists.
 
     Parameters
@@ -24,6 +24,8 @@ def ask_for_file(parent: QWidget, title: str, suggested: str, suffix: str, what:
         Such as ``.npz``; added if it was not entered.
     what
         What to call the file in messages.
+    also
+        Another suffix that may be entered.
 
     Returns
     -------
@@ -36,14 +38,15 @@ def ask_for_file(parent: QWidget, title: str, suggested: str, suffix: str, what:
         If no file can be written there.
     """
     name = "".join(character if character.isalnum() else "_" for character in suggested) + suffix
-    kinds = f"{what.capitalize()} (*{suffix})"
+    suffixes = [suffix, also] if also else [suffix]
+    kinds = f"{what.capitalize()} ({' '.join(f'*{each}' for each in suffixes)})"
     # Qt would ask about the name before the suffix is added, so the question is asked here
     option = QFileDialog.Option.DontConfirmOverwrite
     written, _ = QFileDialog.getSaveFileName(parent, title, name, kinds, "", option)
     if not written:
         return None
-    path = Path(written if written.lower().endswith(suffix) else written + suffix)
-    check_target(path, [suffix], what=what)
+    path = Path(written if written.lower().endswith(tuple(suffixes)) else written + suffix)
+    check_target(path, suffixes, what=what)
     if path.exists():
         words = f"{path.name} exists. Replace it?"
         if QMessageBox.question(parent, "Replace?", words) != QMessageBox.StandardButton.Yes:

@@ -59,9 +59,9 @@ def looking(parts: Sequence[Part], choice: NoiseChoice) -> Generator[Update, Non
 
 
 def saving_noise(look: Look, path: Path) -> Generator[Update, None, Path]:
-    """Write a noise model to a file, which the published code can read too."""
+    """Write a noise model to a file; the published code can read ``.npz``."""
     yield Update(f"Saving {path.name} …")
-    from ...noise import mixture_of, write_npz
+    from ...noise import write_noise
 
-    write_npz(path, mixture_of(look.calibration or look.fit))
+    write_noise(path, look.calibration or look.fit)
     return path

@@ -33,7 +33,7 @@ _KINDS = [
     ("Gaussian by numbers", "gaussian"),
 ]
 _FIELDS = {"poisson": ("gain", "offset", "read_noise"), "gaussian": ("sigma",), "file": ("noise_file",)}
-_FILES = (".npz", ".npy")
+_FILES = (".json", ".npz", ".npy")
 
 
 class NoiseForm(Form):
@@ -91,7 +91,7 @@ class NoiseForm(Form):
             file = values["noise_file"]
             if file is None or not Path(file).is_file() or Path(file).suffix.lower() not in _FILES:
                 found = "none" if file is None else str(file)
-                words = f"Expected a noise model file (.npz or .npy), found {found}: choose one"
+                words = f"Expected a noise model file (.json, .npz or .npy), found {found}: choose one"
                 raise NotReadyError("choose a noise model file", words)
             return NoiseChoice(str(file))
         numbers = [f"{values[name]:.6g}" for name in _FIELDS.get(self.kind, ())]
@@ -127,7 +127,7 @@ class NoiseSection(QWidget):
         )
         self.save_button = QPushButton("Save …")
         self.save_button.setToolTip(
-            "Write this noise model to a file (.npz), to use it for other images from this camera."
+            "Write this noise model to a file (.json, or .npz for independent noise), for other images of this camera."
         )
         self.words = QLabel()
         self.words.setWordWrap(True)
@@ -228,9 +228,9 @@ def _controls() -> list[ValueWidget]:
     file = FileEdit(
         name="noise_file",
         label="File",
-        filter="*.npz *.npy",
+        filter="*.json *.npz *.npy",
         nullable=True,
-        tooltip="A noise model file, saved here or by the published code: mixture (.npz) or histogram (.npy).",
+        tooltip="A noise model file: any model, saved here (.json), or a mixture (.npz) or histogram (.npy).",
     )
     for part in file:
         part.tooltip = file.tooltip

@@ -161,7 +161,7 @@ class TrainWidget(RunDock):
         """Ask for a file, and write the noise model that is shown."""
         assert self.noise.look is not None
         with self._refusals():
-            path = ask_for_file(self, "Save noise model", "noise", ".npz", "noise model")
+            path = ask_for_file(self, "Save noise model", "noise", ".json", "noise model", also=".npz")
             if path is not None:
                 done = f"Saved the noise model to {path}"
                 self._begin(saving_noise(self.noise.look, path), lambda result: self.end(done, done=True))
