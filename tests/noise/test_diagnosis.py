@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,12 +11,21 @@ from scipy.ndimage import gaussian_filter
 
 from napari_direct_denoiser.data.images import Frames
 from napari_direct_denoiser.data.synthetic import simulate
-from napari_direct_denoiser.noise import Finding, GaussianNoise, NoiseFit, diagnose, fit_images
+from napari_direct_denoiser.noise import (
+    CorrelatedNoise,
+    Finding,
+    GaussianNoise,
+    NoiseFit,
+    NoiseModel,
+    diagnose,
+    fit_noise,
+)
+from napari_direct_denoiser.noise.fit import Autocorrelation
 
 
-def findings(stack: NDArray[np.generic]) -> dict[str, Finding]:
+def findings(stack: NDArray[np.generic], noise: str | NoiseModel = "auto") -> dict[str, Finding]:
     frames = [Frames(stack)]
-    return {finding.kind: finding for finding in diagnose(frames, fit_images(frames))}
+    return {finding.kind: finding for finding in diagnose(frames, fit_noise(noise, frames))}
 
 
 @pytest.fixture(scope="module")
@@ -45,25 +56,73 @@ def test_an_image_without_a_finite_pixel_has_no_findings() -> None:
     assert diagnose(nothing, NoiseFit.without_evidence(GaussianNoise(3.0))) == ()
 
 
-def lines(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    return np.random.default_rng(0).normal(0, 8, (*shape[:-1], 1)) * np.ones(shape)
+@pytest.fixture(scope="module")
+def shared(ordinary) -> NDArray[np.float64]:
+    """An image whose neighbours along x share noise, 0.5."""
+    rng = np.random.default_rng(0)
+    signal = gaussian_filter(ordinary.astype(float), (0, 3, 3))
+    white = rng.normal(0, 8, (*signal.shape[:2], signal.shape[2] + 40))
+    noise = np.zeros_like(white)
+    for x in range(1, white.shape[2]):
+        noise[..., x] = 0.5 * noise[..., x - 1] + white[..., x]
+    return np.asarray(signal + noise[..., 40:])
 
 
-def test_lines_are_found_and_suggest_structured_noise(ordinary) -> None:
-    along_x = findings(ordinary + lines(ordinary.shape))["correlated"]
-    assert along_x.suggests_structured
-    assert "along x" in along_x.words
-    assert "along y" not in along_x.words
-    along_y = findings((ordinary + lines(ordinary.shape)).swapaxes(1, 2))["correlated"]
-    assert "along y" in along_y.words
-    assert "along x" not in along_y.words
+def test_noise_that_neighbours_share_is_said_to_be_modelled(shared) -> None:
+    finding = findings(shared)["correlated"]
+    assert "along x (correlation 0." in finding.words
+    assert "y (" not in finding.words
+    assert "it is modelled" in finding.words
+    assert finding.value == pytest.approx(0.5, abs=0.05)
+    assert not finding.suggests_structured
+    assert not finding.suggests_auto
+    turned = findings(shared.swapaxes(1, 2))["correlated"]
+    assert "along y (correlation 0." in turned.words
+    assert "x (" not in turned.words
 
 
-def test_smoothed_images_are_known_as_processed(ordinary) -> None:
+def test_smoothed_images_share_noise_along_both_axes(ordinary) -> None:
     finding = findings(gaussian_filter(ordinary.astype(float), (0, 0.7, 0.7)))["correlated"]
-    assert "along x" in finding.words
-    assert "along y" in finding.words
-    assert "raw data" in finding.words
+    assert "along x (correlation 0." in finding.words
+    assert "and y (0." in finding.words
+    assert "it is modelled" in finding.words
+
+
+def test_a_given_model_that_does_not_know_the_correlation_is_to_be_auto(shared) -> None:
+    for noise in ("gaussian:9", CorrelatedNoise(GaussianNoise(9.0), [[0.1, 0.0, 0.0]])):
+        finding = findings(shared, noise)["correlated"]
+        assert "set the noise to auto" in finding.words
+        assert finding.suggests_auto
+        assert not finding.suggests_structured
+    fits = CorrelatedNoise(GaussianNoise(8.0), [[0.5, 0.0, 0.0]])
+    assert "it is modelled" in findings(shared, fits)["correlated"].words
+
+
+def test_correlated_noise_given_for_white_noise_is_said(ordinary) -> None:
+    finding = findings(ordinary, CorrelatedNoise(GaussianNoise(8.0), [[0.5, 0.0, 0.0]]))["correlated"]
+    assert "independent from pixel to pixel" in finding.words
+    assert finding.suggests_auto
+
+
+def test_correlation_that_cannot_be_modelled_suggests_structured_noise(shared) -> None:
+    """The fit then has a model of independent noise, and the correlation that was found."""
+    frames = [Frames(shared)]
+    fit = fit_noise("auto", frames)
+    assert fit.autocorrelation is not None
+    endless = Autocorrelation(np.where(np.arange(7)[:, None] == 0, 1.0, np.zeros((7, 13))), "x")
+    (finding,) = [
+        finding
+        for finding in diagnose(frames, replace(fit, model=GaussianNoise(9.0), autocorrelation=endless))
+        if finding.kind == "correlated"
+    ]
+    assert "Structured noise" in finding.words
+    assert finding.suggests_structured
+
+
+def test_images_too_small_to_measure_the_correlation_are_said(ordinary) -> None:
+    small = ordinary[:1, :64, :64]
+    assert "too small" in findings(small)["too small"].words
+    assert "too small" not in findings(ordinary)
 
 
 def test_saturation_is_said_with_level_and_share(ordinary) -> None:
@@ -118,5 +177,5 @@ def test_real_images(data_dir, name: str, correlated: bool) -> None:
     assert ("correlated" in found) == correlated
     if correlated:
         assert found["correlated"].value == pytest.approx(0.41, abs=0.04)
-        assert "along x (0." in found["correlated"].words
+        assert "along x (correlation 0." in found["correlated"].words
         assert "clipped" in found

@@ -103,6 +103,15 @@ def test_frames_of_a_static_scene_are_found_and_used() -> None:
     assert float(one.model.variance(signal)) > 1.2 * float(fit.model.variance(signal)), "too easy: this tells nothing"
 
 
+def test_the_histogram_of_static_frames_holds_single_frames() -> None:
+    """Not means of frames, whose noise is weaker."""
+    flat = np.random.default_rng(0).normal(500, 10, (6, 128, 128))
+    fit = fit_images([as_planes(flat, "TYX").frames])
+    assert fit.static
+    signal, noisy = fit.pairs
+    assert float((noisy - signal).std()) == pytest.approx(10, rel=0.05)
+
+
 def test_time_is_found_in_front_of_other_axes() -> None:
     z = np.stack([static_frames(4), static_frames(4)[:, ::-1], static_frames(4)[:, :, ::-1]], axis=1)  # T Z Y X
     fit = fit_images([as_planes(z, "TZYX").frames])

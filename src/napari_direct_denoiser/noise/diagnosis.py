@@ -10,13 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.images import Frames
-from .fit import NoiseFit
+from ..errors import SettingError
+from .correlated import CorrelatedNoise
+from .correlation import autoregression, measure_correlation
+from .fit import Autocorrelation, NoiseFit
 from .line_noise import LineNoise, separate_lines
+from .models import GaussianNoise, NoiseModel
+from .recorded import RecordedNoise
 from .recording import CLIPPED, measure_recording, sampled_planes
 from .windows import as_float, crop
 
 _PLANES = 9
-_CORRELATED = 0.1
+_CORRELATED = 0.1  # least correlation of neighbours that a noise model is asked for
+_AGREES = 0.2  # largest difference of the correlation of neighbours between images and a noise model that fits them
 _SATURATED = 1e-4  # fraction of the pixels at exactly the highest value
 _GAPS = 0.2  # fraction of the levels that never occur
 _WEAK = 0.01  # ratio of the noise to the range of brightness
@@ -24,7 +30,16 @@ _HOT = 5  # fewer may be chance
 _STRIPES = 4.0  # ratio of the difference between rows or columns to that expected from noise
 
 Kind = Literal[
-    "correlated", "saturated", "clipped", "quantised", "weak", "hot pixels", "lines", "fixed pattern", "range"
+    "correlated",
+    "too small",
+    "saturated",
+    "clipped",
+    "quantised",
+    "weak",
+    "hot pixels",
+    "lines",
+    "fixed pattern",
+    "range",
 ]
 Plane = NDArray[np.float32]
 
@@ -39,7 +54,9 @@ class Finding:
     value: float
     """The number: by kind a correlation, a fraction, a number of pixels, or camera counts."""
     suggests_structured: bool = False
-    """Whether the setting `structured` is the mend."""
+    """Whether the setting `structured` is the mend: noise is correlated in a way that cannot be modelled."""
+    suggests_auto: bool = False
+    """Whether the noise model ``auto`` is the mend: it knows the correlation that the given one does not."""
 
 
 def diagnose(stacks: Sequence[Frames], fit: NoiseFit) -> tuple[Finding, ...]:
@@ -60,7 +77,7 @@ def diagnose(stacks: Sequence[Frames], fit: NoiseFit) -> tuple[Finding, ...]:
     stacks = [stack for stack in stacks if len(stack.planes)]
     planes = sampled_planes(stacks)
     straight, pixels = separate_lines(stacks, fit)
-    found = [_lines(fit), _correlation(pixels), *_limits(planes), _quantised(planes, fit), _weak(fit)]
+    found = [_lines(fit), _correlation(straight, pixels), *_limits(planes), _quantised(planes, fit), _weak(fit)]
     found += [_hot_pixels(fit), *_fixed_pattern(straight), _range(pixels)]
     return tuple(finding for finding in found if finding is not None)
 
@@ -75,17 +92,60 @@ def _lines(fit: NoiseFit) -> Finding | None:
     return Finding("lines", words, max(stds.values()))
 
 
-def _correlation(fit: NoiseFit) -> Finding | None:
-    along = {axis: lags[0] for axis, lags in zip("xy", fit.correlation, strict=True) if lags[0] >= _CORRELATED}
-    if not along:
+def _correlation(stacks: Sequence[Frames], fit: NoiseFit) -> Finding | None:
+    """Compare the correlation of the noise with that of the noise model."""
+    if not len(fit.signals):
         return None
-    values = " and ".join(f"along {axis} ({value:.2f})" for axis, value in along.items())
-    words = f"The noise is correlated between neighbouring pixels {values}"
-    if len(along) == 2:
-        words += ", as in interpolated, smoothed or compressed images: use the raw data, or turn on Structured noise"
+    found = fit.autocorrelation or measure_correlation(stacks, static=fit.static)
+    expected = {"x": 0.0, "y": 0.0}
+    model = pixel_noise(fit.model)
+    if isinstance(model, CorrelatedNoise):
+        lags = model.autocorrelation(1)
+        expected = {"x": float(lags[0, 2]), "y": float(lags[1, 1])}
+    elif not found.measured:
+        words = "The images are too small to measure the correlation of the noise, which is taken for white"
+        return Finding("too small", words, 0.0)
+    measured = {"x": float(found.along_x[1]), "y": float(found.along_y[1])}
+    asked = [axis for axis in "xy" if axis in found.axes or abs(expected[axis]) > _CORRELATED]
+    if not asked or not found.measured:
+        return None
+    words = f"Neighbouring pixels share noise along {_along(measured, asked)}"
+    value = max((measured[axis] for axis in asked), key=abs)
+    if all(abs(measured[axis] - expected[axis]) < _AGREES for axis in asked):
+        return Finding("correlated", f"{words}: it is modelled, and removed with the rest", value)
+    if not _can_be_modelled(found):
+        words += ", in a way that cannot be modelled: turn on Structured noise, or it will be taken for structure"
+        return Finding("correlated", words, value, suggests_structured=True)
+    if not found.axes:
+        words = f"The noise model is for noise that neighbouring pixels share along {_along(expected, asked)}, but "
+        words += "this noise is independent from pixel to pixel: set the noise to auto"
+    elif isinstance(model, CorrelatedNoise):
+        words += f", but the noise model is for noise shared along {_along(expected, asked)}: set the noise to auto"
     else:
-        words += ": turn on Structured noise, or it will be taken for structure"
-    return Finding("correlated", words, max(along.values()), suggests_structured=True)
+        words += ", which the noise model does not know: set the noise to auto, or it will be taken for structure"
+    return Finding("correlated", words, value, suggests_auto=True)
+
+
+def pixel_noise(model: NoiseModel) -> NoiseModel:
+    """The noise of a model before lines, clipping and rounding: what neighbouring pixels share is seen there."""
+    while isinstance(model, LineNoise | RecordedNoise):
+        model = model.base
+    return model
+
+
+def _along(correlation: dict[str, float], axes: Sequence[str]) -> str:
+    """Name axes with the correlation of neighbours: "x (correlation 0.39) and y (0.20)"."""
+    return " and ".join(f"{axis} ({'' if k else 'correlation '}{correlation[axis]:.2f})" for k, axis in enumerate(axes))
+
+
+def _can_be_modelled(found: Autocorrelation) -> bool:
+    if not found.axes:
+        return True
+    try:
+        CorrelatedNoise(GaussianNoise(1.0), autoregression(found))
+    except SettingError:
+        return False
+    return True
 
 
 def _limits(planes: Sequence[Plane]) -> list[Finding | None]:

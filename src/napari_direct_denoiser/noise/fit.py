@@ -30,11 +30,6 @@ class Autocorrelation:
     """The axes along which neighbours are correlated; "" for white noise."""
 
     @property
-    def separable(self) -> bool:
-        """Whether it is the product of the correlations along both axes, as is any along one axis or none."""
-        return bool(np.allclose(self.lags, np.outer(self.along_y, self.lags[0])))
-
-    @property
     def measured(self) -> bool:
         """False if the images were too small: then all lags but the first are exactly 0."""
         return bool(np.count_nonzero(self.lags) > 1)

@@ -51,7 +51,9 @@ class Windows:
     along_y: NDArray[np.float32]
     """The same along y."""
     centre: Values
-    """The central pixel."""
+    """The central pixel, or the mean of it over frames of one static scene."""
+    noisy: Values
+    """The central pixel of one plane."""
     spoiled: NDArray[np.bool_]
     """Whether a pixel is saturated or hot. Such windows are not used; many of them bias the others as bright."""
     temporal: bool
@@ -157,7 +159,7 @@ def _spatial(plane: Plane, wrong: Mask, missing: Mask) -> Windows:
     weights = [1 / 6, 4 / 6, 1 / 6]  # the squares of those of the difference
     mean = _along(_along(plane, weights, 0), weights, 1)
     high = _along(_along(plane, [1, -2, 1], 0), [1, -2, 1], 1) / np.float32(6)
-    return _windows(plane, mean, high, 6 * high**3, _across(plane), wrong, missing, temporal=False)
+    return _windows(plane, plane, mean, high, 6 * high**3, _across(plane), wrong, missing, temporal=False)
 
 
 def _temporal(plane: Plane, frames: Sequence[Plane], wrong: Mask, missing: Mask) -> Windows:
@@ -171,7 +173,7 @@ def _temporal(plane: Plane, frames: Sequence[Plane], wrong: Mask, missing: Mask)
         cube = np.float32(6**0.5) * (high - np.float32(np.median(high[shown]))) ** 3
         mean = (4 * plane + frames[0] + frames[1]) / np.float32(6)  # weighted as their variances are in the square
     high = high - np.float32(np.median(high[shown]))
-    return _windows(mean, mean, high, cube, _across(high), wrong, missing, temporal=True)
+    return _windows(plane, mean, mean, high, cube, _across(high), wrong, missing, temporal=True)
 
 
 def _across(plane: Plane) -> tuple[Plane, Plane]:
@@ -180,6 +182,7 @@ def _across(plane: Plane) -> tuple[Plane, Plane]:
 
 
 def _windows(
+    noisy: Plane,
     around: Plane,
     mean: Plane,
     high: Plane,
@@ -218,6 +221,7 @@ def _windows(
         along_x=products(across[0], 1),
         along_y=products(across[1], 0),
         centre=at_windows(around),
+        noisy=at_windows(noisy),
         spoiled=_touched(wrong)[whole],
         temporal=temporal,
     )
