@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.signal import lfilter
 
 from napari_direct_denoiser import Denoiser, TrainSettings
 from napari_direct_denoiser.data.io import read_image
@@ -84,6 +86,25 @@ def test_constant_planes_among_others_are_no_mistake(denoiser: Denoiser, stack: 
     said(denoiser, blank)
     with pytest.raises(ImageError, match="contrast"):
         said(denoiser, np.full_like(blank, 100))
+
+
+def test_images_with_correlated_noise_are_compared_in_their_own_counts() -> None:
+    rng = np.random.default_rng(0)
+    scene = simulate(planes=6, size=128, seed=0).truth
+    white = rng.normal(0, 10, (*scene.shape[:2], scene.shape[2] + 20))
+    shared = lfilter([1], [1, -0.6], white)[..., 20:].astype(np.float32)
+    noisy = scene + shared
+    denoiser = Denoiser.for_images(noisy, TrainSettings(preset="quick", device="cpu"))
+    assert denoiser.model.noise.kind == "correlated"
+    assert said(denoiser, noisy) == ""
+    mean = float(noisy.mean())
+    words = said(denoiser, noisy + 11 * mean)
+    assert "is 12 times brighter" in words
+    found = re.search(r"mean (\d+), there (\d+)", words)
+    assert found is not None
+    assert [float(number) for number in found.groups()] == pytest.approx([12 * mean, mean], rel=0.02)
+    assert "stronger noise" in said(denoiser, scene + 4 * shared)
+    assert "weaker noise" in said(denoiser, scene + 0.2 * shared)
 
 
 @pytest.mark.parametrize("name", ["tirf_scmos_20frames.tif", "twophoton_row_correlated_20frames.tif"])

@@ -7,9 +7,9 @@ import torch
 
 from napari_direct_denoiser import Denoiser, TrainSettings
 from napari_direct_denoiser.co_model import CoModel
-from napari_direct_denoiser.data.patches import PatchSampler
+from napari_direct_denoiser.data.patches import Augmentation, PatchSampler
 from napari_direct_denoiser.data.synthetic import simulate
-from napari_direct_denoiser.noise import MixtureNoise
+from napari_direct_denoiser.noise import CorrelatedNoise, GaussianNoise, MixtureNoise, NoiseModel
 from napari_direct_denoiser.training.refit_noise import blind_pairs, refit_noise
 
 
@@ -18,7 +18,14 @@ class Keeping(torch.nn.Module):
 
     device = torch.device("cpu")
 
-    def direct(self, noisy: torch.Tensor) -> torch.Tensor:
+    def __init__(self, noise: NoiseModel | None = None) -> None:
+        super().__init__()
+        self.noise = noise or GaussianNoise(1.0)
+
+    def prepare_white(self, white: torch.Tensor) -> torch.Tensor:
+        return white
+
+    def denoise(self, noisy: torch.Tensor) -> torch.Tensor:
         near = torch.nn.functional.avg_pool2d(noisy, 5, 1, 2, count_include_pad=False)
         return 0.5 * noisy + 0.5 * near
 
@@ -33,12 +40,24 @@ def test_the_noise_of_a_pixel_does_not_leak_into_its_prediction() -> None:
     model, sigma = Keeping(), 20.0
     signal, noisy = blind_pairs(model, flat_patches(sigma))  # type: ignore[arg-type]
     patch = flat_patches(sigma).draw(64)
-    leaking = float((patch - model.direct(patch)).std())
+    leaking = float((patch - model.denoise(patch)).std())
     assert leaking < 0.6 * sigma, "this denoiser is to leak, or the test would tell nothing"
     residual = noisy - signal
     own = float(((signal - 500) * (noisy - 500)).mean()) / sigma**2
     assert own == pytest.approx(0, abs=0.01)  # no part of a pixel's noise is in its own prediction
     assert float(residual.std()) == pytest.approx(sigma, rel=0.08)  # a little more: the prediction has noise of its own
+
+
+def test_of_correlated_noise_the_innovation_is_refitted_and_the_correlation_kept() -> None:
+    """From a model of three times the width, in whitened images, where neighbours tell nothing of a hidden pixel."""
+    true = CorrelatedNoise(GaussianNoise(20.0), [[0.0, 0.2, 0.0], [0.5, 0.0, 0.0]])
+    noisy = true.sample(torch.full((4, 128, 128), 500.0), torch.Generator().manual_seed(0))
+    model = Keeping(CorrelatedNoise(GaussianNoise(60.0), true.coefficients))
+    found = refit_noise(model, PatchSampler([noisy.numpy()], 64, seed=0, augmentation=Augmentation(transpose=False)))  # type: ignore[arg-type]
+    assert isinstance(found, CorrelatedNoise)
+    assert (found.coefficients == true.coefficients).all()
+    signal = torch.tensor([500.0])
+    assert float(found.variance(signal)) == pytest.approx(float(true.variance(signal)), rel=0.2)
 
 
 @pytest.mark.slow

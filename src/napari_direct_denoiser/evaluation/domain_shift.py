@@ -19,7 +19,7 @@ from ..progress import Progress, WorkClock
 # Limits above which a difference is reported.
 _BRIGHTER = 3.0  # difference of the means, in standard deviations of the training images
 _CONTRAST = 5.0  # ratio of standard deviations; planes of one stack differ up to 4 times
-_NOISE = 2.5  # ratio of noise deviations; correlated noise measures up to 1.6 times too weak
+_NOISE = 2.5  # ratio of noise deviations; correlated noise that is not modelled measures up to 1.6 times too weak
 _OUTSIDE = 0.01  # fraction of the area outside the signal range of the noise model
 
 _PLANES = 8  # number of planes that are measured, evenly spread
@@ -69,13 +69,19 @@ def check_domain_shift(model: CoModel, image: Any, axes: str) -> Generator[Progr
 
 
 def differences(model: CoModel, planes: NDArray[np.float32]) -> list[str]:
-    """Describe how planes (P, H, W) differ strongly from the training images of a model."""
+    """Describe how planes (P, H, W) differ strongly from the training images of a model.
+
+    Both are compared whitened (`NoiseModel.whiten`), and described in counts of the image.
+    """
     normalization, noise = model.normalization, model.noise
-    mean, std = float(planes.mean(dtype=np.float64)), float(planes.std(dtype=np.float64))
+    with torch.inference_mode():
+        white: NDArray[np.float32] = noise.whiten(torch.from_numpy(planes).to(noise.device)).cpu().numpy()
+        unit = float(noise.color(torch.ones(1, 1, device=noise.device)))  # counts of a whitened count
+    mean, std = float(white.mean(dtype=np.float64)), float(white.std(dtype=np.float64))
     found = [
-        _brightness(mean, normalization.mean, normalization.std),
-        _contrast(std, normalization.std),
-        _noise(planes, noise),
+        _brightness(unit * mean, unit * normalization.mean, unit * normalization.std),
+        _contrast(unit * std, unit * normalization.std),
+        _noise(white, noise.innovation),
         _range(planes, noise),
     ]
     return [words for words in found if words]

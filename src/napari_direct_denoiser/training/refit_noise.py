@@ -1,7 +1,8 @@
 """Bootstrapped noise model: fitted to predictions of the Direct Denoiser for the noisy images.
 
 After PPN2V (Prakash et al. 2020), which takes predictions for signals. A prediction that sees its own noisy pixel is
-drawn towards it, which makes the fitted noise too small. So the predicted pixels are hidden from the network.
+drawn towards it, which makes the fitted noise too small. So the predicted pixels are hidden from the network, in
+whitened images: neighbours of a pixel would give away noise that they share with it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ..co_model import CoModel
 from ..data.patches import PatchSampler
-from ..noise import MixtureNoise, fit_mixture
+from ..noise import NoiseModel, fit_mixture
 
 _PAIRS = 100_000
 _BATCH = 64  # patches
@@ -21,15 +22,17 @@ _APART = 4  # pixels between hidden pixels
 _MARGIN = 8  # pixels at the edge of a patch, where predictions are worse
 
 
-def refit_noise(model: CoModel, patches: PatchSampler, seed: int = 0) -> MixtureNoise:
-    """Fit a Gaussian mixture to pairs (prediction, noisy) of a partly trained model."""
-    signals, noisy = blind_pairs(model, patches, seed)
-    return fit_mixture(signals, noisy)
+def refit_noise(model: CoModel, patches: PatchSampler, seed: int = 0) -> NoiseModel:
+    """Fit a Gaussian mixture to pairs (prediction, noisy) of a partly trained model.
+
+    Of correlated noise it is the innovation that is fitted; the coefficients stay, and offsets of lines do.
+    """
+    return model.noise.with_innovation(fit_mixture(*blind_pairs(model, patches, seed)))
 
 
 @torch.no_grad()
 def blind_pairs(model: CoModel, patches: PatchSampler, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Predict hidden pixels: predictions and noisy values, (pairs,) each, counts, on the CPU.
+    """Predict hidden pixels of whitened images: predictions and noisy values, (pairs,) each, counts, on the CPU.
 
     In every patch, each fourth pixel along both axes is replaced by the mean of its eight neighbours.
     """
@@ -39,11 +42,11 @@ def blind_pairs(model: CoModel, patches: PatchSampler, seed: int = 0) -> tuple[T
     signals: list[Tensor] = []
     observed: list[Tensor] = []
     while sum(map(len, signals)) < _PAIRS:
-        noisy = patches.draw(_BATCH).to(model.device)
+        noisy = model.whiten(patches.draw(_BATCH).to(model.device), patches.margin)
         hidden = torch.zeros_like(noisy, dtype=torch.bool)
         y, x = (_MARGIN + int(random.integers(_APART)) for _ in range(2))
         hidden[..., y:-_MARGIN:_APART, x:-_MARGIN:_APART] = True
         seen = torch.where(hidden, F.conv2d(F.pad(noisy, (1, 1, 1, 1), mode="reflect"), around), noisy)
-        signals.append(model.direct(seen)[hidden].cpu())
+        signals.append(model.denoise(model.prepare_white(seen))[hidden].cpu())
         observed.append(noisy[hidden].cpu())
     return torch.cat(signals), torch.cat(observed)
