@@ -11,6 +11,7 @@ from stand_in import errors_shown, noisy_image
 
 from napari_direct_denoiser import noise, read_noise
 from napari_direct_denoiser._napari.shared.session import MODELS
+from napari_direct_denoiser.noise import Finding
 
 pytestmark = pytest.mark.gui
 
@@ -60,18 +61,55 @@ def test_noise_is_looked_at_in_a_worker(viewer, dock, finish, rng, monkeypatch):
     assert plot.chosen.value() > before
 
 
-def test_correlated_noise_offers_structured(viewer, dock, finish, rng):
+def test_correlated_noise_is_shown_and_said_to_be_modelled(viewer, dock, finish, rng):
     viewer.add_image(correlated_image(rng))
     dock.noise.look_button.click()
     finish(dock)
-    assert "correlated" in dock.noise.findings.words.text()
-    assert re.search(r"along x \(0\.[45]\d\)", dock.noise.findings.words.text())
+    findings, plot = dock.noise.findings, dock.noise.plot
+    assert re.search(r"along x \(correlation 0\.[45]\d\): it is modelled", findings.words.text())
+    assert not findings.button.isVisibleTo(dock)
+    assert not findings.auto_button.isVisibleTo(dock)
+    assert plot.correlation.isVisible()
+    for axis, neighbours in (("x", 0.8 / 1.64), ("y", 0.0)):
+        for curve in (plot.correlated[axis], plot.correlation_model[axis]):
+            distances, correlations = curve.getData()
+            assert list(distances) == list(range(7))
+            np.testing.assert_allclose(correlations[:3], [1, neighbours, 0], atol=0.05)
+    edges, heights = plot.bars.getData()
+    values, density = plot.density.getData()
+    assert np.trapezoid(density, values) == pytest.approx(1, abs=0.02)
+    counted = np.sqrt(np.average((edges[:-1] / 2 + edges[1:] / 2 - 500) ** 2, weights=heights))
+    modelled = np.sqrt(np.average((values - 500) ** 2, weights=density))
+    assert counted == pytest.approx(10 * 1.64**0.5, rel=0.1)
+    assert modelled == pytest.approx(10 * 1.64**0.5, rel=0.1)
+    viewer.add_image(noisy_image(rng, (4, 128, 128)))
+    assert not findings.isVisibleTo(dock)  # they were of the other layer
+    dock.noise.look_button.click()
+    finish(dock)
+    assert plot.correlation.scene() is None  # white noise
+
+
+def test_a_model_by_numbers_that_does_not_know_the_correlation_offers_auto(viewer, dock, finish, rng):
+    viewer.add_image(correlated_image(rng))
+    dock.noise.form["noise"].value = "gaussian"
+    dock.noise.look_button.click()
+    finish(dock)
+    findings = dock.noise.findings
+    assert "set the noise to auto" in findings.words.text()
+    assert not findings.button.isVisibleTo(dock)
+    findings.auto_button.click()
+    finish(dock)
+    assert dock.settings().noise == "auto"
+    assert "it is modelled" in findings.words.text()
+    assert not findings.auto_button.isVisibleTo(dock)
+
+
+def test_correlation_that_cannot_be_modelled_offers_structured(dock):
+    dock.noise.findings.show_findings([Finding("correlated", "Neighbours share noise", 0.9, suggests_structured=True)])
     assert dock.noise.findings.button.isVisibleTo(dock)
     dock.noise.findings.button.click()
     assert dock.settings().structured
     assert not dock.noise.findings.button.isVisibleTo(dock)
-    viewer.add_image(noisy_image(rng))
-    assert not dock.noise.findings.isVisibleTo(dock)  # they were of the other layer
 
 
 def test_training_shows_its_own_fit_and_findings(viewer, dock, finish, rng):
@@ -80,7 +118,7 @@ def test_training_shows_its_own_fit_and_findings(viewer, dock, finish, rng):
     dock.train_button.click()
     finish(dock)
     assert dock.noise.look.fit is MODELS.all[0].denoiser.noise_fit
-    assert "correlated" in dock.noise.findings.words.text()
+    assert "share noise" in dock.noise.findings.words.text()
 
 
 def test_noise_model_by_numbers(viewer, dock, finish, rng):

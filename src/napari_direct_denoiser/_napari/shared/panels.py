@@ -23,6 +23,11 @@ class Panels(pg.GraphicsLayoutWidget):
         """As narrow as the rest of the dock."""
         return QSize(300, self._height)
 
+    def set_height(self, height: int) -> None:
+        """Change the height, pixels."""
+        self._height = height
+        self.updateGeometry()
+
     def minimumSizeHint(self) -> QSize:
         """Small enough for a screen of 1280 x 800."""
         return QSize(200, round(0.6 * self._height))

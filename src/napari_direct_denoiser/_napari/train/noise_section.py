@@ -121,6 +121,7 @@ class NoiseSection(QWidget):
         self.form = NoiseForm()
         self.form.changed.connect(self.forget)
         self.findings = FindingsBox()
+        self.findings.auto_wanted.connect(self._use_auto)
         self.look_button = QPushButton("Measure the noise")
         self.look_button.setToolTip(
             "Measure the noise of the chosen image and fit the noise model, without training. Takes seconds."
@@ -180,6 +181,10 @@ class NoiseSection(QWidget):
             widget.setEnabled(enabled)
         self.save_button.setEnabled(enabled and self.look is not None)
 
+    def _use_auto(self) -> None:
+        self.form["noise"].value = "auto"
+        self.look_button.click()
+
     def _show_signal(self) -> None:
         if self.look is not None:
             self.plot.show_signal(self.plot.signal_at(self.slider.value() / 100))
@@ -189,6 +194,7 @@ class FindingsBox(QWidget):
     """Findings about the noise of the images, and a button for the setting that a finding suggests."""
 
     structured_wanted = Signal()
+    auto_wanted = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -198,10 +204,14 @@ class FindingsBox(QWidget):
         self.button = QPushButton("Turn on Structured noise")
         self.button.setToolTip(TrainSettings.model_fields["structured"].description or "")
         self.button.clicked.connect(self.structured_wanted)
+        self.auto_button = QPushButton("Use the automatic noise model")
+        self.auto_button.setToolTip("Set the noise model to automatic, and measure the noise again.")
+        self.auto_button.clicked.connect(self.auto_wanted)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.words)
         column.addWidget(self.button)
+        column.addWidget(self.auto_button)
         self._suggested = self._on = False
         self.show_findings(())
 
@@ -209,6 +219,7 @@ class FindingsBox(QWidget):
         """Show findings; hide if there are none."""
         self.words.setText("\n".join(f"• {finding.words}." for finding in findings))
         self._suggested = any(finding.suggests_structured for finding in findings)
+        self.auto_button.setVisible(any(finding.suggests_auto for finding in findings))
         self.setVisible(bool(findings))
         self.set_structured(self._on)
 
