@@ -22,6 +22,10 @@ class Keeping(torch.nn.Module):
         super().__init__()
         self.noise = noise or GaussianNoise(1.0)
 
+    def whiten(self, noisy: torch.Tensor, margin: int = 0) -> torch.Tensor:
+        white = self.noise.whiten(noisy)
+        return white[..., margin:-margin, margin:-margin] if margin else white
+
     def prepare_white(self, white: torch.Tensor) -> torch.Tensor:
         return white
 
