@@ -88,9 +88,14 @@ class CoModel(nn.Module):
         self.to(memory_format=self.compute.memory_format)  # type: ignore[call-overload]
         return self
 
-    def prepare(self, noisy: Tensor) -> NetworkInput:
-        """Prepare (B, 1, H, W) counts for both networks, whose noise is whitened."""
-        return self.prepare_white(self.noise.whiten(noisy))
+    def prepare(self, noisy: Tensor, margin: int = 0) -> NetworkInput:
+        """Prepare (B, 1, H, W) counts for both networks; see `whiten`."""
+        return self.prepare_white(self.whiten(noisy, margin))
+
+    def whiten(self, noisy: Tensor, margin: int = 0) -> Tensor:
+        """Whiten the noise of (B, 1, H, W) counts, and cut off a margin on every side that served as context."""
+        white = self.noise.whiten(noisy)
+        return white[..., margin:-margin, margin:-margin] if margin else white
 
     def prepare_white(self, white: Tensor) -> NetworkInput:
         """Prepare (B, 1, H, W) with independent noise."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_direct_denoiser.data.patches import PatchSampler, split
+from napari_direct_denoiser.data.patches import Augmentation, PatchSampler, split
 
 
 def numbered(planes: int, height: int, width: int) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_patches_occur_in_all_eight_orientations_and_at_every_position() -> None
     drawn = PatchSampler([stack], 4, seed=0).draw(400)[:, 0]
     corners = {tuple(p[[0, 0, -1, -1], [0, -1, 0, -1]].tolist()) for p in drawn}
     assert len(corners) == 8 * 2 * 2
-    flipped = PatchSampler([stack], 4, seed=0, rotate=False).draw(400)[:, 0]
+    flipped = PatchSampler([stack], 4, seed=0, augmentation=Augmentation(transpose=False)).draw(400)[:, 0]
     assert all(abs(float(p[0, 1] - p[0, 0])) == 1 for p in flipped)  # rows stay rows
     assert len({tuple(p[[0, 0, -1, -1], [0, -1, 0, -1]].tolist()) for p in flipped}) == 4 * 2 * 2
 

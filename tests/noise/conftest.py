@@ -43,8 +43,8 @@ EXAMPLES: list[NoiseModel] = [
     mixture(),
     histogram(),
     StudentNoise(5.0, 6.0),
-    RecordedNoise(PoissonGaussianNoise(2.0, 0.0, 3.0), low=-100.0, high=5000.0),
     CorrelatedNoise.of(PoissonGaussianNoise(2.0, 0.0, 3.0), [[0.1, 0.2, 0.05], [0.4, 0.0, 0.0]]),
+    RecordedNoise(PoissonGaussianNoise(2.0, 0.0, 3.0), low=-100.0, high=5000.0),
     LineNoise(GaussianNoise(12.0), row_std=6.0, column_std=2.0),
 ]
 

@@ -74,6 +74,21 @@ def split(stacks: Sequence[NDArray[np.generic]], patch: int) -> tuple[list[Part]
     return training, validation
 
 
+@dataclass(frozen=True)
+class Augmentation:
+    """How patches may be turned without changing what their noise looks like."""
+
+    flip_y: bool = True
+    """Whether rows may be reversed."""
+    flip_x: bool = True
+    """Whether columns may be reversed."""
+    transpose: bool = True
+    """Whether rows and columns may be exchanged: with both flips, quarter turns."""
+
+
+_ALL = Augmentation()
+
+
 class PatchSampler:
     """Draws random square patches; every position of every plane is equally likely.
 
@@ -85,16 +100,23 @@ class PatchSampler:
         Side, pixels.
     seed
         Of positions and augmentation.
-    rotate
-        Whether to rotate by quarter turns, too. Noise that is correlated along one axis allows flips only.
+    augmentation
+        How to turn patches. Noise that is correlated along one axis does not allow everything.
+    margin
+        Pixels of context on every side of a patch, which are drawn as well; reflected at the edge of a plane.
     """
 
     def __init__(
-        self, parts: Sequence[Part | NDArray[np.generic]], patch: int, seed: int, *, rotate: bool = True
+        self,
+        parts: Sequence[Part | NDArray[np.generic]],
+        patch: int,
+        seed: int,
+        *,
+        augmentation: Augmentation = _ALL,
+        margin: int = 0,
     ) -> None:
         self._parts = [part if isinstance(part, Part) else Part.whole(part) for part in parts]
-        self.patch = patch
-        self.rotate = rotate
+        self.patch, self.margin, self.augmentation = patch, margin, augmentation
         self._random = np.random.default_rng(seed)
         positions = np.array(
             [len(p.planes) * (len(p.rows) - patch + 1) * (len(p.columns) - patch + 1) for p in self._parts], float
@@ -102,9 +124,10 @@ class PatchSampler:
         self._share = positions / positions.sum()
 
     def draw(self, count: int) -> Tensor:
-        """Draw (count, 1, patch, patch) float32, on the CPU."""
+        """Draw (count, 1, patch + 2 margin, patch + 2 margin) float32, on the CPU."""
         which = self._random.choice(len(self._parts), size=count, p=self._share)
-        patches = np.empty((count, 1, self.patch, self.patch), np.float32)
+        side = self.patch + 2 * self.margin
+        patches = np.empty((count, 1, side, side), np.float32)
         for place, number in enumerate(which):
             patches[place, 0] = self._one(self._parts[number])
         return torch.from_numpy(patches)
@@ -112,8 +135,25 @@ class PatchSampler:
     def _one(self, part: Part) -> NDArray[np.generic]:
         sides = len(part.planes), len(part.rows) - self.patch + 1, len(part.columns) - self.patch + 1
         plane, y, x = (int(self._random.integers(side)) for side in sides)
-        rows, columns = part.rows[y : y + self.patch], part.columns[x : x + self.patch]
-        patch = part.stack[part.planes[plane], rows.start : rows.stop, columns.start : columns.stop]
-        flips = [axis for axis in (0, 1) if self._random.random() < 0.5]
+        number = part.planes[plane]
+        if self.margin:
+            patch = self._with_margin(part.stack[number], part.rows[y], part.columns[x])
+        else:
+            rows, columns = part.rows[y : y + self.patch], part.columns[x : x + self.patch]
+            patch = part.stack[number, rows.start : rows.stop, columns.start : columns.stop]
+        allowed = self.augmentation.flip_y, self.augmentation.flip_x
+        flips = [axis for axis in (0, 1) if self._random.random() < 0.5 and allowed[axis]]
         patch = np.flip(patch, tuple(flips)) if flips else patch
-        return patch.T if self.rotate and self._random.random() < 0.5 else patch
+        return patch.T if self.augmentation.transpose and self._random.random() < 0.5 else patch
+
+    def _with_margin(self, plane: NDArray[np.generic], y: int, x: int) -> NDArray[np.generic]:
+        places = (np.arange(first - self.margin, first + self.patch + self.margin) for first in (y, x))
+        rows, columns = (reflected(at, side) for at, side in zip(places, plane.shape, strict=True))
+        return plane[rows][:, columns]
+
+
+def reflected(position: NDArray[np.intp], side: int) -> NDArray[np.intp]:
+    """Turn positions that may lie beyond an axis of `side` pixels into indices, as `np.pad` with mode reflect."""
+    period = max(2 * (side - 1), 1)
+    position = position % period
+    return np.minimum(position, period - position)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from ..data.patches import Augmentation
 from ..errors import SettingError
 from .models import GaussianNoise, NoiseModel, PoissonGaussianNoise, bounded, from_document
 from .student import StudentNoise
@@ -105,6 +106,16 @@ class CorrelatedNoise(NoiseModel):
     @property
     def reach(self) -> int:
         return max(*self._own, *self._far)
+
+    @property
+    def margin(self) -> int:
+        return max(*self._own)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """No mirror along a single correlated axis, where a detector's pulses have a direction; no quarter turns."""
+        rows, columns = self._own
+        return Augmentation(flip_y=rows == 0 or columns > 0, flip_x=columns == 0 or rows > 0, transpose=False)
 
     @property
     def signal_range(self) -> tuple[float, float] | None:

@@ -19,6 +19,7 @@ from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 from torch import Tensor
 
 from ..data.images import Frames
+from ..data.patches import Augmentation
 from ..errors import SettingError
 from .fit import NoiseFit
 from .models import NoiseModel, from_document
@@ -91,6 +92,14 @@ class LineNoise(NoiseModel):
     @property
     def reach(self) -> int:
         return self.base.reach
+
+    @property
+    def margin(self) -> int:
+        return self.base.margin
+
+    @property
+    def augmentation(self) -> Augmentation:
+        return self.base.augmentation
 
     def whiten(self, image: Tensor) -> Tensor:
         return self.base.whiten(image)

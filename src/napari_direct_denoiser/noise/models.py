@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..data.patches import Augmentation
 from ..errors import ModelFileError, SettingError
 from .skewed import SkewedLogDensity, skewed_log_cdf
 
@@ -93,6 +94,16 @@ class NoiseModel(nn.Module, ABC):
     def reach(self) -> int:
         """How many pixels away, at most, `whiten` and `color` look for what they need."""
         return 0
+
+    @property
+    def margin(self) -> int:
+        """How many pixels away, at most, `whiten` looks."""
+        return 0
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How images may be turned without changing what their noise looks like."""
+        return Augmentation()
 
     def whiten(self, image: Tensor) -> Tensor:
         """Filter images (..., H, W) so that their noise is independent from pixel to pixel."""

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.patches import reflected
+
 if TYPE_CHECKING:
     from ..co_model import CoModel
 
@@ -86,8 +88,8 @@ class Tile:
 
     def cut(self, plane: NDArray[np.generic]) -> NDArray[np.float32]:
         """Cut the window out of a plane (H, W) as float32, reflected where it reaches beyond the plane."""
-        rows = _reflected(self.rows.start, self.rows.stop, plane.shape[0])
-        columns = _reflected(self.columns.start, self.columns.stop, plane.shape[1])
+        rows = reflected(np.arange(self.rows.start, self.rows.stop), plane.shape[0])
+        columns = reflected(np.arange(self.columns.start, self.columns.stop), plane.shape[1])
         return plane[rows][:, columns].astype(np.float32)
 
 
@@ -148,13 +150,6 @@ def _ramp(centres: NDArray[np.floating], at: int, half: int) -> NDArray[np.float
     if half == 0:
         return (centres > at).astype(centres.dtype)
     return np.clip((centres - at) / (2 * half) + 0.5, 0.0, 1.0)
-
-
-def _reflected(start: int, stop: int, side: int) -> NDArray[np.intp]:
-    """Turn positions that may lie beyond an axis of `side` pixels into indices, as `np.pad` with mode reflect."""
-    period = max(2 * (side - 1), 1)
-    position = np.arange(start, stop) % period
-    return np.minimum(position, period - position)
 
 
 @dataclass(frozen=True, eq=False)

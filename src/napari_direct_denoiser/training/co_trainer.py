@@ -148,7 +148,7 @@ class CoTrainer:
                 plateau.step(loss)
 
     def _draw_inputs(self) -> NetworkInput:
-        return self.learner.prepare(self.patches.draw(self.micro_batch).to(self.device))
+        return self.learner.prepare(self.patches.draw(self.micro_batch).to(self.device), self.patches.margin)
 
     @torch.no_grad()
     def _draw_pair(self) -> Pair:

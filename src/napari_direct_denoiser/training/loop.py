@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -71,10 +72,8 @@ def train_steps(
         max_minutes, max_steps = schedule.max_minutes, schedule.max_steps
     clock = _Clock(max_minutes, max_steps)
     with reusing_memory(model.device):
-        training, validation = split([model.noise.without_lines(stack) for stack in stacks], schedule.patch)
-        rotate = not model.config.hdn.structured
-        trainer = CoTrainer(model, PatchSampler(training, schedule.patch, seed, rotate=rotate), schedule, seed)
-        validator = Validator(model, PatchSampler(validation, schedule.patch, seed, rotate=rotate), schedule)
+        training, validation = _patches(model, stacks, schedule, seed)
+        trainer, validator = CoTrainer(model, training, schedule, seed), Validator(model, validation, schedule)
         for network in (trainer.learner, trainer.average):
             raise_when_cancelled(network, cancelled)
         try:
@@ -86,6 +85,20 @@ def train_steps(
             return
         finally:
             del trainer, validator, network  # their memory is given back next
+
+
+def _patches(
+    model: CoModel, stacks: Sequence[NDArray[np.generic]], schedule: ScheduleConfig, seed: int
+) -> tuple[PatchSampler, PatchSampler]:
+    """Training and validation patches, with the context that whitening needs, turned as the noise allows."""
+    augmentation, margin = model.noise.augmentation, model.noise.margin
+    if model.config.hdn.structured:
+        augmentation = replace(augmentation, transpose=False)
+    parts = split([model.noise.without_lines(stack) for stack in stacks], schedule.patch)
+    training, validation = (
+        PatchSampler(part, schedule.patch, seed, augmentation=augmentation, margin=margin) for part in parts
+    )
+    return training, validation
 
 
 def _run(trainer: CoTrainer, validator: Validator, clock: _Clock, refit_seed: int | None) -> Iterator[TrainingProgress]:

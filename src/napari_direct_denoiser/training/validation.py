@@ -35,7 +35,7 @@ class Validator:
     def __init__(self, model: CoModel, patches: PatchSampler, schedule: ScheduleConfig) -> None:
         self.model, self._stop_after = model, schedule.stop_after
         batches = patches.draw(_PATCHES).to(model.device).split(schedule.micro_batch)  # type: ignore[no-untyped-call]
-        self._inputs = [model.prepare(batch) for batch in batches]
+        self._inputs = [model.prepare(batch, patches.margin) for batch in batches]
         self.neg_elbo: float | None = None
         self.direct_loss: float | None = None
         self.best_step: int | None = None
