@@ -26,10 +26,6 @@ class Keeping(torch.nn.Module):
         white = self.noise.whiten(noisy)
         return white[..., margin:-margin, margin:-margin] if margin else white
 
-    def whiten(self, noisy: torch.Tensor, margin: int) -> torch.Tensor:
-        assert margin == 0
-        return self.noise.whiten(noisy)
-
     def prepare_white(self, white: torch.Tensor) -> torch.Tensor:
         return white
 
