@@ -34,7 +34,9 @@ class HDNLoss:
     kl: Tensor
     """KL of every level, (levels,), before free bits."""
     sample: Tensor
-    """(B, 1, H, W), whitened, without gradient: the Direct Denoiser's target."""
+    """(B, 1, H, W), whitened and unbiased, without gradient: the Direct Denoiser's target."""
+    signal: Tensor
+    """The same as HDN decoded it, before its bias was corrected."""
 
 
 class CoModel(nn.Module):
@@ -110,9 +112,23 @@ class CoModel(nn.Module):
         reconstruction = -self.noise.innovation.log_prob(inputs.noisy, signal).mean()
         pixels = signal.shape[-1] * signal.shape[-2]
         kl = free_bits(decoded.kl, self.config.hdn.free_bits) / pixels
-        return HDNLoss(
-            reconstruction + kl, reconstruction.detach(), decoded.kl.detach().mean(1) / pixels, signal.detach()
-        )
+        decoded_kl, signal = decoded.kl.detach().mean(1) / pixels, signal.detach()
+        sample = self.normalization.unbiased(signal)
+        return HDNLoss(reconstruction + kl, reconstruction.detach(), decoded_kl, sample, signal)
+
+    def correct_bias(self, scale: float, shift: float) -> None:
+        """From now on, samples of HDN are `scale` times what it decodes, plus `shift` counts."""
+        self.normalization = self.normalization.model_copy(update={"hdn_scale": scale, "hdn_shift": shift})
+
+    def take(self, other: CoModel) -> None:
+        """Copy both networks of a model of the same images."""
+        self.unet.load_state_dict(other.unet.state_dict())
+        self.take_hdn(other)
+
+    def take_hdn(self, other: CoModel) -> None:
+        """Copy the weights of HDN, and the correction of its bias, from a model of the same images."""
+        self.hdn.load_state_dict(other.hdn.state_dict())
+        self.correct_bias(other.normalization.hdn_scale, other.normalization.hdn_shift)
 
     def direct_loss(self, inputs: NetworkInput, clean: Tensor) -> Tensor:
         """L2 or L1 distance of the direct prediction to a whitened clean image (eq. 7), in `Normalization.unit`.
@@ -143,4 +159,4 @@ class CoModel(nn.Module):
         """Draw a clean image in counts with each generator (N, 1, H, W) for the plane that was encoded."""
         with self.compute.autocast():
             decoded = self.hdn.decode(encoding, generators, with_kl=False)
-        return self.noise.color(self.normalization.signal(decoded.signal.float()))
+        return self.noise.color(self.normalization.unbiased(self.normalization.signal(decoded.signal.float())))

@@ -64,6 +64,10 @@ class Normalization(Config):
     """Noise variance at a signal of 0, counts^2 (negative if the camera has an offset)."""
     level: float
     """Mean of the images after the Anscombe transform."""
+    hdn_scale: float = 1.0
+    """Factor that makes HDN's samples unbiased, and with it:"""
+    hdn_shift: float = 0.0
+    """What is added to them then, counts."""
 
     @model_validator(mode="before")
     @classmethod
@@ -118,6 +122,10 @@ class Normalization(Config):
         if self.units == "image":
             return drawn * self.std + self.mean
         return inverse_anscombe(drawn + self.level, self.slope, self.intercept)
+
+    def unbiased(self, signal: Tensor) -> Tensor:
+        """Correct the bias of a signal that HDN decoded."""
+        return signal * self.hdn_scale + self.hdn_shift
 
     @property
     def unit(self) -> float:

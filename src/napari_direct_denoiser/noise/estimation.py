@@ -213,7 +213,7 @@ def _skew(windows: Windows, bins: _Bins, gain: float) -> float:
     precision = float(np.sum(weight * away**2)) * gain**4
     measured = float(np.sum(weight * away * third)) * gain**2 / precision
     trust = 1 / (1 + 1 / (0.2**2 * precision))  # prior: 1 with std 0.2
-    return float(np.clip(1 + trust * (measured - 1), 0.7, 1.7))
+    return float(np.clip(1 + trust * (measured - 1), 0.05, 1.7))
 
 
 def _correlation(windows: Windows, bins: _Bins) -> Correlation:

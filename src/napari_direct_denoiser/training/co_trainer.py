@@ -25,6 +25,7 @@ from ..errors import TrainingError
 from ..networks.blocks import ChannelDropout
 from ..normalization import NetworkInput
 from ..system import free_memory, is_out_of_memory
+from .bias import BiasCorrection
 
 _WARM_UP_STEPS = 20
 _MAX_GRADIENT = 10.0
@@ -85,6 +86,7 @@ class CoTrainer:
         self.hdn_frozen = False
         self._hdn_loss = torch.zeros(2, device=model.device)  # running HDN loss, reported while HDN is frozen
         self._next_pair: Pair | None = None
+        self._bias = BiasCorrection()
 
     def step(self, fraction: float) -> Tensor:
         """Take one step at this fraction of the budget.
@@ -114,12 +116,14 @@ class CoTrainer:
         for _ in range(parts):
             inputs = self._draw_inputs()
             hdn = self.learner.hdn_loss(inputs, self.generator)
+            self._bias.add(inputs, hdn.signal)
             # The target has no gradient: from here on the two networks run side by side.
             student = self._student_thread.submit(self._learn_sample, inputs, hdn.sample, parts)
             (hdn.loss / parts).backward()  # type: ignore[no-untyped-call]
             losses += torch.stack([hdn.reconstruction, hdn.kl.sum(), student.result()]) / parts
         self._update_weights(self.hdn_optimizer, self.learner.hdn)
         self._update_weights(self.direct_optimizer, self.learner.unet)
+        self.learner.correct_bias(*self._bias.line())
         self._hdn_loss.lerp_(losses[:2], max(1 / (self.steps + 1), _HDN_LOSS_SMOOTHING))
         return losses
 
@@ -134,10 +138,10 @@ class CoTrainer:
         self._update_weights(self.direct_optimizer, self.learner.unet)
         return torch.cat([self._hdn_loss, direct_loss[None]])
 
-    def freeze_hdn(self, hdn: torch.nn.Module) -> None:
-        """Keep these weights of HDN from now on; they draw the targets, with a fixed prediction of the student."""
+    def freeze_hdn(self, best: CoModel) -> None:
+        """Keep this HDN from now on; it draws the targets, with a fixed prediction of the student."""
         for model in (self.learner, self.average):
-            model.hdn.load_state_dict(hdn.state_dict())
+            model.take_hdn(best)
         self.targets.teacher = copy.deepcopy(self.average)
         self.hdn_frozen = True
 

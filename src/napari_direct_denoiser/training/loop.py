@@ -125,7 +125,7 @@ def _run(trainer: CoTrainer, validator: Validator, clock: _Clock, refit_seed: in
             elif due:
                 stopped = validator.validate(trainer, step) or ("finished" if fraction >= 1 else None)
             if validator.best_step is None:
-                validator.model.load_state_dict(trainer.average.state_dict())
+                validator.model.take(trainer.average)
         clock.pause()
         yield _progress(step, clock, losses, validator, stopped)
         clock.resume()
@@ -137,9 +137,9 @@ def _freeze_hdn(trainer: CoTrainer, validator: Validator) -> None:
         return
     if validator.best_step is not None:
         validator.validate(trainer, trainer.steps)  # HDN has learned since the last validation
-        trainer.freeze_hdn(validator.model.hdn)
+        trainer.freeze_hdn(validator.model)
     else:
-        trainer.freeze_hdn(trainer.average.hdn)
+        trainer.freeze_hdn(trainer.average)
 
 
 def _refit_noise(trainer: CoTrainer, validator: Validator, seed: int) -> None:

@@ -10,6 +10,7 @@ from ..co_model import CoModel
 from ..config import ScheduleConfig
 from ..data.patches import PatchSampler
 from ..errors import TrainingError
+from .bias import BiasCorrection
 from .co_trainer import CoTrainer, Pair
 
 _PATCHES = 32
@@ -82,17 +83,21 @@ class Validator:
     def _validate_hdn(self, trainer: CoTrainer) -> bool:
         """Measure HDN with the same random numbers every time; the best one is kept and draws the targets."""
         generator = torch.Generator(device=self.model.device).manual_seed(0)
+        bias = BiasCorrection()
         losses = [trainer.average.hdn_loss(inputs, generator) for inputs in self._inputs]
+        for inputs, loss in zip(self._inputs, losses, strict=True):
+            bias.add(inputs, loss.signal)
+        trainer.average.correct_bias(*bias.line())
         self.neg_elbo = float(torch.stack([loss.loss for loss in losses]).mean())
         better = self.neg_elbo < self._best_neg_elbo
         if better or trainer.hdn_frozen or not self._pairs:
             self._pairs = [
-                trainer.targets.pair(inputs, loss.sample, generator)
+                trainer.targets.pair(inputs, trainer.average.normalization.unbiased(loss.signal), generator)
                 for inputs, loss in zip(self._inputs, losses, strict=True)
             ]
         self._has_pairs_of_frozen_hdn = trainer.hdn_frozen
         if better:
-            self.model.hdn.load_state_dict(trainer.average.hdn.state_dict())
+            self.model.take_hdn(trainer.average)
             self._best_neg_elbo = self.neg_elbo
         return better
 
