@@ -22,7 +22,7 @@ from scipy.ndimage import convolve1d, correlate
 from ..data.images import Frames
 from .correlated import CorrelatedNoise
 from .estimation import fit_images
-from .fit import LAGS, Autocorrelation, Axes, Lags, NoiseFit
+from .fit import LAGS, Autocorrelation, Axes, Lags, NoiseFit, robust_line
 from .windows import as_float, crop, fill, hot_pixels, usable_part
 
 Plane = NDArray[np.float32]  # (Y, X)
@@ -31,6 +31,7 @@ _SIDE = 16  # of a window, pixels
 _PLANES = 8
 _QUIETEST = 0.1  # share of the windows, at each brightness, that are taken for free of structure
 _LEVELS = 12  # of brightness
+_HALF = 0.93  # mean variance of the quieter half of windows of white noise, as a part of that of all
 _LEAST = 0.1  # correlation of neighbours below which noise is taken for white
 _ORDER = 4  # neighbours along one axis that predict a pixel
 _REACH = 3  # rows and columns of neighbours along both axes
@@ -74,8 +75,7 @@ def _fit_innovation(stacks: Sequence[Frames], found: Autocorrelation) -> tuple[N
     coefficients = autoregression(found)
     planes = [cast("NDArray[Any]", Whitened(stack.planes, coefficients)) for stack in stacks]
     whitened = [Frames(white, stack.step) for white, stack in zip(planes, stacks, strict=True)]
-    power = None if found.separable else high_pass_power(whitened)
-    innovation = fit_images(whitened, power=power)
+    innovation = fit_images(whitened, line=None if found.separable else _variance_line(whitened))
     return innovation, CorrelatedNoise(innovation.model, coefficients)
 
 
@@ -188,12 +188,7 @@ def _along(planes: Sequence[Plane], axis: int, across: Sequence[float] = _FINE) 
 
 def _in_windows(planes: Sequence[Plane], share: float) -> Lags:
     """Correlation in the quietest windows; at each brightness this share of the windows is used."""
-    cut = np.concatenate([_windows(plane) for plane in planes]).astype(np.float64)
-    cut = cut[np.isfinite(cut).all(axis=(1, 2))]
-    brightness = cut.mean((1, 2))
-    flat = (cut - brightness[:, None, None]).reshape(len(cut), -1)
-    surface = _surfaces()
-    rest = (flat - (flat @ surface) @ surface.T).reshape(cut.shape)
+    brightness, rest = _rests(planes)
     power = rest.var(axis=(1, 2))
     total = np.zeros(len(_places()))
     for level in np.array_split(np.argsort(brightness, kind="stable"), _LEVELS):
@@ -208,6 +203,16 @@ def _in_windows(planes: Sequence[Plane], share: float) -> Lags:
     lags[0, :LAGS] = lags[0, :LAGS:-1]
     lags[:, :] = 0.5 * (lags + lags[:, ::-1])  # noise has no handedness: a fit to chance would
     return _without_structure(lags)
+
+
+def _rests(planes: Sequence[Plane]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Brightness of windows (windows,), and what a quadratic surface leaves of them (windows, 16, 16)."""
+    cut = np.concatenate([_windows(plane) for plane in planes]).astype(np.float64)
+    cut = cut[np.isfinite(cut).all(axis=(1, 2))]
+    brightness = cut.mean((1, 2))
+    flat = (cut - brightness[:, None, None]).reshape(len(cut), -1)
+    surface = _surfaces()
+    return brightness, (flat - (flat @ surface) @ surface.T).reshape(cut.shape)
 
 
 def _without_structure(lags: Lags) -> Lags:
@@ -264,13 +269,17 @@ def _expected_products() -> NDArray[np.float64]:
     return expected
 
 
-def high_pass_power(stacks: Sequence[Frames]) -> float:
-    """Variance that a second difference along both axes finds in nearly white noise, as a part of the true one."""
-    lags = _in_windows(list(_planes(stacks, static=False)), _QUIETEST)
-    weights = np.array([1, -4, 6, -4, 1]) / 6  # autocorrelation of the second difference
-    return float(
-        sum(weights[2 + dy] * weights[2 + dx] * _at(lags, dy, dx) for dy in range(-2, 3) for dx in range(-2, 3))
+def _variance_line(stacks: Sequence[Frames]) -> tuple[float, float]:
+    """Slope and intercept of the variance of nearly white noise, from the quieter half of the windows."""
+    brightness, rest = _rests(list(_planes(stacks, static=False)))
+    variance = rest.var(axis=(1, 2)) * _SIDE**2 / (_SIDE**2 - _surfaces().shape[1])
+    levels = [level for level in np.array_split(np.argsort(brightness, kind="stable"), _LEVELS) if len(level)]
+    quiet = [level[np.argsort(variance[level], kind="stable")[: (len(level) + 1) // 2]] for level in levels]
+    signals, variances, counts = (
+        np.array([float(measure(part)) for part in quiet])
+        for measure in (lambda part: brightness[part].mean(), lambda part: variance[part].mean() / _HALF, len)
     )
+    return robust_line(signals, variances, counts)
 
 
 class Whitened:

@@ -65,11 +65,11 @@ def estimate_noise(images: ArrayLike | Sequence[ArrayLike], axes: str | None = N
     return fit_images([as_planes(image, axes).frames for image in many]).model
 
 
-def fit_images(stacks: Sequence[Frames], *, power: float | None = None) -> NoiseFit:
+def fit_images(stacks: Sequence[Frames], *, line: tuple[float, float] | None = None) -> NoiseFit:
     """Estimate the noise of planes, and keep what it was estimated from: see `estimate_noise`.
 
-    ``power`` is the part of the variance of the noise that a second difference along both axes keeps; it is found from
-    the correlation at the highest frequencies if not given.
+    ``line`` gives slope and intercept of the variance where a second difference does not show them, because noise is
+    correlated at the highest frequencies.
     """
     stacks = [stack for stack in stacks if len(stack.planes)]
     hot = [hot_pixels(stack.planes) for stack in stacks]
@@ -95,8 +95,11 @@ def fit_images(stacks: Sequence[Frames], *, power: float | None = None) -> Noise
         if whole.variances[0] > _NORMAL * line[0] ** 2:  # few electrons without read noise are not normal
             bins, (slope, intercept) = whole, line
     correlation = _correlation(windows, bins)
-    if not windows.temporal:  # a second difference removes a part of correlated noise
-        share = power or float(np.prod([_second_difference(rho) for rho in correlation]))
+    if line is not None and not windows.temporal:
+        bins.variances = bins.variances * (line[0] * bins.signals + line[1]) / (slope * bins.signals + intercept)
+        slope, intercept = line
+    elif not windows.temporal:  # a second difference removes a part of correlated noise
+        share = float(np.prod([_second_difference(rho) for rho in correlation]))
         bins.variances, slope, intercept = bins.variances / share, slope / share, intercept / share
     pick = np.random.default_rng(0).permutation(np.concatenate(bins.members))[:_PAIRS]
     return NoiseFit(
