@@ -42,7 +42,7 @@ class TrainSettings(Config):
     loss: Loss = "l2"
     """What the Direct Denoiser learns: l2 the mean, l1 the median of the denoising distribution."""
     structured: bool = False
-    """Remove noise that is correlated between neighbouring pixels, such as stripes (HDN 3-6)."""
+    """Remove structured noise that the noise model does not describe, such as short lines of a scanner (HDN 3-6)."""
     max_minutes: float | None = Field(default=None, gt=0)
     """Stop training after this many minutes; the preset's own limit if not given."""
     max_steps: int | None = Field(default=None, ge=1)

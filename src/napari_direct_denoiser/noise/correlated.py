@@ -22,6 +22,7 @@ _FARTHEST = 64  # pixels; a process that reaches farther is taken for unstable
 _CUT = 1e-6  # part of the energy of the impulse response that is cut off
 _ANTICAUSAL = 1e-3  # larger part of that energy before the impulse: the process is not stable
 _DIRECT = 64  # pixels of a kernel; with more, a Fourier transform is faster
+_NEAR, _ALIKE = 3, 0.05  # lags, pixels, and the difference of correlations there that counts as none
 _LARGEST = 16  # pixels; farthest neighbour in the filter
 
 Grid = NDArray[np.float64]  # (rows + 1, 2 columns + 1)
@@ -115,9 +116,17 @@ class CorrelatedNoise(NoiseModel):
 
     @property
     def augmentation(self) -> Augmentation:
-        """No mirror along a single correlated axis, where a detector's pulses have a direction; no quarter turns."""
+        """No mirror along a single correlated axis, where a detector's pulses have a direction.
+
+        Quarter turns only where noise is correlated alike along both axes.
+        """
         rows, columns = self._own
-        return Augmentation(flip_y=rows == 0 or columns > 0, flip_x=columns == 0 or rows > 0, transpose=False)
+        near = self.autocorrelation(_NEAR)[:, _NEAR:]
+        return Augmentation(
+            flip_y=rows == 0 or columns > 0,
+            flip_x=columns == 0 or rows > 0,
+            transpose=bool(np.abs(near - near.T).max() < _ALIKE),
+        )
 
     @property
     def signal_range(self) -> tuple[float, float] | None:

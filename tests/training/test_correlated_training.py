@@ -1,0 +1,65 @@
+"""Training on noise that neighbours share: found by itself, removed before training already, and HDN stays right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from scipy.signal import lfilter
+
+from napari_direct_denoiser import load
+from napari_direct_denoiser.config import TrainSettings
+from napari_direct_denoiser.data.synthetic import simulate
+from napari_direct_denoiser.denoiser import Denoiser
+from napari_direct_denoiser.evaluation.metrics import psnr
+from napari_direct_denoiser.noise import CorrelatedNoise
+
+Images = NDArray[np.float32]
+Blur = Callable[[Images], Images]
+
+
+def stack(along_x: float, along_y: float) -> tuple[Images, Images]:
+    """Noisy planes and their truth: variance 2 (s - 100) + 9, as AR(1) along both axes."""
+    truth = simulate(planes=4, size=128, seed=3).truth
+    noise = np.random.default_rng(0).normal(size=(*truth.shape[:1], 160, 160))
+    for axis, share in ((-1, along_x), (-2, along_y)):
+        noise = lfilter([np.sqrt(1 - share**2)], [1, -share], noise, axis)
+    noise = noise[:, 32:, 32:]  # after its start, the process is stationary
+    noisy = truth + noise * np.sqrt(2 * (truth - 100) + 9)
+    return noisy.astype(np.float32), truth
+
+
+def mean_psnr(images: Images, truth: Images) -> float:
+    return float(np.mean([psnr(*pair) for pair in zip(images, truth, strict=True)]))
+
+
+@pytest.mark.parametrize("along", [(0.5, 0.0), (0.0, 0.5), (0.5, 0.5)], ids=["x", "y", "both"])
+def test_before_training_the_direct_pass_is_above_every_blur(along: tuple[float, float]) -> None:
+    noisy, truth = stack(*along)
+    denoiser = Denoiser.for_images(noisy, TrainSettings(device="cpu"))
+    assert isinstance(denoiser.model.noise, CorrelatedNoise)
+    blurs = [mean_psnr(gaussian_filter(noisy, (0, sigma, sigma)), truth) for sigma in np.arange(0.5, 5, 0.25)]
+    assert mean_psnr(denoiser.denoise(noisy), truth) > max(blurs)
+
+
+@pytest.mark.slow
+def test_training_keeps_hdn_right_and_the_file_holds_its_correction(tmp_path: Path) -> None:
+    noisy, truth = stack(0.5, 0.0)
+    denoiser = Denoiser.for_images(noisy, TrainSettings(max_steps=120, device="cpu"))
+    before = mean_psnr(denoiser.denoise(noisy), truth)
+    for _ in denoiser.train_steps():
+        pass
+    direct = mean_psnr(denoiser.denoise(noisy), truth)
+    mean = denoiser.posterior_mean(noisy, n=40)
+    assert direct > before - 0.1
+    assert mean_psnr(mean, truth) > direct - 0.5
+    assert float(mean.mean()) == pytest.approx(float(truth.mean()), abs=0.5)
+    denoiser.save(tmp_path / "m.safetensors")
+    again = load(tmp_path / "m.safetensors", device="cpu")
+    assert again.model.normalization == denoiser.model.normalization
+    assert again.model.normalization.hdn_shift != 0
+    np.testing.assert_array_equal(again.posterior_mean(noisy[:1], n=2), denoiser.posterior_mean(noisy[:1], n=2))
