@@ -321,7 +321,7 @@ def test_while_hdn_is_frozen_its_best_weights_draw_and_the_reported_loss_stays(s
     for number in range(30):
         trainer.step(number / 100)
     validator.validate(trainer, 30)
-    trainer.freeze_hdn(model.hdn)
+    trainer.freeze_hdn(model)
     reported = torch.stack([trainer.step(0.7)[:2] for _ in range(3)])
     assert torch.equal(reported, reported[:1].expand(3, 2))
     for each in (trainer.learner, trainer.average, trainer.targets.teacher):
