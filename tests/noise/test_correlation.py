@@ -10,10 +10,11 @@ import tifffile
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.signal import lfilter
 
 from napari_direct_denoiser.data.images import Frames
 from napari_direct_denoiser.data.synthetic import simulate
-from napari_direct_denoiser.noise import PoissonGaussianNoise, fit_images, fit_noise
+from napari_direct_denoiser.noise import PoissonGaussianNoise, diagnose, fit_images, fit_noise
 from napari_direct_denoiser.noise.correlated import CorrelatedNoise
 from napari_direct_denoiser.noise.correlation import measure_correlation
 from napari_direct_denoiser.noise.fit import Autocorrelation
@@ -186,3 +187,14 @@ def test_real_time_lapse_with_white_noise(data_dir: Path) -> None:
     electrons = (real(data_dir, "lysosome_clean_8fov_50t.tif").astype(float) - 100).clip(0) / 100
     rng = np.random.default_rng(0)
     assert measured(100 + 2.2 * rng.poisson(electrons) + rng.normal(0, 2, electrons.shape)).axes == ""
+
+
+def test_noise_that_reaches_too_far_to_be_modelled_is_measured_only() -> None:
+    """AR(1) of 0.99 along x is still strong 64 pixels away: no error, but the white model and a finding."""
+    noise = np.random.default_rng(0).normal(0, 20 * (1 - 0.99**2) ** 0.5, (2, 128, 1024))
+    images = [Frames((500 + lfilter([1], [1, -0.99], noise)[..., 512:]).astype(np.float32))]
+    fit = fit_noise("auto", images)
+    assert fit.autocorrelation is not None
+    assert fit.autocorrelation.axes == "x"
+    assert not isinstance(fit.model, CorrelatedNoise)
+    assert [finding.kind for finding in diagnose(images, fit) if finding.suggests_structured] == ["correlated"]

@@ -20,6 +20,7 @@ from scipy.linalg import solve_toeplitz
 from scipy.ndimage import convolve1d, correlate
 
 from ..data.images import Frames
+from ..errors import ImageError, SettingError
 from .correlated import CorrelatedNoise
 from .estimation import fit_images
 from .fit import LAGS, Autocorrelation, Axes, Lags, NoiseFit, robust_line
@@ -49,15 +50,19 @@ def fit_correlated(stacks: Sequence[Frames], white: NoiseFit) -> NoiseFit:
     stacks
         The noisy images.
     white
-        What `fit_images` found in them: it is returned, with the correlation, if the noise is white.
+        What `fit_images` found in them: it is returned, with the correlation, if the noise is white, or if no stable
+        process has that correlation.
     """
     found = measure_correlation(stacks, static=white.static)
     if not found.axes:
         return replace(white, autocorrelation=found)
-    innovation, model = _fit_innovation(stacks, found)
-    if white.static != innovation.static:  # correlated noise hid that the scene changes, or that it does not
-        found = measure_correlation(stacks, static=innovation.static)
+    try:
         innovation, model = _fit_innovation(stacks, found)
+        if white.static != innovation.static:  # correlated noise hid that the scene changes, or that it does not
+            found = measure_correlation(stacks, static=innovation.static)
+            innovation, model = _fit_innovation(stacks, found)
+    except (SettingError, ImageError):
+        return replace(white, autocorrelation=found)
     return replace(
         innovation,
         model=model,

@@ -77,7 +77,7 @@ def diagnose(stacks: Sequence[Frames], fit: NoiseFit) -> tuple[Finding, ...]:
     stacks = [stack for stack in stacks if len(stack.planes)]
     planes = sampled_planes(stacks)
     straight, pixels = separate_lines(stacks, fit)
-    found = [_lines(fit), _correlation(straight, pixels), *_limits(planes), _quantised(planes, fit), _weak(fit)]
+    found = [_lines(fit), _correlation(straight, pixels), *_limits(planes, fit), _quantised(planes, fit), _weak(fit)]
     found += [_hot_pixels(fit), *_fixed_pattern(straight), _range(pixels)]
     return tuple(finding for finding in found if finding is not None)
 
@@ -148,7 +148,7 @@ def _can_be_modelled(found: Autocorrelation) -> bool:
     return True
 
 
-def _limits(planes: Sequence[Plane]) -> list[Finding | None]:
+def _limits(planes: Sequence[Plane], fit: NoiseFit) -> list[Finding | None]:
     """Saturation and clipping: many pixels at exactly the highest or lowest value."""
     recording = measure_recording(planes)
     found: list[Finding | None] = []
@@ -158,8 +158,12 @@ def _limits(planes: Sequence[Plane]) -> list[Finding | None]:
         found.append(Finding("saturated", words, share))
     if recording.low and recording.low.share > CLIPPED:
         value, share = recording.low
-        words = f"{share:.1%} of the pixels have the lowest value, {value:g}: they are clipped, and the "
-        words += "dark parts of the result will be a little too bright; record with a higher offset if you can"
+        words = f"{share:.1%} of the pixels have the lowest value, {value:g}: they are clipped, and "
+        words += (
+            "count as at most that bright"
+            if isinstance(fit.model, RecordedNoise)
+            else "the dark parts of the result will be a little too bright; record with a higher offset if you can"
+        )
         found.append(Finding("clipped", words, share))
     return found
 
