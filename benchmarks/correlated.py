@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +21,8 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from quality import best_gaussian
 from quality_data import SHARED
-from scipy.ndimage import gaussian_filter
 from scipy.signal import lfilter
 
 from napari_direct_denoiser.config import train_settings
@@ -124,17 +123,6 @@ CASES: dict[str, Callable[[Path], Case]] = {
 }
 
 
-def best_blur(case: Case) -> float:
-    """PSNR of the best Gaussian blur, in steps of a quarter of a pixel."""
-    best = case.psnr(case.planes)
-    for quarters in itertools.count(1):
-        found = case.psnr(gaussian_filter(case.planes.astype(np.float32), (0, quarters / 4, quarters / 4)))
-        if found <= best:
-            return best
-        best = found
-    raise AssertionError
-
-
 def measure(name: str, case: Case, args: argparse.Namespace) -> dict[str, Any]:
     """Train, and evaluate at every fifth of the budget."""
     minutes = None if args.steps else args.minutes or case.minutes
@@ -155,7 +143,7 @@ def measure(name: str, case: Case, args: argparse.Namespace) -> dict[str, Any]:
         "images": name,
         "budget": f"{args.steps} steps" if args.steps else f"{minutes:g} min",
         "steps": steps,
-        "blur": best_blur(case),
+        "blur": case.psnr(best_gaussian(case.planes, case.psnr)[0]),
         "before": before,
         "direct": direct,
         "best": best,

@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,12 +106,12 @@ def mean_psnr(image: Images, truth: Images) -> float:
     return float(np.mean([psnr(*pair) for pair in zip(image, truth, strict=True)]))
 
 
-def best_gaussian(noisy: Images, truth: Images) -> tuple[Images, float]:
-    """The blur with the best PSNR, and its sigma."""
+def best_gaussian(noisy: Images, score: Callable[[Images], float]) -> tuple[Images, float]:
+    """The blur with the best score, such as PSNR, and its sigma."""
     best, noisy = noisy, noisy.astype(np.float32)
     for quarters in itertools.count(1):
         blurred = gaussian_filter(noisy, (0, quarters / 4, quarters / 4))
-        if mean_psnr(blurred, truth) <= mean_psnr(best, truth):
+        if score(blurred) <= score(best):
             return best, (quarters - 1) / 4
         best = blurred
     raise AssertionError
@@ -276,7 +276,7 @@ def main() -> None:
     budget = f"{args.steps} steps" if args.steps else f"{args.minutes:g} min"
     results = Results(args.csv, {"dataset": args.dataset, "preset": args.preset, "seed": args.seed, "budget": budget})
     results.add("noisy", data.planes, data.truth)
-    blurred, sigma = best_gaussian(data.planes, data.truth)
+    blurred, sigma = best_gaussian(data.planes, lambda image: mean_psnr(image, data.truth))
     results.add("gaussian", blurred, data.truth, note=f"sigma {sigma:g}")
     try:
         losses = ("l2", "l1") if args.loss == "both" else (args.loss,)

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from quality import best_gaussian
+from quality import best_gaussian, mean_psnr
 from quality_tables import canvas, save
 
 from napari_direct_denoiser import train
@@ -32,7 +32,7 @@ def main() -> None:
     drawn = denoiser.sample(noisy, SAMPLES)
     images = {
         "noisy": noisy,
-        "best Gaussian blur": best_gaussian(noisy[None], truth[None])[0][0],
+        "best Gaussian blur": best_gaussian(noisy[None], lambda image: mean_psnr(image, truth[None]))[0][0],
         "direct pass": denoiser.denoise(noisy),
         "one sample of HDN": drawn[0],
         f"mean of {SAMPLES} samples": drawn.mean(0),

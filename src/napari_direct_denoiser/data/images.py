@@ -28,6 +28,7 @@ __all__ = [  # those of the axes as well: other rooms import all from here
     "named_axes",
     "plane_regions",
     "sampled_planes",
+    "spread_over",
     "take_channel",
 ]
 
@@ -138,9 +139,14 @@ class LazyPlanes:
 def sampled_planes(stacks: Sequence[PlaneStack], most: int) -> Iterator[NDArray[np.float32]]:
     """Read at most ``most`` planes (H, W), evenly spread over all stacks."""
     planes = [(stack, index) for stack in stacks for index in range(len(stack))]
-    for number in np.unique(np.linspace(0, len(planes) - 1, min(len(planes), most)).astype(int)):
+    for number in spread_over(len(planes), most):
         stack, index = planes[number]
         yield np.ascontiguousarray(stack[index], dtype=np.float32)
+
+
+def spread_over(count: int, most: int) -> NDArray[np.intp]:
+    """At most ``most`` indices below ``count``, evenly spread from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.intp))
 
 
 def as_planes(image: ArrayLike, axes: str | None = None, *, name: str = "image") -> Planes:

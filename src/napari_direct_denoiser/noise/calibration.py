@@ -13,13 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter, uniform_filter
 from torch import Tensor
 
-from ..data.images import as_planes
+from ..data.images import as_planes, spread_over
 from ..errors import ImageError, TrainingError
 from .correlated import CorrelatedNoise
 from .correlation import Whitened, autoregression, correlation_of
 from .fit import Autocorrelation, NoiseFit
 from .tabulated import MixtureNoise
 from .windows import as_float, crop, fill, is_static
+from .wrapped import pixel_noise
 
 _GAUSSIANS = 3
 _COEFFICIENTS = 2
@@ -96,7 +97,7 @@ def calibrate(
         parts = [_static(stack) if own else _smooth(stack) for stack, own in zip(stacks, static, strict=True)]
     signals, noisy = (np.concatenate(values) for values in zip(*parts, strict=True))
     white = _fit(signals, noisy, "calibration" if signal is None else "given signals")
-    chosen = np.unique(np.linspace(0, len(stacks) - 1, min(len(stacks), _PLANES)).astype(int))
+    chosen = spread_over(len(stacks), _PLANES)
     most = _PLANES // len(chosen)
     planes = [pair for number in chosen for pair in _planes(stacks[number], signal, static[number], most)]
     return _correlated(white, planes, insist=correlated)
@@ -139,8 +140,7 @@ def mixture_of(fit: NoiseFit) -> MixtureNoise:
         return fit.model
     evenly = torch.linspace(*fit.signal_range, _PAIRS // 8)  # covers the whole range of brightness
     signals = torch.cat([torch.from_numpy(fit.pairs[0][: _PAIRS // 2]).clamp(*fit.signal_range), evenly])
-    model = getattr(fit.model, "base", fit.model)  # before clipping and rounding, without offsets of lines
-    return fit_mixture(signals, model.sample(signals, torch.Generator().manual_seed(0)))
+    return fit_mixture(signals, pixel_noise(fit.model).sample(signals, torch.Generator().manual_seed(0)))
 
 
 def fit_mixture(signals: Tensor, noisy: Tensor) -> MixtureNoise:
@@ -222,7 +222,7 @@ def _shows_one_scene(stack: NDArray[np.generic]) -> bool:
     if len(stack) == 1:
         return False
     mean = stack.mean(axis=0, dtype=np.float32)
-    tried = np.unique(np.linspace(0, len(stack) - 1, 9).astype(int))
+    tried = spread_over(len(stack), 9)
     return all(is_static(stack[index].astype(np.float32), mean) for index in tried)
 
 
@@ -231,7 +231,7 @@ def _planes(
 ) -> Iterator[tuple[Plane, Plane]]:
     """Read some planes of (signal, noisy) as `_given`, `_static` and `_smooth` do; of large ones, a part."""
     mean = stack.mean(axis=0, dtype=np.float64).astype(np.float32) if static else None
-    for index in np.unique(np.linspace(0, len(stack) - 1, min(len(stack), most)).astype(int)):
+    for index in spread_over(len(stack), most):
         noisy = stack[index].astype(np.float32)
         if signal is not None:
             clean = signal[index // (len(stack) // len(signal))].astype(np.float32)

@@ -72,8 +72,7 @@ class CorrelatedNoise(NoiseModel):
         """What remains of a constant signal in a whitened image."""
         self.energy = float(np.square(response).sum())
         """Variance of the noise as a multiple of that of its innovation."""
-        whitening = -self.coefficients
-        whitening[-1, whitening.shape[1] // 2] += 1
+        whitening = whitening_kernel(self.coefficients)
         self._own = whitening.shape[0] - 1, whitening.shape[1] // 2
         self._far = response.shape[0] - 1, response.shape[1] // 2
         for name, kernel in (("_whitening", whitening), ("_coloring", response[::-1, ::-1].copy())):
@@ -202,6 +201,13 @@ class CorrelatedNoise(NoiseModel):
             )
             return PoissonGaussianNoise(*scaled, innovation.skew)
         return innovation
+
+
+def whitening_kernel(coefficients: Grid) -> Grid:
+    """The filter A, to be correlated with an image: 1 for the pixel itself, less what predicts it; same shape."""
+    kernel = -coefficients
+    kernel[-1, kernel.shape[1] // 2] += 1
+    return kernel
 
 
 def impulse_response(coefficients: Grid) -> Grid:

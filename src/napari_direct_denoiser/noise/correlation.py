@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_toeplitz
 from scipy.ndimage import convolve1d, correlate
 
-from ..data.images import Frames
+from ..data.images import Frames, spread_over
 from ..errors import ImageError, SettingError
-from .correlated import CorrelatedNoise
+from .correlated import CorrelatedNoise, whitening_kernel
 from .estimation import fit_images
 from .fit import LAGS, Autocorrelation, Axes, Lags, NoiseFit, robust_line
 from .windows import as_float, crop, fill, hot_pixels, usable_part
@@ -156,7 +156,7 @@ def _planes(stacks: Sequence[Frames], *, static: bool) -> Iterator[Plane]:
         for index in range(len(stack.planes) - (stack.step if static else 0))
     ]
     hot = [hot_pixels(stack.planes) for stack in stacks]
-    for place in np.unique(np.linspace(0, len(places) - 1, min(len(places), _PLANES)).astype(int)):
+    for place in spread_over(len(places), _PLANES):
         number, index = places[place]
         stack = stacks[number]
         plane = usable_part(stack, index, hot[number])
@@ -293,8 +293,7 @@ class Whitened:
     def __init__(self, planes: NDArray[Any], coefficients: Lags) -> None:
         self._planes = planes
         self.shape = planes.shape
-        kernel = -coefficients
-        kernel[-1, kernel.shape[1] // 2] += 1
+        kernel = whitening_kernel(coefficients)
         pad = kernel.shape[0] - 1
         self._kernel = np.concatenate([kernel, np.zeros((pad, kernel.shape[1]))]).astype(np.float32)
 

@@ -9,16 +9,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.images import Frames
+from ..data.images import Frames, spread_over
 from ..errors import SettingError
 from .correlated import CorrelatedNoise
 from .correlation import autoregression, measure_correlation
 from .fit import Autocorrelation, NoiseFit
 from .line_noise import LineNoise, separate_lines
-from .models import GaussianNoise, NoiseModel
+from .models import GaussianNoise
 from .recorded import RecordedNoise
 from .recording import CLIPPED, measure_recording, sampled_planes
 from .windows import as_float, crop
+from .wrapped import pixel_noise
 
 _PLANES = 9
 _CORRELATED = 0.1  # least correlation of neighbours that a noise model is asked for
@@ -126,13 +127,6 @@ def _correlation(stacks: Sequence[Frames], fit: NoiseFit) -> Finding | None:
     return Finding("correlated", words, value, suggests_auto=True)
 
 
-def pixel_noise(model: NoiseModel) -> NoiseModel:
-    """The noise of a model before lines, clipping and rounding: what neighbouring pixels share is seen there."""
-    while isinstance(model, LineNoise | RecordedNoise):
-        model = model.base
-    return model
-
-
 def _along(correlation: dict[str, float], axes: Sequence[str]) -> str:
     """Name axes with the correlation of neighbours: "x (correlation 0.39) and y (0.20)"."""
     return " and ".join(f"{axis} ({'' if k else 'correlation '}{correlation[axis]:.2f})" for k, axis in enumerate(axes))
@@ -220,7 +214,7 @@ def _fixed_pattern(stacks: Sequence[Frames]) -> list[Finding | None]:
     """Rows or columns that differ from both neighbours in the mean of all planes by more than noise."""
     found: list[Finding | None] = []
     stack = max(stacks, key=lambda one: len(one.planes))
-    chosen = np.unique(np.linspace(0, len(stack.planes) - 1, _PLANES).astype(int))
+    chosen = spread_over(len(stack.planes), _PLANES)
     parts = [as_float(stack.planes[(index, *crop(stack.planes.shape, 0))]) for index in chosen]
     plane = np.mean(parts, axis=0, dtype=np.float64)
     for axis, name in ((0, "rows"), (1, "columns")):

@@ -18,12 +18,13 @@ from scipy.fft import dct, idct
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 from torch import Tensor
 
-from ..data.images import Frames
+from ..data.images import Frames, spread_over
 from ..data.patches import Augmentation
 from ..errors import SettingError
 from .fit import NoiseFit
-from .models import NoiseModel, from_document
+from .models import NoiseModel
 from .windows import as_float, fill
+from .wrapped import WrappedNoise
 
 Plane = NDArray[np.float32]  # (Y, X)
 Line = NDArray[np.float32]  # (Y,) or (X,)
@@ -42,7 +43,7 @@ _OUTLIER = 3.0  # standard deviations
 _SMOOTHED = 2.0  # sigma, frequencies
 
 
-class LineNoise(NoiseModel):
+class LineNoise(WrappedNoise):
     """Offsets of whole rows and columns, normally distributed and new in each plane, beside the noise of pixels.
 
     `without_lines` removes the offsets. Everything else is about planes without them, and so is that of the base.
@@ -63,24 +64,14 @@ class LineNoise(NoiseModel):
     kind = "lines"
 
     def __init__(self, base: NoiseModel | dict[str, Any], row_std: float = 0.0, column_std: float = 0.0) -> None:
-        super().__init__()
+        super().__init__(base)
         for name, std in (("rows", row_std), ("columns", column_std)):
             if not (np.isfinite(std) and std >= 0):
                 raise SettingError(
                     f"Expected a standard deviation of at least 0 counts for the offsets of {name}, found {std:g}: "
                     "correct the noise model"
                 )
-        self._base = from_document(base) if isinstance(base, dict) else base
         self.row_std, self.column_std = float(row_std), float(column_std)
-
-    @property
-    def base(self) -> NoiseModel:
-        """Model of the noise of pixels."""
-        return self._base
-
-    @property
-    def signal_range(self) -> tuple[float, float] | None:
-        return self.base.signal_range
 
     @property
     def innovation(self) -> NoiseModel:
@@ -112,12 +103,6 @@ class LineNoise(NoiseModel):
 
     def sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.base.sample(signal, generator)
-
-    def variance(self, signal: Tensor) -> Tensor:
-        return self.base.variance(signal)
-
-    def linear_variance(self) -> tuple[float, float]:
-        return self.base.linear_variance()
 
     def without_lines(self, planes: NDArray[Any]) -> NDArray[Any]:
         return cast("NDArray[Any]", _WithoutLines(planes, self.row_std, self.column_std))
@@ -176,7 +161,7 @@ def measure_lines(stacks: Sequence[Frames]) -> tuple[float, float]:
     """
     places = [(stack.planes, index) for stack in stacks for index in range(len(stack.planes))]
     groups: dict[tuple[int, ...], list[Plane]] = defaultdict(list)
-    for place in np.unique(np.linspace(0, len(places) - 1, min(len(places), _PLANES)).astype(int)):
+    for place in spread_over(len(places), _PLANES):
         planes, index = places[place]
         if min(planes.shape[1:]) >= _FEWEST:
             groups[planes.shape[1:]].append(fill(as_float(planes[index]))[0])

@@ -14,8 +14,9 @@ from torch import Tensor
 from ..data.images import Frames
 from ..errors import SettingError
 from .fit import NoiseFit
-from .models import GaussianNoise, NoiseModel, PoissonGaussianNoise, bounded, from_document
+from .models import GaussianNoise, NoiseModel, PoissonGaussianNoise, bounded
 from .recording import CLIPPED, measure_recording, sampled_planes
+from .wrapped import WrappedNoise
 
 _COARSE = 0.5  # ratio of a step to the noise in the dark; in finer steps a density is as good as its mean over a step
 _READ = 2.0  # least read noise, electrons, with which dark noise is nearly Gaussian
@@ -23,7 +24,7 @@ _FINEST = 0.25  # least noise that `_NODES` can average over a step, in steps
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(5)
 
 
-class RecordedNoise(NoiseModel):
+class RecordedNoise(WrappedNoise):
     r"""Independent noise that the camera clips, and rounds to steps.
 
     A pixel at ``low`` is known to be at most that, and one at ``high`` at least that (a censored likelihood):
@@ -55,12 +56,11 @@ class RecordedNoise(NoiseModel):
         high: float | None = None,
         step: float = 0.0,
     ) -> None:
-        super().__init__()
-        self._base = from_document(base) if isinstance(base, dict) else base
-        if not self._base.has_cdf:
+        super().__init__(base)
+        if not self.base.has_cdf:
             kinds = ", ".join(kind for kind, model in NoiseModel.kinds.items() if model.has_cdf)
             raise SettingError(
-                f"Expected noise of kind {kinds} to clip and round, found {self._base.kind}: choose one of these"
+                f"Expected noise of kind {kinds} to clip and round, found {self.base.kind}: choose one of these"
             )
         self.low = None if low is None else float(low)
         self.high = None if high is None else float(high)
@@ -71,18 +71,8 @@ class RecordedNoise(NoiseModel):
                 f"Expected recorded values with low < high and a step of at least 0 counts, found low {low}, "
                 f"high {high} and step {step:g}: correct the noise model"
             )
-
         dark = torch.tensor([0.0 if low is None else low])
-        self._coarse = self.step > _COARSE * float(self._base.variance(dark.to(self._base.device))) ** 0.5
-
-    @property
-    def base(self) -> NoiseModel:
-        """Model of the noise before clipping and rounding."""
-        return self._base
-
-    @property
-    def signal_range(self) -> tuple[float, float] | None:
-        return self.base.signal_range
+        self._coarse = self.step > _COARSE * float(self.base.variance(dark.to(self.base.device))) ** 0.5
 
     def log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
         noisy, signal = bounded(noisy) + torch.zeros_like(bounded(signal)), bounded(signal)
@@ -108,12 +98,6 @@ class RecordedNoise(NoiseModel):
         if self.step:
             drawn = (drawn / self.step).round() * self.step
         return drawn if self.low is None and self.high is None else drawn.clamp(self.low, self.high)
-
-    def variance(self, signal: Tensor) -> Tensor:
-        return self.base.variance(signal)
-
-    def linear_variance(self) -> tuple[float, float]:
-        return self.base.linear_variance()
 
     def document(self) -> dict[str, Any]:
         return {

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.images import Frames
+from ..data.images import Frames, spread_over
 from .windows import part_of
 
 CLIPPED = 0.01
@@ -43,7 +43,7 @@ class Recording(NamedTuple):
 def sampled_planes(stacks: Sequence[Frames]) -> list[Plane]:
     """Read a few planes, with NaN where pixels are not finite."""
     places = [(stack, index) for stack in stacks for index in range(len(stack.planes))]
-    chosen = np.unique(np.linspace(0, len(places) - 1, _PLANES).astype(int))
+    chosen = spread_over(len(places), _PLANES)
     return [part_of(*places[place]) for place in chosen]
 
 

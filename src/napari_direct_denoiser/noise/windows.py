@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import convolve1d, maximum_filter, uniform_filter
 
-from ..data.images import Frames
+from ..data.images import Frames, spread_over
 from .models import LARGEST_COUNT
 
 _AROUND, _MIDDLE = 7, 3  # outer and inner side of the ring of a window, pixels
@@ -86,7 +86,7 @@ def _sampled(stacks: Sequence[Frames]) -> Iterator[tuple[int, int]]:
     planes = [(number, index) for number, stack in enumerate(stacks) for index in range(len(stack.planes))]
     largest = max(min(s.planes.shape[1], _MAX_SIDE) * min(s.planes.shape[2], _MAX_SIDE) for s in stacks)
     most = int(np.clip(_MAX_PIXELS // largest, 4, _MAX_PLANES))
-    for place in np.unique(np.linspace(0, len(planes) - 1, min(len(planes), most)).astype(int)):
+    for place in spread_over(len(planes), most):
         yield planes[place]
 
 
@@ -235,7 +235,7 @@ def _touched(mask: Mask) -> NDArray[np.bool_]:
 def hot_pixels(planes: Stack) -> Mask:
     """Pixels (Y, X) that differ from all their eight neighbours, in the same direction, more than optics allows."""
     most = 9 if planes.shape[1] * planes.shape[2] <= _MAX_SIDE**2 else 5
-    chosen = np.unique(np.linspace(0, len(planes) - 1, most).astype(int))
+    chosen = spread_over(len(planes), most)
     plane, missing = fill(_median([as_float(planes[index]) for index in chosen]))
     padded = np.pad(plane, 1, mode="reflect")
     rows, columns = plane.shape

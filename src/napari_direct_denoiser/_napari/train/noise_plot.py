@@ -139,7 +139,7 @@ def density_curve(model: NoiseModel, noisy: NDArray[np.float64], signal: float) 
     import torch
 
     from ...noise import CorrelatedNoise
-    from ...noise.diagnosis import pixel_noise
+    from ...noise.wrapped import pixel_noise
 
     model = pixel_noise(model)
     if isinstance(model, CorrelatedNoise):
@@ -153,7 +153,7 @@ def density_curve(model: NoiseModel, noisy: NDArray[np.float64], signal: float) 
 def correlation_curves(model: NoiseModel) -> Correlations:
     """Correlation of pixels 0 to 6 apart along x and along y; empty for independent noise."""
     from ...noise import CorrelatedNoise
-    from ...noise.diagnosis import pixel_noise
+    from ...noise.wrapped import pixel_noise
 
     model = pixel_noise(model)
     if not isinstance(model, CorrelatedNoise):

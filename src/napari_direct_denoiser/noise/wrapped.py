@@ -1,0 +1,42 @@
+"""Noise models around another one, which is the noise of pixels before something else happens to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from .models import NoiseModel, from_document
+
+
+class WrappedNoise(NoiseModel):
+    """Base of models around another one; what they do not override is that of the other.
+
+    Parameters
+    ----------
+    base
+        The model around which this one is, or its `document`.
+    """
+
+    base: NoiseModel
+
+    def __init__(self, base: NoiseModel | dict[str, Any]) -> None:
+        super().__init__()
+        self.base = from_document(base) if isinstance(base, dict) else base
+
+    @property
+    def signal_range(self) -> tuple[float, float] | None:
+        return self.base.signal_range
+
+    def variance(self, signal: Tensor) -> Tensor:
+        return self.base.variance(signal)
+
+    def linear_variance(self) -> tuple[float, float]:
+        return self.base.linear_variance()
+
+
+def pixel_noise(model: NoiseModel) -> NoiseModel:
+    """The noise of a model before lines, clipping and rounding: what neighbouring pixels share is seen there."""
+    while isinstance(model, WrappedNoise):
+        model = model.base
+    return model
