@@ -47,6 +47,12 @@ class TrainingProgress(Progress):
     validation_direct_loss: float | None
     stopped: str | None
     """On the last record: why training ended."""
+    estimated_gain_db: float | None = None
+    """Estimated gain of the kept Direct Denoiser over the best Gaussian blur, on held-out patches; see `risk`."""
+    estimated_gain_error_db: float | None = None
+    """Its standard error."""
+    estimated_gain_why: str | None = None
+    """Why the gain cannot be estimated, or what limits it; None if there is nothing to say."""
 
     @property
     def elbo(self) -> float:
