@@ -27,6 +27,8 @@ from .views import is_view
 if TYPE_CHECKING:
     import napari
 
+    from ..shared.session import NamedModel
+
 MAPS = ("std", "deviation", "difference", "disagreement")
 """Methods whose layers are not images to compare but maps; version 0.1 wrote ``deviation``."""
 _METHODS = ("direct", "mean", "median")
@@ -135,6 +137,14 @@ class CompareWidget(RunDock):
             with self._refusals():
                 self.measure.table.save(path)
                 self.say(f"Saved the table to {path}")
+
+    def compare_layer(self, layer: Image, model: NamedModel) -> None:
+        """Choose a layer and a model of this session, and compare HDN with the direct pass. Do nothing during a run."""
+        if not self.job.running:
+            self.layer_choice.choose(layer)
+            self.model_choice.choose(model)
+            self.tabs.setCurrentWidget(self.against)
+            self.run_against_direct()
 
     def run_against_direct(self) -> None:
         """Denoise the plane in view directly and by means of more and more samples."""

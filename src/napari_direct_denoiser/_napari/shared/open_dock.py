@@ -25,6 +25,13 @@ class DenoisesLayers(Protocol):
         """Choose a layer and a model, and start the direct pass."""
 
 
+class ComparesLayers(Protocol):
+    """What the Compare dock does for other docks."""
+
+    def compare_layer(self, layer: Image, model: NamedModel) -> None:
+        """Choose a layer and a model, and compare HDN with the direct pass on the plane in view."""
+
+
 def open_dock(viewer: napari.viewer.Viewer, name: str) -> Any:
     """Open a dock of this plugin, or raise the one that is open; give its widget.
 
@@ -45,6 +52,12 @@ def denoise_stack(viewer: napari.viewer.Viewer, layer: Image, model: NamedModel)
     """Open the Denoise dock and start the direct pass of a model on a layer."""
     dock: DenoisesLayers = open_dock(viewer, "Denoise")
     dock.denoise_layer(layer, model)
+
+
+def compare_hdn_with_direct(viewer: napari.viewer.Viewer, layer: Image, model: NamedModel) -> None:
+    """Open the Compare dock and compare HDN with the direct pass of a model on the plane of a layer in view."""
+    dock: ComparesLayers = open_dock(viewer, "Compare")
+    dock.compare_layer(layer, model)
 
 
 def tabify(widget: QWidget, kind: type[QWidget]) -> None:
