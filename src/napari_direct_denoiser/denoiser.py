@@ -183,6 +183,9 @@ class Denoiser(Predictor):
                     direct_loss=progress.direct_loss,
                     validation_neg_elbo=progress.validation_neg_elbo,
                     validation_direct_loss=progress.validation_direct_loss,
+                    estimated_gain_db=progress.estimated_gain_db,
+                    estimated_gain_error_db=progress.estimated_gain_error_db,
+                    estimated_gain_why=progress.estimated_gain_why,
                 )
             )
             self.provenance = self.provenance.model_copy(

@@ -53,3 +53,12 @@ def test_records_of_version_0_1_are_read() -> None:
     }
     found = Record.model_validate(old)
     assert (found.neg_elbo, found.validation_neg_elbo) == (3.0, 5.0)
+
+
+def test_records_of_a_file_without_estimated_gains_are_read_and_new_ones_are_kept() -> None:
+    old = {name: value for name, value in record(1).model_dump().items() if not name.startswith("estimated")}
+    assert Record.model_validate(old).estimated_gain_db is None
+    new = {**old, "estimated_gain_db": 1.9, "estimated_gain_error_db": 0.1, "estimated_gain_why": "few patches"}
+    found = Record.model_validate_json(Record.model_validate(new).model_dump_json())
+    assert (found.estimated_gain_db, found.estimated_gain_error_db) == (1.9, 0.1)
+    assert found.estimated_gain_why == "few patches"

@@ -21,6 +21,9 @@ class Record(Config):
     direct_loss: float
     validation_neg_elbo: float | None
     validation_direct_loss: float | None
+    estimated_gain_db: float | None = None
+    estimated_gain_error_db: float | None = None
+    estimated_gain_why: str | None = None
 
     @model_validator(mode="before")
     @classmethod
