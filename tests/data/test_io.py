@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_direct_denoiser.data.dtypes import to_dtype
 from napari_direct_denoiser.data.io import (
     ImageFile,
     check_output,
@@ -125,6 +126,28 @@ def test_every_image_can_be_written_or_is_refused_before_the_work(tmp_path, axes
     assert plan.kind == "ome" or name != "out.ome.tif"
     if plan.kind != "npy" and file.known_axes:
         assert long_axes(out.axes, out.data.shape)[extra:] == long_axes(file.axes, shape)
+
+
+@pytest.mark.parametrize("name", ["out.tif", "out.ome.tif", "out.npy"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "int64", "float16", "float64", ">u2"])
+def test_any_dtype_can_be_written_rounded_and_clipped(tmp_path, dtype, name):
+    image = np.arange(2 * 16 * 18, dtype=np.float32).reshape(2, 16, 18) - 0.3
+    if name == "out.ome.tif" and dtype in ("int64", "float16"):
+        with pytest.raises(SettingError, match=r"OME-TIFF, found .*(int64|float16): name the output out\.tif instead"):
+            plan_image(tmp_path / name, image.shape, dtype=dtype)
+        return
+    plan = plan_image(tmp_path / name, image.shape, dtype=dtype)
+    wanted, clipped = to_dtype(image, dtype)
+    assert write_planned(plan, image) == clipped == (np.count_nonzero(image > 255.5) if dtype == "uint8" else 0)
+    out = read_image(tmp_path / name)
+    np.testing.assert_array_equal(out.data, wanted)
+    assert out.data.dtype.newbyteorder("=") == wanted.dtype
+    assert out.axes == (None if plan.kind == "npy" else "TYX")
+
+
+def test_a_dtype_that_no_tiff_holds_is_refused(tmp_path):
+    with pytest.raises(SettingError, match="found complex64: write float32"):
+        plan_image(tmp_path / "out.tif", (8, 8), dtype="complex64")
 
 
 def test_a_plan_touches_no_file(tmp_path):

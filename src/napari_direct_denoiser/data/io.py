@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..errors import ImageError, SettingError
+from .dtypes import to_dtype
 from .files import check_target, replacing
 from .images import guess_axes
 
@@ -25,6 +26,9 @@ _IMAGEJ_FIELDS = ("unit", "spacing", "finterval", "fps")
 _OME_FIELDS = ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeZ", "TimeIncrement")
 _IMAGEJ_BYTES = 2**32 - 2**16  # an ImageJ file is a classic TIFF, which holds 4 GiB
 _OME_AXES = "TZCAPRHEQ"  # beside Y and X; what tifffile writes
+_IMAGEJ_DTYPES = frozenset({"uint8", "uint16", "float32"})
+_OME_DTYPES = _IMAGEJ_DTYPES | {"int8", "int16", "int32", "uint32", "float64"}
+_TIFF_DTYPES = _OME_DTYPES | {"int64", "uint64", "float16"}
 _UNKNOWN = frozenset("QI")  # letters of tifffile for axes that a file does not name
 _log = logging.getLogger(__name__)
 
@@ -102,10 +106,17 @@ class WritePlan:
     """One letter for each axis in the file."""
     metadata: Mapping[str, Any]
     """Resolution, pixel size and time step, as in `ImageFile`."""
+    dtype: np.dtype[Any]
+    """Of the array in the file."""
 
 
 def plan_image(
-    path: str | Path, shape: tuple[int, ...], like: ImageFile | None = None, *, samples: int | None = None
+    path: str | Path,
+    shape: tuple[int, ...],
+    like: ImageFile | None = None,
+    *,
+    samples: int | None = None,
+    dtype: DTypeLike = np.float32,
 ) -> WritePlan:
     """Decide how an image will be written; reads and writes nothing.
 
@@ -120,47 +131,58 @@ def plan_image(
         file can hold them.
     samples
         Number of samples of the image, which are one more axis in front; None for the image itself.
+    dtype
+        Of the pixels in the file; see `to_dtype`.
 
     Raises
     ------
     SettingError
-        If the name asks for an OME-TIFF, which cannot hold the axes.
+        If the name asks for an OME-TIFF, which cannot hold the axes or the dtype, or for a TIFF, which cannot hold
+        the dtype.
     """
-    path = Path(path)
+    path, dtype = Path(path), np.dtype(dtype).newbyteorder("=")
     axes = (like and like.axes) or (guess_axes(len(shape)) if len(shape) <= 5 else "ABD"[: len(shape) - 5] + "PTZYX")
     letters, full = axes, shape
     if samples is not None:
         letters, full = next(letter for letter in "NMBD" if letter not in axes) + axes, (samples, *shape)
-    metadata = like.metadata if like else {}
     if path.suffix.lower() not in _TIFF:
-        return WritePlan(path, "npy", full, letters, {})
+        return WritePlan(path, "npy", full, letters, {}, dtype)
+    if dtype.name not in _TIFF_DTYPES:
+        raise SettingError(f"Expected numbers that a TIFF can hold, found {dtype}: write float32, or a .npy file")
+    metadata = like.metadata if like else {}
     named_ome = path.stem.lower().endswith(".ome")
     wanted = "ome" if named_ome else metadata.get("kind", "imagej")
     if wanted == "ome":
-        held = _ome_axes(letters, full)
+        held = _ome_axes(letters, full) if dtype.name in _OME_DTYPES else None
         if held is not None:
-            return WritePlan(path, "ome", *held, _metadata(metadata, "ome"))
+            return WritePlan(path, "ome", *held, _metadata(metadata, "ome"), dtype)
         if named_ome:
             raise SettingError(
-                f"Expected at most three axes before Y and X for an OME-TIFF, found axes {letters} of shape {full}: "
-                f"name the output {path.name[: -len('.ome' + path.suffix)]}{path.suffix} instead"
+                "Expected at most three axes before Y and X and no 64-bit integers or float16 for an OME-TIFF, found "
+                f"axes {letters} of shape {full}, {dtype}: name the output "
+                f"{path.name[: -len('.ome' + path.suffix)]}{path.suffix} instead"
             )
     if wanted != "plain":
-        held = _imagej_axes(letters, full)
+        held = _imagej_axes(letters, full, dtype)
         if held is not None:
-            return WritePlan(path, "imagej", *held, _metadata(metadata, "imagej"))
-    return WritePlan(path, "plain", full, letters, _metadata(metadata, "plain"))
+            return WritePlan(path, "imagej", *held, _metadata(metadata, "imagej"), dtype)
+    return WritePlan(path, "plain", full, letters, _metadata(metadata, "plain"), dtype)
 
 
-def write_planned(plan: WritePlan, data: ArrayLike) -> None:
-    """Write an image as float32, completely or not at all.
+def write_planned(plan: WritePlan, data: ArrayLike) -> int:
+    """Write an image in the planned dtype, completely or not at all.
 
     Parameters
     ----------
     plan
         What `plan_image` made for an image of this shape.
     data
-        The image, or samples of it with one more axis in front.
+        The image, or samples of it with one more axis in front; float32.
+
+    Returns
+    -------
+    int
+        How many pixels were clipped to the range of the dtype; see `to_dtype`.
 
     Raises
     ------
@@ -169,12 +191,13 @@ def write_planned(plan: WritePlan, data: ArrayLike) -> None:
     """
     import tifffile
 
-    array = np.asarray(data, dtype=np.float32).reshape(plan.shape)
+    array, clipped = to_dtype(data, plan.dtype)
+    array = array.reshape(plan.shape)
     with replacing(plan.path) as draft:
         if plan.kind == "npy":
             with draft.open("wb") as file:  # np.save would add a suffix to a path
                 np.save(file, array, allow_pickle=False)
-            return
+            return clipped
         tifffile.imwrite(
             draft,
             array,
@@ -185,6 +208,7 @@ def write_planned(plan: WritePlan, data: ArrayLike) -> None:
             resolutionunit=plan.metadata.get("resolutionunit"),
             metadata={"axes": plan.axes, **plan.metadata.get("fields", {})},
         )
+    return clipped
 
 
 def write_image(path: str | Path, data: ArrayLike, like: ImageFile | None = None) -> None:
@@ -271,12 +295,12 @@ def _metadata(found: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return {**kept, "fields": found.get("fields", {}) if kind in (found.get("kind"), "plain") else {}}
 
 
-def _imagej_axes(axes: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], str] | None:
+def _imagej_axes(axes: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[tuple[int, ...], str] | None:
     """Shape and axes in an ImageJ file; None if it cannot hold them. ImageJ knows T, Z and C in this order only."""
     axes = axes.replace("N", "T") if "T" not in axes else axes  # a free T can count samples
     order = ["TZCYX".find(axis) for axis in axes]
-    bytes_needed = 4 * math.prod(shape)
-    if -1 in order or order != sorted(set(order)) or bytes_needed >= _IMAGEJ_BYTES:
+    holds = dtype.name in _IMAGEJ_DTYPES and dtype.itemsize * math.prod(shape) < _IMAGEJ_BYTES
+    if -1 in order or order != sorted(set(order)) or not holds:
         return None
     return shape, axes
 

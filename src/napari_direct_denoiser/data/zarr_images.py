@@ -44,9 +44,9 @@ def check_zarr_target(path: Path, needed_bytes: int = 0) -> None:
 
 @contextmanager
 def writing_zarr(
-    path: Path, shape: Sequence[int], chunks: Sequence[int], attributes: Mapping[str, Any]
+    path: Path, shape: Sequence[int], chunks: Sequence[int], attributes: Mapping[str, Any], dtype: str = "float32"
 ) -> Iterator[Any]:
-    """Give a float32 zarr array to fill, in a group that replaces `path` if the block succeeds.
+    """Give a zarr array to fill, in a group that replaces `path` if the block succeeds.
 
     Parameters
     ----------
@@ -56,6 +56,8 @@ def writing_zarr(
         Shape and chunks of the array, which is called ``0`` in the group.
     attributes
         Attributes of the group: anything that JSON can hold.
+    dtype
+        Of the array.
 
     Raises
     ------
@@ -68,7 +70,7 @@ def writing_zarr(
     try:
         group = zarr.open_group(str(draft), mode="w", zarr_format=3, attributes=dict(attributes))
         sides = tuple(min(side, _CHUNK) for side in chunks)
-        yield group.create_array("0", shape=tuple(shape), chunks=sides, dtype="float32")
+        yield group.create_array("0", shape=tuple(shape), chunks=sides, dtype=dtype)
         _put_in_place(draft, path)
     except OSError as error:
         reason = error.strerror or error
