@@ -29,6 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"noise"}),
     frozenset({"normalization"}),
     frozenset({"co_model"}),
+    frozenset({"risk"}),
     frozenset({"training", "prediction"}),
     frozenset({"evaluation"}),
     frozenset({"checkpoint"}),

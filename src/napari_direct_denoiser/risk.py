@@ -1,0 +1,203 @@
+r"""Which of two estimates of a noisy image is nearer to the truth, without the truth (Stein 1981).
+
+With x the noisy image, s its signal and f(x) an estimate of it, the mean squared error of f is
+
+.. math:: E(f - s)^2 = E(f - x)^2 + 2 E[(x - s) f] - E(x - s)^2
+
+and :math:`E[(x - s) f] = E[b J_f b]`, with b drawn from the noise model and J_f the Jacobian of f at x. It is exact for
+Gaussian noise, also for correlated noise. Skewed noise, as that of few photons, is taken for a shifted gamma
+distribution: then it is exact again if one b is multiplied by its Stein kernel, which is linear in the noise of x. The
+product J_f b is a finite difference (Ramani, Blu & Unser 2008). In the difference of two estimates the variance of the
+noise, :math:`E(x - s)^2`, cancels. It is much larger than the errors, so that it must be known exactly for the error of
+one estimate, and hardly for a difference.
+
+Everything works on tensors (B, 1, H, W) in counts: whole planes or patches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .noise import NoiseModel
+
+VARIANCE_UNKNOWN = 0.03
+"""Relative error of the variance of an estimated noise model, about."""
+SKEWNESS_UNKNOWN = 0.5
+"""Relative error of what the skewness of the noise adds, about: real noise has no gamma distribution."""
+_STEP = 0.05  # part of the noise that is added; a network takes more of it for structure, less drowns in rounding
+_BINS = 16  # of brightness
+_SEED = 0x5EED  # mixed in, so that this noise is never that of an image that was simulated with a plain seed
+_BLOCK = 32  # side in pixels of squares whose errors are nearly independent
+
+Map = Callable[[Tensor], Tensor]
+
+
+class RiskDifference(NamedTuple):
+    """Mean squared error of one estimate less that of another, counts^2: negative if the first is better."""
+
+    difference: float
+    error: float
+    """Standard error, with the effect of what is not known of the noise."""
+
+
+class Gain(NamedTuple):
+    """Ratio of two mean squared errors, dB: positive if the first estimate is better."""
+
+    db: float
+    error_db: float
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """An estimate, and how it changes with the noise; both (B, 1, H, W)."""
+
+    estimate: Tensor
+    """f(x), counts."""
+    product: Tensor
+    """Jacobian product J_f b, counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """Noisy images, and noise with which estimates of them are tested: the same for all estimates, (B, 1, H, W)."""
+
+    noisy: Tensor
+    """x, counts."""
+    noise: Tensor
+    """b, counts: independent of the noise of `noisy`."""
+    weighted: Tensor
+    """b times the Stein kernel over the variance, counts: the same as `noise` if that is not skewed."""
+
+    @classmethod
+    def draw(cls, model: NoiseModel, noisy: Tensor, signal: Tensor, seed: int = 0) -> Probe:
+        """Draw noise at an estimated signal. The same seed and signal give the same noise.
+
+        It is drawn where it is independent from pixel to pixel, in the whitened image, a little beyond the edge.
+        """
+        generator = torch.Generator(device=noisy.device).manual_seed(seed ^ _SEED)
+        edge = model.reach
+        wide = F.pad(signal, (edge,) * 4, mode="replicate")
+        white = model.whiten(wide)
+        drawn = model.innovation.sample(white, generator) - white
+        residual = model.whiten(F.pad(noisy - signal, (edge,) * 4))
+        height, width = noisy.shape[-2:]
+        noise, weighted = (
+            model.color(each)[..., edge : edge + height, edge : edge + width]
+            for each in (drawn, drawn * _stein_kernel(white, drawn, residual))
+        )
+        return cls(noisy, noise, weighted)
+
+    @property
+    def shifted(self) -> Tensor:
+        """The noisy images with a little more noise: what an estimate is made from a second time."""
+        return self.noisy + _STEP * self.noise
+
+    def response(self, estimate: Tensor, shifted: Tensor) -> Response:
+        """The response of an estimate, given that of `noisy` and that of `shifted`."""
+        return Response(estimate, (shifted - estimate) / _STEP)
+
+    def respond(self, estimate: Map) -> Response:
+        """The response of an estimate that is a function of noisy images."""
+        return self.response(estimate(self.noisy), estimate(self.shifted))
+
+    def difference(self, first: Response, second: Response) -> RiskDifference:
+        """Mean squared error of the first estimate less that of the second."""
+        pixels, unknown = self._parts(first, second)
+        return RiskDifference(float(pixels.mean()), math.hypot(_error(_blocks(pixels)), unknown))
+
+    def gain(self, first: Response, second: Response, squared_error: Tensor, unknown: float = 0.0) -> Gain | None:
+        """Gain of the first estimate over the second.
+
+        Parameters
+        ----------
+        first, second
+            Two estimates.
+        squared_error
+            Squared error of the first one in all pixels (B, 1, H, W), counts^2.
+        unknown
+            Relative error of that.
+
+        Returns
+        -------
+        Gain or None
+            None if the second estimate has no positive error.
+        """
+        more, unknown_more = self._parts(second, first)
+        own = squared_error.double()
+        mean, other = float(own.mean()), float(own.mean() + more.mean())
+        if not (mean > 0 and other > 0):
+            return None
+        slope_own, slope_more = 1 / other - 1 / mean, 1 / other  # of the natural logarithm of the ratio
+        sampling = _error(_blocks(slope_own * own + slope_more * more))
+        systematic = slope_own * mean * unknown, slope_more * unknown_more
+        decibel = 10 / math.log(10)
+        return Gain(decibel * math.log(other / mean), decibel * math.hypot(sampling, *systematic))
+
+    def covariance(self, response: Response, down: int = 0, right: int = 0) -> float:
+        """Covariance of the errors of an estimate in two pixels so far apart, counts^2; its risk at no distance.
+
+        It is that of the residuals less that of the noise. So it is right only if the noise model is: a noise model
+        that lacks a part of the noise, or of what neighbours share of it, makes it far too large; the opposite makes
+        it negative.
+        """
+
+        def pair(image: Tensor) -> tuple[Tensor, Tensor]:
+            image = image.double()
+            height, width = image.shape[-2:]
+            return image[..., : height - down, : width - right], image[..., down:, right:]
+
+        residual, noise, product = (
+            pair(each) for each in (self.noisy - response.estimate, self.noise, response.product)
+        )
+        change = noise[0] * product[1] + noise[1] * product[0]
+        return float((residual[0] * residual[1] - noise[0] * noise[1] + change).mean())
+
+    @property
+    def variance(self) -> float:
+        """Mean variance of the noise, counts^2."""
+        return float(self.noise.double().square().mean())
+
+    def _parts(self, first: Response, second: Response) -> tuple[Tensor, float]:
+        """Difference of the risks pixel by pixel, in float64, and the systematic error of its mean."""
+        noisy, product = self.noisy.double(), 2 * (first.product.double() - second.product.double())
+        squares = (first.estimate - noisy).square() - (second.estimate - noisy).square()
+        trace = product * self.weighted
+        skewness = float((trace - product * self.noise).mean())
+        unknown = math.hypot(VARIANCE_UNKNOWN * float(trace.mean()), SKEWNESS_UNKNOWN * skewness)
+        return squares + trace, unknown
+
+
+def _stein_kernel(signal: Tensor, drawn: Tensor, residual: Tensor) -> Tensor:
+    """Stein kernel of a shifted gamma distribution over its variance: 1 + skewness / 2 * residual / std.
+
+    Parameters
+    ----------
+    signal, drawn, residual
+        Signal, noise drawn for it, from which skewness and std over the signal are measured, and the noise of the image
+        as far as it is known; (B, 1, H, W) whitened counts.
+    """
+    kernel = torch.ones_like(signal).flatten()
+    noise, residual = drawn.flatten().double(), residual.flatten()
+    for bin in signal.flatten().argsort().chunk(_BINS):
+        centred = noise[bin] - noise[bin].mean()
+        variance = centred.square().mean().clamp_min(1e-30)
+        kernel[bin] += (0.5 * centred.pow(3).mean() / variance.square()).float() * residual[bin]
+    return kernel.clamp_min(0).view_as(signal)
+
+
+def _blocks(pixels: Tensor) -> Tensor:
+    """Means of squares of pixels (B, 1, H, W), (blocks,)."""
+    side = max(min(_BLOCK, pixels.shape[-2] // 2, pixels.shape[-1] // 2), 1)
+    return F.avg_pool2d(pixels, side).flatten()
+
+
+def _error(blocks: Tensor) -> float:
+    """Standard error of the mean of independent values."""
+    return float(blocks.std()) / math.sqrt(len(blocks)) if len(blocks) > 1 else math.inf
