@@ -12,7 +12,7 @@ from torch import Tensor
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.noise import CorrelatedNoise, GaussianNoise, NoiseModel, PoissonGaussianNoise
 from napari_direct_denoiser.normalization import gaussian_blur
-from napari_direct_denoiser.risk import Map, Probe
+from napari_direct_denoiser.risk import Map, Probe, gain
 
 SIGNAL = torch.from_numpy(simulate(planes=3, size=160, seed=3, photons=8.0).truth)[:, None]
 COEFFICIENTS = [[0.5, 0.0, 0.0]]
@@ -99,17 +99,18 @@ def test_the_gain_is_that_of_the_errors() -> None:
     probe = probe_of(NOISES["photons"], 5)
     first, second = probe.respond(keeping_edges), probe.respond(blur(1.0))
     squared = (first.estimate - SIGNAL).square()
-    gain = probe.gain(first, second, squared)
+    more, unknown = probe.pixels(second, first)
+    found = gain(squared, more, (0.0, unknown))
     true = 10 * math.log10(true_error(second.estimate) / true_error(first.estimate))
-    assert gain is not None
-    assert gain.db == pytest.approx(true, abs=3 * gain.error_db)
-    assert gain.error_db < 0.5
-    unsure = probe.gain(first, second, squared, unknown=0.2)
+    assert found is not None
+    assert found.db == pytest.approx(true, abs=3 * found.error_db)
+    assert found.error_db < 0.5
+    unsure = gain(squared, more, (0.2 * float(squared.mean()), unknown))
     assert unsure is not None
-    assert unsure.db == gain.db
-    assert unsure.error_db > gain.error_db
-    assert probe.gain(first, first, squared) == (0.0, 0.0)
-    assert probe.gain(first, second, torch.zeros_like(squared)) is None
+    assert unsure.db == found.db
+    assert unsure.error_db > found.error_db
+    assert gain(squared, 0 * more) == (0.0, 0.0)
+    assert gain(squared, -2 * squared) is None
 
 
 def test_the_same_seed_draws_the_same_noise() -> None:

@@ -109,36 +109,17 @@ class Probe:
 
     def difference(self, first: Response, second: Response) -> RiskDifference:
         """Mean squared error of the first estimate less that of the second."""
-        pixels, unknown = self._parts(first, second)
+        pixels, unknown = self.pixels(first, second)
         return RiskDifference(float(pixels.mean()), math.hypot(_error(_blocks(pixels)), unknown))
 
-    def gain(self, first: Response, second: Response, squared_error: Tensor, unknown: float = 0.0) -> Gain | None:
-        """Gain of the first estimate over the second.
-
-        Parameters
-        ----------
-        first, second
-            Two estimates.
-        squared_error
-            Squared error of the first one in all pixels (B, 1, H, W), counts^2.
-        unknown
-            Relative error of that.
-
-        Returns
-        -------
-        Gain or None
-            None if the second estimate has no positive error.
-        """
-        more, unknown_more = self._parts(second, first)
-        own = squared_error.double()
-        mean, other = float(own.mean()), float(own.mean() + more.mean())
-        if not (mean > 0 and other > 0):
-            return None
-        slope_own, slope_more = 1 / other - 1 / mean, 1 / other  # of the natural logarithm of the ratio
-        sampling = _error(_blocks(slope_own * own + slope_more * more))
-        systematic = slope_own * mean * unknown, slope_more * unknown_more
-        decibel = 10 / math.log(10)
-        return Gain(decibel * math.log(other / mean), decibel * math.hypot(sampling, *systematic))
+    def pixels(self, first: Response, second: Response) -> tuple[Tensor, float]:
+        """What `difference` is the mean of (B, 1, H, W), float64, and the error of the mean that pixels share."""
+        noisy, product = self.noisy.double(), 2 * (first.product.double() - second.product.double())
+        squares = (first.estimate - noisy).square() - (second.estimate - noisy).square()
+        trace = product * self.weighted
+        skewness = float((trace - product * self.noise).mean())
+        unknown = math.hypot(VARIANCE_UNKNOWN * float(trace.mean()), SKEWNESS_UNKNOWN * skewness)
+        return squares + trace, unknown
 
     def covariance(self, response: Response, down: int = 0, right: int = 0) -> float:
         """Covariance of the errors of an estimate in two pixels so far apart, counts^2; its risk at no distance.
@@ -164,14 +145,33 @@ class Probe:
         """Mean variance of the noise, counts^2."""
         return float(self.noise.double().square().mean())
 
-    def _parts(self, first: Response, second: Response) -> tuple[Tensor, float]:
-        """Difference of the risks pixel by pixel, in float64, and the systematic error of its mean."""
-        noisy, product = self.noisy.double(), 2 * (first.product.double() - second.product.double())
-        squares = (first.estimate - noisy).square() - (second.estimate - noisy).square()
-        trace = product * self.weighted
-        skewness = float((trace - product * self.noise).mean())
-        unknown = math.hypot(VARIANCE_UNKNOWN * float(trace.mean()), SKEWNESS_UNKNOWN * skewness)
-        return squares + trace, unknown
+
+def gain(squared_error: Tensor, more: Tensor, shared: tuple[float, float] = (0.0, 0.0)) -> Gain | None:
+    """Gain of an estimate over another one.
+
+    Parameters
+    ----------
+    squared_error
+        Of the estimate, in all pixels (B, 1, H, W), counts^2. Only its mean over many pixels has to be right.
+    more
+        By how much the squared error of the other one is larger, likewise.
+    shared
+        Errors of the means of both that all pixels share, counts^2.
+
+    Returns
+    -------
+    Gain or None
+        None if a mean squared error is not positive.
+    """
+    own, more = squared_error.double(), more.double()
+    mean, other = float(own.mean()), float(own.mean() + more.mean())
+    if not (mean > 0 and other > 0):
+        return None
+    slopes = 1 / other - 1 / mean, 1 / other  # of the natural logarithm of the ratio
+    sampling = _error(_blocks(slopes[0] * own + slopes[1] * more))
+    error = math.hypot(sampling, slopes[0] * shared[0], slopes[1] * shared[1])
+    decibel = 10 / math.log(10)
+    return Gain(decibel * math.log(other / mean), decibel * error)
 
 
 def _stein_kernel(signal: Tensor, drawn: Tensor, residual: Tensor) -> Tensor:
