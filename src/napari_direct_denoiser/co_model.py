@@ -2,7 +2,8 @@
 
 Both networks work on whitened images, whose noise is independent from pixel to pixel (`NoiseModel.whiten`; an image
 with such noise stays as it is). What they make is returned to counts by `NoiseModel.color`. Both filters are linear,
-so the mean of whitened clean images gives the mean of clean images.
+so the mean of whitened clean images gives the mean of clean images. The standard deviation that the Direct Denoiser
+predicts is that of its error in counts.
 
 Only this module and `normalization` know how pixels are normalized. One training step of the two networks is `hdn_loss`
 followed by `direct_loss` (Salmon & Krull 2023, section 4).
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .config import Device, ModelConfig
+from .config import Config, Device, ModelConfig
 from .networks import LadderVAE, UNet
 from .networks.ladder_vae import free_bits
 from .noise import NoiseModel
@@ -39,6 +40,17 @@ class HDNLoss:
     """The same as HDN decoded it, before its bias was corrected."""
 
 
+class StdCalibration(Config):
+    """Correction of the standard deviation that the Direct Denoiser predicts of its own error."""
+
+    scale: float = 1.0
+    """Factor of the predicted standard deviation."""
+
+    def corrected(self, std: Tensor, direct: Tensor) -> Tensor:
+        """Correct the standard deviation of a direct prediction, both (B, 1, H, W) counts."""
+        return std * self.scale
+
+
 class CoModel(nn.Module):
     """The two networks on one device. Planes come and go as float32 (B, 1, H, W) in image units."""
 
@@ -49,6 +61,7 @@ class CoModel(nn.Module):
         self.hdn = LadderVAE(config.hdn, VIEWS[config.units])
         self.unet = UNet(config.direct, VIEWS[config.units])
         self.noise = noise
+        self.std_calibration = StdCalibration()
         self.compute = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
 
     @classmethod
@@ -62,6 +75,11 @@ class CoModel(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.compute.device
+
+    @property
+    def has_std(self) -> bool:
+        """Whether the direct pass gives the standard deviation of its error; models of older versions do not."""
+        return self.config.direct.std
 
     @property
     def multiple(self) -> int:
@@ -123,6 +141,7 @@ class CoModel(nn.Module):
     def take(self, other: CoModel) -> None:
         """Copy both networks of a model of the same images."""
         self.unet.load_state_dict(other.unet.state_dict())
+        self.std_calibration = other.std_calibration
         self.take_hdn(other)
 
     def take_hdn(self, other: CoModel) -> None:
@@ -135,18 +154,46 @@ class CoModel(nn.Module):
 
         The distance is that of the images in counts, where the error of neighbours adds up as their noise does.
         """
-        error = self.noise.color(self.denoise(inputs) - clean) / self.normalization.unit
+        return self._distance(self.noise.color(self.denoise(inputs) - clean))
+
+    def direct_losses(self, inputs: NetworkInput, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """`direct_loss`, and the negative log-likelihood of the error, which trains the predicted standard deviation.
+
+        The error is that in counts, taken as normally distributed around 0. The likelihood has no gradient but to the
+        head that predicts the standard deviation. Where `clean` is a posterior sample that was drawn for the noisy
+        image itself, the error contains the variance of the posterior, which is the uncertainty that HDN sees.
+        """
+        denoised, std = self.denoise_with_std(inputs)
+        error = self.noise.color(denoised - clean)
+        likelihood = std.log() + 0.5 * (error.detach() / std).square()
+        return self._distance(error), likelihood.mean() - math.log(self.normalization.unit)
+
+    def _distance(self, error: Tensor) -> Tensor:
+        error = error / self.normalization.unit
         return error.abs().mean() if self.config.loss == "l1" else error.square().mean()
 
     def direct(self, noisy: Tensor) -> Tensor:
         """Denoise (B, 1, H, W) counts in one pass."""
         return self.noise.color(self.denoise(self.prepare(noisy)))
 
+    def direct_with_std(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
+        """`direct`, and the standard deviation of its error from the same pass, both (B, 1, H, W) counts."""
+        denoised, std = self.denoise_with_std(self.prepare(noisy))
+        direct = self.noise.color(denoised)
+        return direct, self.std_calibration.corrected(std, direct)
+
     def denoise(self, inputs: NetworkInput) -> Tensor:
         """The direct pass over a prepared image; the result is whitened, as the input is."""
         with self.compute.autocast():
             predicted: Tensor = self.unet(inputs.views)
         return inputs.base + inputs.step * predicted.float()
+
+    def denoise_with_std(self, inputs: NetworkInput) -> tuple[Tensor, Tensor]:
+        """`denoise`, and the standard deviation of the error of `direct`, counts, as predicted: not calibrated."""
+        with self.compute.autocast():
+            predicted, log_std = self.unet.with_std(inputs.views)
+        std = self.noise.energy**0.5 * self.normalization.error_std(inputs, log_std.float())
+        return inputs.base + inputs.step * predicted.float(), std
 
     def encode(self, noisy: Tensor) -> list[Tensor]:
         """Bottom-up pass of HDN over (1, 1, H, W): what `sample` needs, once a tile."""

@@ -142,6 +142,8 @@ class UNetConfig(Config):
     """2 folds 2x2 pixels into channels before the first convolution, 1 begins at full resolution."""
     published: bool
     """The published blocks: shared convolutions, reflect padding, concatenated skips."""
+    std: bool = False
+    """Predict the standard deviation of the error too, in the same pass. Models of older versions do not."""
 
 
 class ModelConfig(Config):
@@ -206,7 +208,7 @@ class Preset(Config):
 
 _FAST_MODEL = ModelConfig(
     hdn=HDNConfig(filters=(32, 64, 64, 64), latent_channels=16, blocks=1, space_to_depth=2, gated=False),
-    direct=UNetConfig(filters=(32, 64, 64, 64), blocks=1, space_to_depth=2, published=False),
+    direct=UNetConfig(filters=(32, 64, 64, 64), blocks=1, space_to_depth=2, published=False, std=True),
     units="noise",
 )
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from .checkpoint import load_checkpoint, newer_version, save_checkpoint, start_from_pretrained
-from .co_model import CoModel
+from .co_model import CoModel, StdCalibration
 from .config import PRESETS, Device, ModelConfig, Preset, PresetName, TrainSettings, train_settings
 from .data.images import Planes, as_planes, check_planes, take_channel
 from .errors import ImageError, ModelFileError, TrainingError
@@ -209,6 +209,7 @@ class Denoiser(Predictor):
             "config": self.model.config.model_dump(mode="json"),
             "scaling": self.model.normalization.model_dump(mode="json"),
             "noise": self.model.noise.document(),
+            "calibration": self.model.std_calibration.model_dump(mode="json"),
             "provenance": self.provenance.model_dump(mode="json"),
         }
         save_checkpoint(path, self.model.state_dict(), document)
@@ -303,6 +304,7 @@ def load(path: str | Path, device: Device = "auto") -> Denoiser:
         normalization = Normalization.model_validate(document["scaling"])
         provenance = Provenance.model_validate(document["provenance"])
         model = CoModel(config, from_document(document["noise"]), normalization)
+        model.std_calibration = StdCalibration.model_validate(document.get("calibration", {}))
         model.load_state_dict(tensors)
     except Exception as error:  # a document may be wrong in any way
         if newer := newer_version(document):

@@ -30,6 +30,7 @@ _SAMPLED_PIXELS = 8_000_000
 _BLURS = (1.0, 2.0, 4.0)  # sigmas, pixels; with blurred copies as input the networks learn to average sooner
 _BAND_GAINS = (1.0, 4.0, 8.0)  # make the noise about equally strong in each band between two blurs
 _BASE_BLUR = 2.0  # sigma, pixels; the untrained Direct Denoiser is this blur
+_UNTRAINED_STD = 3.0  # `NetworkInput.step`s: the untrained error is 0.3 standard deviations of the noise
 _DIRECT_GAIN = 0.1  # standard deviations of the noise; the correction is small, and a first step must not overshoot
 _ANSCOMBE = 0.375
 _FLOOR = 0.25  # electrons; the standard deviation of the noise is at least that of so much light
@@ -122,6 +123,10 @@ class Normalization(Config):
         if self.units == "image":
             return drawn * self.std + self.mean
         return inverse_anscombe(drawn + self.level, self.slope, self.intercept)
+
+    def error_std(self, inputs: NetworkInput, log_std: Tensor) -> Tensor:
+        """Convert the standard deviation whose logarithm the Direct Denoiser predicts to counts."""
+        return _UNTRAINED_STD * inputs.step * log_std.exp()
 
     def unbiased(self, signal: Tensor) -> Tensor:
         """Correct the bias of a signal that HDN decoded."""

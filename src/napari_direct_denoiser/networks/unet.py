@@ -1,4 +1,7 @@
-"""The Direct Denoiser: a UNet that predicts the mean or median of the denoising distribution from the noisy image."""
+"""The Direct Denoiser: a UNet that predicts the mean or median of the denoising distribution from the noisy image.
+
+A second head can predict how large the error of that prediction is.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,9 @@ class UNet(nn.Module):
     ``config.published`` gives the network of Salmon & Krull: shared convolutions with reflect padding, and skips merged
     by concatenation. Otherwise it has plain residual blocks and adds its skips. Its input pixels are folded into
     channels (space to depth), and its output before training is 0.
+
+    With ``config.std`` a second head predicts the logarithm of a standard deviation. It reads the features of the last
+    level, and its gradient ends there: what the first head predicts is the same with it and without it.
     """
 
     def __init__(self, config: UNetConfig, in_channels: int) -> None:
@@ -39,11 +45,18 @@ class UNet(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         self.head = nn.Sequential(nn.Identity() if published else nn.ReLU(), last, nn.PixelShuffle(factor))
+        self.std_head = _std_head(filters[0], factor) if config.std else None
 
     @property
     def multiple(self) -> int:
         """The sides of an image must be divisible by this."""
         return int(self.config.space_to_depth * 2 ** (len(self.config.filters) - 1))
+
+    def parameter_groups(self) -> list[list[nn.Parameter]]:
+        """The parameters, apart for each head that has a loss of its own."""
+        second = [] if self.std_head is None else list(self.std_head.parameters())
+        first = [parameter for parameter in self.parameters() if all(parameter is not other for other in second)]
+        return [first, second] if second else [first]
 
     def _blocks(self, channels: int) -> nn.Sequential:
         if self.config.published:
@@ -63,6 +76,16 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, 1, H, W), both normalised; H and W must be divisible by `multiple`."""
+        y: Tensor = self.head(self._features(x))
+        return y
+
+    def with_std(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map as `forward`, and give the output of the second head too: the logarithm of a standard deviation."""
+        assert self.std_head is not None, "a UNet without the second head was asked for a standard deviation"
+        features = self._features(x)
+        return self.head(features), self.std_head(features.detach())
+
+    def _features(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         skips = []
         for encode, down in zip(self.encode, self.down, strict=True):
@@ -73,8 +96,15 @@ class UNet(nn.Module):
         for level in reversed(range(len(skips))):
             x = self.merge[level](skips[level], self.up[level](x))
             x = self.decode[level](x)
-        y: Tensor = self.head(x)
-        return y
+        return x
+
+
+def _std_head(channels: int, factor: int) -> nn.Sequential:
+    """Predict a logarithm at full resolution; it is 0 before training."""
+    last = conv3(channels, factor**2)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+    return nn.Sequential(nn.ReLU(), conv3(channels, channels), nn.ReLU(), last, nn.PixelShuffle(factor))
 
 
 class _Add(nn.Module):

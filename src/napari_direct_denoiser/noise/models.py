@@ -28,6 +28,8 @@ class NoiseModel(nn.Module, ABC):
     A subclass registers itself under its `kind`. Model files and `fit_noise` find it there.
     """
 
+    energy: float = 1.0
+    """Variance of the noise as a multiple of that of its `innovation`."""
     kind: ClassVar[str]
     """Name in model files and in text forms."""
     form: ClassVar[str] = ""

@@ -23,6 +23,7 @@ class WrappedNoise(NoiseModel):
     def __init__(self, base: NoiseModel | dict[str, Any]) -> None:
         super().__init__()
         self.base = from_document(base) if isinstance(base, dict) else base
+        self.energy = self.base.energy
 
     @property
     def signal_range(self) -> tuple[float, float] | None:

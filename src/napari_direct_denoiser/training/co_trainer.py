@@ -71,8 +71,8 @@ class CoTrainer:
         # Structured noise has a part that the noise model does not describe: it cannot be drawn anew.
         resample_noise = schedule.resample_noise and not model.config.hdn.structured
         self.targets = StudentTargets(self.average, schedule.self_target_weight, resample_noise=resample_noise)
-        self.hdn_optimizer = _optimizer(schedule, self.learner.hdn, schedule.hdn_rate)
-        self.direct_optimizer = _optimizer(schedule, self.learner.unet, schedule.direct_rate)
+        self.hdn_optimizer = _optimizer(schedule, [list(self.learner.hdn.parameters())], schedule.hdn_rate)
+        self.direct_optimizer = _optimizer(schedule, self.learner.unet.parameter_groups(), schedule.direct_rate)
         self._plateaus = [
             ReduceLROnPlateau(optimizer, factor=0.5, patience=schedule.patience)
             for optimizer in (self.hdn_optimizer, self.direct_optimizer)
@@ -121,8 +121,8 @@ class CoTrainer:
             student = self._student_thread.submit(self._learn_sample, inputs, hdn.sample, parts)
             (hdn.loss / parts).backward()  # type: ignore[no-untyped-call]
             losses += torch.stack([hdn.reconstruction, hdn.kl.sum(), student.result()]) / parts
-        self._update_weights(self.hdn_optimizer, self.learner.hdn)
-        self._update_weights(self.direct_optimizer, self.learner.unet)
+        self._update_weights(self.hdn_optimizer)
+        self._update_weights(self.direct_optimizer)
         self.learner.correct_bias(*self._bias.line())
         self._hdn_loss.lerp_(losses[:2], max(1 / (self.steps + 1), _HDN_LOSS_SMOOTHING))
         return losses
@@ -135,7 +135,7 @@ class CoTrainer:
             student = self._student_thread.submit(self._student_backward, self._next_pair or self._draw_pair(), parts)
             self._next_pair = self._draw_pair()
             direct_loss += student.result() / parts
-        self._update_weights(self.direct_optimizer, self.learner.unet)
+        self._update_weights(self.direct_optimizer)
         return torch.cat([self._hdn_loss, direct_loss[None]])
 
     def freeze_hdn(self, best: CoModel) -> None:
@@ -164,13 +164,18 @@ class CoTrainer:
         return self._student_backward(self.targets.pair(inputs, sample, self.generator), parts)
 
     def _student_backward(self, pair: Pair, parts: int) -> Tensor:
-        loss = self.learner.direct_loss(*pair)
-        (loss / parts).backward()  # type: ignore[no-untyped-call]
+        if self.learner.has_std:
+            loss, std_loss = self.learner.direct_losses(*pair)  # the second has a gradient to the second head alone
+            total = loss + std_loss
+        else:
+            total = loss = self.learner.direct_loss(*pair)
+        (total / parts).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def _update_weights(self, optimizer: Optimizer, network: torch.nn.Module) -> None:
+    def _update_weights(self, optimizer: Optimizer) -> None:
         if self.schedule.anneal == "budget":  # the published schedule does not clip gradients
-            torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT)
+            for group in optimizer.param_groups:
+                torch.nn.utils.clip_grad_norm_(group["params"], _MAX_GRADIENT)
         optimizer.step()
 
     def _set_learning_rates(self, fraction: float) -> None:
@@ -254,8 +259,10 @@ def _ema_update(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], T
     return update
 
 
-def _optimizer(schedule: ScheduleConfig, network: torch.nn.Module, rate: float) -> Optimizer:
+def _optimizer(schedule: ScheduleConfig, parameters: list[list[torch.nn.Parameter]], rate: float) -> Optimizer:
+    """Make an optimizer; the gradients of each list of parameters are clipped apart."""
+    groups = [{"params": each} for each in parameters]
     if schedule.optimizer == "adamax":
-        return Adamax(network.parameters(), lr=rate, foreach=True)
-    fused = next(network.parameters()).device.type in ("cpu", "cuda")
-    return Adam(network.parameters(), lr=rate, betas=(0.9, 0.99), fused=fused)  # reacts soon to a burst of gradients
+        return Adamax(groups, lr=rate, foreach=True)
+    fused = parameters[0][0].device.type in ("cpu", "cuda")
+    return Adam(groups, lr=rate, betas=(0.9, 0.99), fused=fused)  # reacts soon to a burst of gradients
