@@ -52,3 +52,27 @@ def test_same_seed_same_patches() -> None:
     first, again, other = (PatchSampler([stack], 8, seed=s).draw(5) for s in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_a_margin_is_the_plane_around_a_patch_and_no_more_of_it_is_read() -> None:
+    plane = numbered(1, 40, 30)[0]
+    read = []
+
+    class Watched:
+        shape = (1, 40, 30)
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, key: tuple[int, slice, slice]) -> np.ndarray:
+            assert key[0] == 0
+            read.append(plane[key[1:]].size)
+            return plane[key[1:]]
+
+    still = Augmentation(flip_y=False, flip_x=False, transpose=False)
+    sampler = PatchSampler([Watched()], 8, seed=0, augmentation=still, margin=6)  # type: ignore[list-item]
+    around = np.pad(plane, 6, mode="reflect")
+    for patch in sampler.draw(100)[:, 0].numpy():
+        y, x = divmod(int(patch[6, 6]), 30)
+        np.testing.assert_array_equal(patch, around[y : y + 20, x : x + 20])
+    assert max(read) <= 20 * 20

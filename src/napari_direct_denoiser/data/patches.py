@@ -137,7 +137,7 @@ class PatchSampler:
         plane, y, x = (int(self._random.integers(side)) for side in sides)
         number = part.planes[plane]
         if self.margin:
-            patch = self._with_margin(part.stack[number], part.rows[y], part.columns[x])
+            patch = self._with_margin(part.stack, number, part.rows[y], part.columns[x])
         else:
             rows, columns = part.rows[y : y + self.patch], part.columns[x : x + self.patch]
             patch = part.stack[number, rows.start : rows.stop, columns.start : columns.stop]
@@ -146,10 +146,15 @@ class PatchSampler:
         patch = np.flip(patch, tuple(flips)) if flips else patch
         return patch.T if self.augmentation.transpose and self._random.random() < 0.5 else patch
 
-    def _with_margin(self, plane: NDArray[np.generic], y: int, x: int) -> NDArray[np.generic]:
-        places = (np.arange(first - self.margin, first + self.patch + self.margin) for first in (y, x))
-        rows, columns = (reflected(at, side) for at, side in zip(places, plane.shape, strict=True))
-        return plane[rows][:, columns]
+    def _with_margin(self, stack: NDArray[np.generic], number: int, y: int, x: int) -> NDArray[np.generic]:
+        """Read the patch and what its margin shows of the plane, not the whole plane: that may have to be computed."""
+        rows, columns = (
+            reflected(np.arange(first - self.margin, first + self.patch + self.margin), side)
+            for first, side in zip((y, x), stack.shape[1:], strict=True)
+        )
+        top, left = rows.min(), columns.min()
+        seen: NDArray[np.generic] = stack[number, top : rows.max() + 1, left : columns.max() + 1]
+        return np.asarray(seen[rows - top][:, columns - left])
 
 
 def reflected(position: NDArray[np.intp], side: int) -> NDArray[np.intp]:
