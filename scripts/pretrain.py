@@ -1,11 +1,15 @@
 """Train the weights that the quick preset starts from, on simulated images alone.
 
     python scripts/pretrain.py OUT.safetensors --minutes 60
+    python scripts/pretrain.py OUT.safetensors --minutes 10 --only-std
 
 Images of filaments, cells, cut-outs and clouds at all sizes, blurs and contrasts are given the noise of a camera of a
 new gain-free brightness and read noise at every step. In units of the noise (`scaling.py`) all cameras look alike, so
 the weights fit any. The Direct Denoiser learns from the clean images themselves. HDN learns at first to draw images
 near the clean one, which is a much less noisy lesson, and towards the end from its own loss (eq. 3) alone.
+
+With `--only-std` all other weights stay as the package has them, bit by bit, and only the head learns that predicts the
+standard deviation of the Direct Denoiser's error.
 """
 
 from __future__ import annotations
@@ -20,9 +24,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from napari_direct_denoiser.checkpoint import WEIGHTS, start_from_pretrained
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import PRESETS
 from napari_direct_denoiser.data.synthetic import simulate
@@ -136,15 +141,16 @@ def hdn_losses(model: CoModel, seen: NetworkInput, clean: Tensor) -> tuple[Tenso
 
 
 def learn_direct(model: CoModel, seen: NetworkInput, clean: Tensor) -> float:
-    """Gradients of the Direct Denoiser's loss; its value in deviations of the noise, squared."""
-    loss = model.direct_loss(seen, clean)
-    loss.backward()  # type: ignore[no-untyped-call]
+    """Gradients of the Direct Denoiser's losses; the value of the first in deviations of the noise, squared."""
+    loss, std_loss = model.direct_losses(seen, clean)
+    (loss + std_loss).backward()  # type: ignore[no-untyped-call]
     return float(loss.detach())
 
 
-def write(model: CoModel, output: Path) -> None:
-    """Weights in half precision."""
-    save_file({name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}, output)
+def write(model: CoModel, output: Path, kept: dict[str, Tensor] | None = None) -> None:
+    """Write the weights in half precision, but those to be kept as they are."""
+    weights = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
+    save_file({**weights, **(kept or {})}, output)
 
 
 def main() -> None:
@@ -152,23 +158,83 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--only-std", action="store_true")
     arguments = parser.parse_args()
+    fields = FIELDS // 4 if arguments.only_std else FIELDS
     with ProcessPoolExecutor(2) as pool:
-        bank = torch.from_numpy(np.stack(list(pool.map(field, range(FIELDS), chunksize=20))))
+        bank = torch.from_numpy(np.stack(list(pool.map(field, range(fields), chunksize=20))))
     torch.set_num_threads(1)
-    train(bank, arguments.output, 60 * arguments.minutes)
+    learn = train_std if arguments.only_std else train
+    learn(bank, arguments.output, 60 * arguments.minutes)
+
+
+def untrained(bank: Tensor) -> CoModel:
+    """A model of the quick preset on the CPU."""
+    noise = GaussianNoise(1.0)
+    model = CoModel(PRESETS["quick"].model, noise, Normalization.of([bank.numpy()], "noise", noise))
+    return model.to_device("cpu").train()
+
+
+def simulated(model: CoModel, bank: Tensor, rng: np.random.Generator) -> tuple[NetworkInput, Tensor]:
+    """Give the model a new camera; what it sees through it, and the clean patches."""
+    noise, bright, dark = camera(rng)
+    clean = draw(bank, rng, noise, bright, dark)
+    noisy = noise.sample(clean)
+    model.noise, model.normalization = noise, Normalization.of([noisy[:, 0].numpy()], "noise", noise)
+    return model.prepare(noisy), clean
+
+
+def rate_at(step: int, fraction: float, highest: float) -> float:
+    """Learning rate: a short warm-up, then a cosine."""
+    return highest * min(1, step / 100) * 0.5 * (1 + math.cos(math.pi * fraction))
+
+
+def train_std(bank: Tensor, output: Path, seconds: float) -> None:
+    """Train the head of the standard deviation for so many seconds, on top of the weights of the package."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    model = untrained(bank)
+    start_from_pretrained(model)
+    head = model.unet.std_head
+    assert head is not None
+    model.requires_grad_(requires_grad=False)
+    head.requires_grad_()
+    average = copy.deepcopy(head)
+    optimizer = torch.optim.Adam(head.parameters(), lr=2e-3, betas=(0.9, 0.99))
+    start = said = time.perf_counter()
+    losses: list[float] = []
+    step = 0
+    while (fraction := (time.perf_counter() - start) / seconds) < 1:
+        step += 1
+        optimizer.param_groups[0]["lr"] = rate_at(step, fraction, 2e-3)
+        optimizer.zero_grad()
+        _, loss = model.direct_losses(*simulated(model, bank, rng))
+        loss.backward()  # type: ignore[no-untyped-call]
+        losses.append(float(loss.detach()))
+        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+        optimizer.step()
+        follow(average, head, step)
+        if time.perf_counter() - said > 30:
+            said = time.perf_counter()
+            print(f"{fraction:.1%} step {step} {np.mean(losses):.4f}", flush=True)
+            losses.clear()
+    head.load_state_dict(average.state_dict())
+    kept = {name: tensor for name, tensor in load_file(WEIGHTS).items() if not name.startswith("unet.std_head.")}
+    write(model, output, kept)
+
+
+def follow(average: torch.nn.Module, model: torch.nn.Module, step: int) -> None:
+    """Move the average of the weights."""
+    with torch.no_grad():
+        weight = 1 - min(AVERAGING, step / (step + 10))
+        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), weight)
 
 
 def train(bank: Tensor, output: Path, seconds: float) -> None:
     """Train for so many seconds; the weights are written every few minutes, for the impatient."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    noise = GaussianNoise(1.0)
-    model = (
-        CoModel(PRESETS["quick"].model, noise, Normalization.of([bank.numpy()], "noise", noise))
-        .to_device("cpu")
-        .train()
-    )
+    model = untrained(bank)
     average = copy.deepcopy(model)
     optimizers = [torch.optim.Adam(net.parameters(), lr=1e-3, betas=(0.9, 0.99)) for net in (model.hdn, model.unet)]
     beside = ThreadPoolExecutor(1)
@@ -177,27 +243,21 @@ def train(bank: Tensor, output: Path, seconds: float) -> None:
     step = 0
     while (fraction := (time.perf_counter() - start) / seconds) < 1:
         step += 1
-        rate = 1e-3 * min(1, step / 100) * 0.5 * (1 + math.cos(math.pi * fraction))
+        rate = rate_at(step, fraction, 1e-3)
         for optimizer in optimizers:
             optimizer.param_groups[0]["lr"] = rate
             optimizer.zero_grad()
-        noise, bright, dark = camera(rng)
-        clean = draw(bank, rng, noise, bright, dark)
-        noisy = noise.sample(clean)
-        model.noise, model.normalization = noise, Normalization.of([noisy[:, 0].numpy()], "noise", noise)
-        seen = model.prepare(noisy)
+        seen, clean = simulated(model, bank, rng)
         direct = beside.submit(learn_direct, model, seen, clean)
         own, near = hdn_losses(model, seen, clean)
         share = min(max((fraction - 0.3) / 0.3, 0.0), 1.0)
         torch.lerp(near, own, share).backward()  # type: ignore[no-untyped-call]
         losses.append([float(own.detach()), float(near.detach()), direct.result()])
-        for net in (model.hdn, model.unet):
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        for parameters in (model.hdn.parameters(), *model.unet.parameter_groups()):
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         for optimizer in optimizers:
             optimizer.step()
-        with torch.no_grad():
-            weight = 1 - min(AVERAGING, step / (step + 10))
-            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), weight)
+        follow(average, model, step)
         if time.perf_counter() - said > 30:
             said = time.perf_counter()
             print(f"{fraction:.1%} step {step}", *(f"{value:.4f}" for value in np.mean(losses, 0)), flush=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import PRESETS, HDNConfig, ModelConfig, UNetConfig
 from napari_direct_denoiser.noise import GaussianNoise, PoissonGaussianNoise
+from napari_direct_denoiser.noise.correlated import CorrelatedNoise
 from napari_direct_denoiser.normalization import Normalization
 
 
@@ -17,11 +19,11 @@ def normalization(config: ModelConfig) -> Normalization:
     return Normalization(units=config.units, mean=200.0, std=50.0, slope=0.0, intercept=400.0, level=10.0)
 
 
-def small(loss: str = "l2", units: str = "image") -> CoModel:
+def small(loss: str = "l2", units: str = "image", *, std: bool = False) -> CoModel:
     torch.manual_seed(0)
     config = ModelConfig(
         hdn=HDNConfig(filters=(8, 8), latent_channels=4, blocks=1, space_to_depth=2, gated=False),
-        direct=UNetConfig(filters=(8, 8), blocks=1, space_to_depth=2, published=False),
+        direct=UNetConfig(filters=(8, 8), blocks=1, space_to_depth=2, published=False, std=std),
         loss=loss,
         units=units,
     )
@@ -60,6 +62,56 @@ def test_l2_learns_the_mean_and_l1_the_median_of_a_skewed_posterior(loss: str, e
     with torch.no_grad():
         predicted = (model.direct(noisy) - 200) / 50
     assert float(predicted.mean()) == pytest.approx(expected, abs=0.05)
+
+
+def test_the_second_head_learns_how_large_the_error_is_where_and_in_counts() -> None:
+    """The error is normally distributed, of 2 counts where the image is dark and of 20 where it is bright."""
+    model = small(std=True)
+    expected = torch.full((1, 1, 32, 32), 2.0)
+    expected[..., 16:] = 20.0
+    noisy = 200 + 10 * expected
+    optimizer = torch.optim.Adam(model.unet.std_head.parameters(), lr=1e-2)  # type: ignore[union-attr]
+    for step in range(150):
+        optimizer.param_groups[0]["lr"] = 1e-2 * (1 - step / 150)
+        clean = model.direct(noisy).detach() + expected * torch.randn(4, 1, 32, 32)
+        optimizer.zero_grad()
+        model.direct_losses(model.prepare(noisy.expand(4, -1, -1, -1)), clean)[1].backward()
+        optimizer.step()
+    with torch.no_grad():
+        direct, std = model.direct_with_std(noisy)
+    torch.testing.assert_close(direct, model.direct(noisy))
+    inside = torch.ones(32, dtype=torch.bool)
+    inside[12:20] = False  # the networks see both sides of the edge
+    torch.testing.assert_close(std[..., inside], expected[..., inside], rtol=0.15, atol=0)
+
+
+def test_the_predicted_std_is_that_of_correlated_noise_before_training() -> None:
+    """0.3 standard deviations of the noise in counts, of which whitening leaves only a part."""
+    coefficients = np.array([[0.0, 0.0, 0.0], [0.6, 0.0, 0.0]])
+    noise = CorrelatedNoise(GaussianNoise(16.0), coefficients)
+    model = small(std=True, units="noise")
+    model.noise = noise
+    model.normalization = normalization(model.config).model_copy(update={"intercept": 256.0})
+    with torch.no_grad():
+        std = model.direct_with_std(torch.full((1, 1, 32, 32), 200.0))[1]
+    torch.testing.assert_close(std, torch.full_like(std, 0.3 * 16 / (1 - 0.6**2) ** 0.5), rtol=1e-3, atol=0)
+
+
+def test_the_second_head_changes_nothing_that_the_first_one_learns() -> None:
+    models = [small(std=std, units="noise") for std in (False, True)]
+    noisy = 200 + 50 * torch.randn(2, 1, 16, 16)
+    clean = noisy - 5
+    for model in models:
+        groups = [{"params": group} for group in model.unet.parameter_groups()]
+        optimizer = torch.optim.Adam(groups, lr=1e-3)
+        for _ in range(3):
+            optimizer.zero_grad()
+            inputs = model.prepare(noisy)
+            sum(model.direct_losses(inputs, clean) if model.has_std else [model.direct_loss(inputs, clean)]).backward()  # type: ignore[union-attr]
+            optimizer.step()
+    without, both = (model.unet.state_dict() for model in models)
+    assert all(torch.equal(value, both[name]) for name, value in without.items())
+    assert any(float(value.abs().max()) > 0 for name, value in both.items() if name.startswith("std_head.3"))
 
 
 def test_elbo_is_the_mean_log_likelihood_plus_kl_per_pixel() -> None:

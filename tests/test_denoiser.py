@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from napari_direct_denoiser import Denoiser, TrainSettings, load, train
 from napari_direct_denoiser.checkpoint import load_checkpoint, save_checkpoint
+from napari_direct_denoiser.co_model import StdCalibration
 from napari_direct_denoiser.data.synthetic import SyntheticStack, simulate
 from napari_direct_denoiser.errors import ImageError, ModelFileError, SettingError
 from napari_direct_denoiser.prediction import tiling
@@ -69,6 +70,7 @@ def test_a_loaded_model_predicts_bit_for_bit_what_the_saved_one_did(
     trained.save(path)
     loaded = load(path, device="cpu")
     assert np.array_equal(loaded.denoise(noisy), trained.denoise(noisy))
+    assert np.array_equal(loaded.std(noisy), trained.std(noisy))
     assert np.array_equal(loaded.sample(noisy[0], 3, seed=5), trained.sample(noisy[0], 3, seed=5))
     assert loaded.provenance == trained.provenance
     assert loaded.summary() == trained.summary()
@@ -94,6 +96,7 @@ def test_results_have_the_shape_of_the_input_and_are_float32(trained: Denoiser, 
     assert trained.denoise(image).shape == shape
     assert trained.posterior_median(image, 2).shape == shape
     assert trained.std(image, 2).shape == shape
+    assert trained.std(image).shape == shape
     drawn = trained.sample(image, 2)
     assert drawn.shape == (2, *shape)
     assert drawn.dtype == np.float32
@@ -125,7 +128,7 @@ def test_old_names_go_on_working(trained: Denoiser, noisy: NDArray[np.uint16]) -
     for how, now in (("mean", trained.posterior_mean), ("median", trained.posterior_median)):
         with pytest.warns(DeprecationWarning, match=f"now posterior_{how}"):
             np.testing.assert_array_equal(trained.consensus(noisy[0], 2, how), now(noisy[0], 2))
-    with pytest.warns(DeprecationWarning, match='now "std"'):
+    with pytest.warns(DeprecationWarning, match='now "sample_std"'):
         found = drain(trained.denoise_steps(noisy[0], ["deviation", "mean"], samples=2))
     assert set(found) == {"deviation", "mean"}
     np.testing.assert_array_equal(found["deviation"], trained.std(noisy[0], 2))
@@ -200,6 +203,32 @@ def test_a_file_of_version_0_1_predicts_the_same(trained: Denoiser, noisy: NDArr
     model = load(path, device="cpu")
     np.testing.assert_array_equal(model.denoise(noisy), trained.denoise(noisy))
     assert model.provenance == trained.provenance
+
+
+def test_a_file_without_the_second_head_predicts_the_same_and_its_std_is_that_of_samples(
+    trained: Denoiser, noisy: NDArray[np.uint16], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    trained.save(path)
+    tensors, document = load_checkpoint(path)
+    head = {name for name in tensors if ".std_head." in name}
+    del document["config"]["direct"]["std"], document["calibration"]
+    save_checkpoint(path, {name: value for name, value in tensors.items() if name not in head}, document)
+    model = load(path, device="cpu")
+    assert head
+    np.testing.assert_array_equal(model.denoise(noisy), trained.denoise(noisy))
+    np.testing.assert_array_equal(model.std(noisy[0]), trained.std(noisy[0], 50))
+
+
+def test_the_calibration_of_the_std_is_saved_with_the_model(
+    trained: Denoiser, noisy: NDArray[np.uint16], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    trained.save(path)
+    model = load(path, device="cpu")
+    model.model.std_calibration = StdCalibration(scale=2.0)
+    model.save(path)
+    np.testing.assert_array_equal(load(path, device="cpu").std(noisy), 2 * trained.std(noisy))
 
 
 def test_a_model_of_a_newer_version_that_cannot_be_read_names_both(trained: Denoiser, tmp_path: Path) -> None:

@@ -67,9 +67,10 @@ class DenoiseSettings(Config):
     """Settings of a denoising run."""
 
     method: Method = "direct"
-    """direct (one pass), or the mean, median, single ones or std (standard deviation) of posterior samples of HDN."""
+    """direct (one pass), std (standard deviation of its error, the same pass), or posterior samples of HDN: their mean,
+    their median, or sample (single ones)."""
     samples: int = Field(default=50, ge=1)
-    """Number of posterior samples drawn from HDN for mean, median, sample and std."""
+    """Number of posterior samples drawn from HDN."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the samples: the same seed draws the same samples."""
 
@@ -77,6 +78,9 @@ class DenoiseSettings(Config):
 class DenoiseChoices(Config):
     """Further settings of the Denoise dock, beside `DenoiseSettings`."""
 
+    direct_std: bool = True
+    """Standard deviation of the error of the direct pass, pixel by pixel, which the same pass predicts: a map of where
+    the result is uncertain, and by how many counts."""
     planes: Literal["all", "in view"] = "all"
     """All planes of the layer, or only the one that the sliders of the viewer point at."""
     result: Literal["in memory", "as looked at", "zarr folder"] = "in memory"
@@ -87,7 +91,7 @@ class DenoiseChoices(Config):
     median: bool = False
     """Median of the samples, pixel by pixel (MMAE): sharper edges than the mean."""
     std: bool = True
-    """Standard deviation of the samples, pixel by pixel: a map of where the result is uncertain."""
+    """Standard deviation of the samples, pixel by pixel: a map of where they differ from each other."""
     single_samples: int = Field(default=0, ge=0)
     """How many of the samples to keep as a stack; 0 for none."""
 

@@ -198,6 +198,16 @@ def test_denoise_keeps_axes_and_pixel_size(method: str, stack: SyntheticStack) -
     np.testing.assert_array_equal(tifffile.imread("out.tif"), np.load("again.npy"))
 
 
+def test_std_is_that_of_the_direct_pass_unless_samples_are_asked_for(stack: SyntheticStack) -> None:
+    arguments = ["denoise", "noisy.tif", "--model", "model.safetensors", "--method", "std", "--json", "--output"]
+    one_pass = last_line(call(*arguments, "one.tif"))
+    of_samples = last_line(call(*arguments, "of.tif", "--samples", "2"))
+    assert [(values["method"], values["samples"]) for values in (one_pass, of_samples)] == [("std", 0), ("std", 2)]
+    model = load("model.safetensors")
+    np.testing.assert_array_equal(tifffile.imread("one.tif"), model.std(stack.noisy))
+    np.testing.assert_array_equal(tifffile.imread("of.tif"), model.std(stack.noisy, 2))
+
+
 def test_samples_of_another_seed_are_others() -> None:
     arguments = ["denoise", "noisy.npy", "--model", "model.safetensors", "--method", "sample", "--samples", "1"]
     for seed in "01":

@@ -59,6 +59,7 @@ def test_dask_in_dask_out_with_the_same_pixels(denoiser: Denoiser, stack: NDArra
     lazy = da.from_array(stack, chunks=(2, 2, 40, 40))
     results = {
         "direct": (denoiser.denoise(lazy), denoiser.denoise(stack)),
+        "std": (denoiser.std(lazy), denoiser.std(stack)),
         "sample": (denoiser.sample(lazy, 2, seed=3), denoiser.sample(stack, 2, seed=3)),
         "mean": (denoiser.posterior_mean(lazy, 2), denoiser.posterior_mean(stack, 2)),
     }
@@ -101,7 +102,7 @@ def test_threads_of_dask_take_turns(denoiser: Denoiser, stack: NDArray[np.uint16
 def test_into_arrays_equals_in_memory(denoiser: Denoiser, stack: NDArray[np.uint16], axes: str) -> None:
     image = stack.transpose(["TZYX".index(axis) for axis in axes])
     disk = Disk(image)
-    targets: dict[Output, Any] = {name: np.zeros(image.shape, np.float32) for name in ("direct", "mean", "std")}
+    targets: dict[Output, Any] = {name: np.zeros(image.shape, np.float32) for name in ("direct", "std", "sample_std")}
     targets["sample"] = np.zeros((2, *image.shape), np.float32)
     progress = list(denoise_into(denoiser.model, disk, targets, axes=axes, samples=3, seed=5))
     steps = denoiser.denoise_steps(image, list(targets), samples=3, seed=5, axes=axes)

@@ -47,7 +47,7 @@ class StandIn(CoModel):
         if batch_pixels:
             self._pixel_bytes = tiling.BATCH_BYTES // batch_pixels
         self.room = room  # pixels for which there is memory in one call
-        self.encoded = 0
+        self.encoded = self.both = 0
         self.batches: list[int] = []
 
     @property
@@ -63,6 +63,11 @@ class StandIn(CoModel):
         self._take(noisy.numel())
         blocks = nn.functional.pixel_unshuffle(self.fine(noisy), 2)  # depends on where the grid lies
         return nn.functional.pixel_shuffle(self.coarse(blocks), 2)
+
+    def direct_with_std(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
+        self.both += 1
+        direct = self.direct(noisy)
+        return direct, direct.square()
 
     def encode(self, noisy: Tensor) -> list[Tensor]:
         assert not self.training
@@ -115,16 +120,37 @@ def test_direct_in_tiles_equals_whole(tiled: StandIn, shape: tuple[int, int], dt
     np.testing.assert_array_equal(result[0], expected[: shape[0], : shape[1]])
 
 
+def test_direct_and_std_are_one_pass_of_every_tile(tiled: StandIn) -> None:
+    planes = noise(2, 90, 61)
+    expected = drain(predict_steps(tiled, planes, ["direct"]))["direct"]
+    assert tiled.both == 0  # nobody pays for what nobody wants
+    found = drain(predict_steps(tiled, planes, ["std", "direct"]))
+    assert tiled.both == 2 * len(plan_tiles(tiled, (90, 61), ["direct"], 50)[0].tiles)
+    assert not tiled.batches
+    np.testing.assert_array_equal(found["direct"], expected)
+    np.testing.assert_array_equal(found["std"], np.square(expected))
+    np.testing.assert_array_equal(drain(predict_steps(tiled, planes, ["std"]))["std"], found["std"])
+
+
+def test_a_model_that_predicts_no_std_gives_that_of_its_samples(model: StandIn) -> None:
+    direct = model.config.direct.model_copy(update={"std": False})
+    model.config = model.config.model_copy(update={"direct": direct})
+    found = drain(predict_steps(model, noise(1, 20, 24), ["direct", "std", "sample_std", "sample"], samples=4))
+    np.testing.assert_allclose(found["std"], found["sample"].std(0), atol=1e-5)
+    np.testing.assert_array_equal(found["std"], found["sample_std"])
+    assert model.both == 0
+
+
 @pytest.mark.parametrize("samples", [1, 2, 7, 8])
 def test_statistics_are_those_of_the_returned_samples(samples: int) -> None:
     model = StandIn(batch_pixels=3 * 20 * 32)  # 3 samples a call
     planes = noise(2, 20, 31)
-    together = drain(predict_steps(model, planes, ["mean", "median", "std", "sample"], samples=samples, seed=5))
+    together = drain(predict_steps(model, planes, ["mean", "median", "sample_std", "sample"], samples=samples, seed=5))
     drawn = together["sample"]
     assert drawn.shape == (samples, 2, 20, 31)
     assert max(model.batches) <= 3
     assert model.encoded == 2
-    for name, expected in (("mean", drawn.mean(0)), ("std", drawn.std(0))):
+    for name, expected in (("mean", drawn.mean(0)), ("sample_std", drawn.std(0))):
         np.testing.assert_allclose(together[name], expected, atol=2e-5)
     np.testing.assert_array_equal(together["median"], np.median(drawn, axis=0))
     for name, value in together.items():  # and the same each alone
@@ -133,7 +159,7 @@ def test_statistics_are_those_of_the_returned_samples(samples: int) -> None:
 
 def test_large_planes_are_blended_from_tiles(tiled: StandIn) -> None:
     planes, n = noise(1, 90, 61), 400
-    results = drain(predict_steps(tiled, planes, ["mean", "median", "std"], samples=n))
+    results = drain(predict_steps(tiled, planes, ["mean", "median", "sample_std"], samples=n))
     tiles = len(plan_tiles(tiled, (90, 61), ["mean"], n)[0].tiles)
     assert tiles > 4
     assert tiled.encoded == tiles
@@ -141,7 +167,7 @@ def test_large_planes_are_blended_from_tiles(tiled: StandIn) -> None:
     assert np.abs(results["mean"] - planes - 1).max() < 5.5 * error
     assert np.abs(results["median"] - planes - 1).max() < 5.5 * 1.26 * error
     # In the seams too, where a blend of samples would vary by up to 1 / sqrt(2) less.
-    assert np.abs(results["std"] - STD).max() < 5.5 * error / np.sqrt(2)
+    assert np.abs(results["sample_std"] - STD).max() < 5.5 * error / np.sqrt(2)
     drawn = drain(predict_steps(tiled, planes, ["sample"], samples=n))["sample"]
     np.testing.assert_allclose(drawn.mean(0), results["mean"], atol=1e-4)
 
@@ -179,12 +205,12 @@ def test_a_median_stays_within_its_budget(model: StandIn, monkeypatch: pytest.Mo
 
 def test_only_samples_that_are_kept_take_memory(model: StandIn) -> None:
     planes, n = noise(2, 128, 128), 40
-    outputs: list[Output] = ["direct", "mean", "std", "sample"]
+    outputs: list[Output] = ["direct", "std", "mean", "sample_std", "sample"]
     everything, much = traced(predict_steps(model, planes, outputs, samples=n, seed=3))
     results, little = traced(predict_steps(model, planes, outputs, samples=n, seed=3, keep=2))
     assert results["sample"].shape == (2, *planes.shape)
     np.testing.assert_array_equal(results["sample"], everything["sample"][:2])
-    for name in ("direct", "mean", "std"):  # which are of all samples
+    for name in ("direct", "std", "mean", "sample_std"):  # which are of all samples
         np.testing.assert_array_equal(results[name], everything[name])
     assert much > 4 * n * planes.size
     assert little < 4 * 10 * planes.size
@@ -196,7 +222,7 @@ def test_only_samples_that_are_kept_take_memory(model: StandIn) -> None:
 
 
 def test_samples_that_nobody_wants_are_not_drawn(model: StandIn) -> None:
-    drain(predict_steps(model, noise(1, 16, 16), ["direct", "sample"], samples=50, keep=3))
+    drain(predict_steps(model, noise(1, 16, 16), ["direct", "std", "sample"], samples=50, keep=3))
     assert sum(model.batches) == 3
 
 
@@ -277,7 +303,7 @@ def test_without_memory_for_one_tile_the_direct_pass_names_the_mend(tiled: Stand
         drain(predict_steps(tiled, noise(1, 60, 61), ["direct"]))
 
 
-@pytest.mark.parametrize("outputs", [["mean", "std"], ["mean", "sample", "median"]])
+@pytest.mark.parametrize("outputs", [["mean", "sample_std"], ["mean", "sample", "median"]])
 def test_with_less_memory_the_samples_are_the_same_and_it_is_said_once(outputs: list[Output]) -> None:
     planes, batch = noise(2, 36, 40), 4 * 36 * 40
     cramped = StandIn(batch_pixels=batch, room=2 * 36 * 40)

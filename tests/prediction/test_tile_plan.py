@@ -11,7 +11,7 @@ from napari_direct_denoiser.noise import GaussianNoise
 from napari_direct_denoiser.normalization import Normalization
 from napari_direct_denoiser.prediction.tiling import MEDIAN_PIXELS, WHOLE_BYTES, Output, plan_tiles
 
-OUTPUTS: list[Output] = ["direct", "mean", "std"]
+OUTPUTS: list[Output] = ["direct", "std", "mean", "sample_std"]
 
 
 @pytest.fixture(params=sorted(PRESETS))

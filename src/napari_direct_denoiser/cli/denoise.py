@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,10 +12,14 @@ from ..config import DenoiseSettings, Method
 from .console import print_json, progress_bars, say
 from .options import Axes, Channel, Json, Model, named_like, open_image, setting
 
+if TYPE_CHECKING:
+    from ..prediction.tiling import Output
+
 _DENOISE = DenoiseSettings()
 
 
 def denoise(
+    context: typer.Context,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Noisy image: a TIFF or npy file.")],
     model: Model,
     output: Annotated[Path, typer.Option(help="Image to write: .tif, .tiff or .npy; float32, axes as the input.")],
@@ -26,10 +30,14 @@ def denoise(
     channel: Channel = None,
     as_json: Json = False,
 ) -> None:
-    """Denoise every plane of an image. Method sample stacks N samples in front of the image's own axes."""
+    """Denoise every plane of an image. Method sample stacks N samples in front of the image's own axes.
+
+    Method std gives the standard deviation of the error of the direct pass, or with --samples that of so many samples.
+    """
     DenoiseSettings(method=method, samples=samples, seed=seed)  # raises if a value makes no sense
     from ..data.io import check_output, plan_image, write_planned
     from ..denoiser import load
+    from ..prediction.tiling import in_one_pass
     from ..progress import drain
 
     check_output(output)
@@ -39,13 +47,16 @@ def denoise(
     used = denoiser.axes_of(shape, known)
     plan = plan_image(output, shape, named_like(file, used), samples=samples if method == "sample" else None)
     planes = len(denoiser.planes(file.data, used).data)
-    steps = denoiser.denoise_steps(file.data, [method], samples=samples, seed=seed, axes=used)
+    source = context.get_parameter_source("samples")
+    of_samples = source is not None and source.name == "COMMANDLINE"
+    wanted: Output = "sample_std" if method == "std" and of_samples else method
+    steps = denoiser.denoise_steps(file.data, [wanted], samples=samples, seed=seed, axes=used)
     began = time.perf_counter()
     with progress_bars() as report:
-        result = drain(steps, lambda progress: report(method, progress))[method]
+        result = drain(steps, lambda progress: report(method, progress))[wanted]
     seconds = time.perf_counter() - began
     write_planned(plan, result)
     say(f"{output}: {planes} planes in {seconds:.2f} s")
     if as_json:
-        drawn = 0 if method == "direct" else samples
+        drawn = 0 if in_one_pass(denoiser.model, wanted) else samples
         print_json(seconds=seconds, method=method, samples=drawn, planes=planes, output=str(output))

@@ -102,9 +102,9 @@ def sample_convergence_steps(
     means, times, seconds = [], [], 0.0
     for seed, (before, count) in enumerate(zip((0, *counts), counts, strict=False)):
         n = count - before
-        steps = predict_steps(model, planes, ["mean", "std"], samples=n, seed=seed)
+        steps = predict_steps(model, planes, ["mean", "sample_std"], samples=n, seed=seed)
         result, more_seconds = yield from follow(steps, n)
-        mean, squares = merged(before, mean, squares, n, result["mean"], np.square(result["std"]) * n)
+        mean, squares = merged(before, mean, squares, n, result["mean"], np.square(result["sample_std"]) * n)
         seconds += more_seconds
         means.append(mean)
         times.append(seconds)

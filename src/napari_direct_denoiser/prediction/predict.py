@@ -27,7 +27,7 @@ from ..errors import DenoiserError, SettingError
 from ..progress import Progress, WorkClock
 from ..system import available_memory, free_memory, is_out_of_memory, reusing_memory
 from .statistics import SampleStatistics
-from .tiling import Output, Tile, TilePlan, plan_tiles
+from .tiling import Output, Tile, TilePlan, in_one_pass, plan_tiles
 
 if TYPE_CHECKING:
     from ..co_model import CoModel
@@ -59,8 +59,10 @@ def predict_steps(
     planes
         Noisy planes (P, H, W) of any real dtype, in image units.
     outputs
-        What to compute: ``"direct"`` (the direct pass), ``"mean"``, ``"median"``, ``"std"`` (statistics of N posterior
-        samples, section 3 of the paper) or ``"sample"`` (the samples themselves).
+        What to compute: ``"direct"`` and ``"std"`` (one direct pass gives the prediction and the standard deviation of
+        its error), ``"mean"``, ``"median"``, ``"sample_std"`` (statistics of N posterior samples, section 3 of the
+        paper) or ``"sample"`` (the samples themselves). ``"std"`` of a model that does not predict it is that of the
+        samples.
     samples, seed, first
         As in `denoise_into`.
     keep
@@ -176,7 +178,7 @@ def _denoise_into(
     *,
     check: bool = False,
 ) -> Generator[Progress, None, None]:
-    if "sample" in targets and set(targets) <= {"direct", "sample"}:
+    if "sample" in targets and all(name == "sample" or in_one_pass(model, name) for name in targets):
         samples = targets["sample"].shape[0]  # no statistics need the others
     stack, run = LazyPlanes(image, axes), None
     with _evaluating(model), reusing_memory(model.device):
@@ -236,14 +238,21 @@ class _Run:
                 if plan.samples:
                     work = self._sampled(noisy, plan, tile, views, (self.seed, number, index))
                 else:
-                    work = self._direct(noisy, tile, views)
+                    work = self._direct(noisy, plan, tile, views)
                 for done in work:
                     if self.clock.tick(done):
                         yield self.clock.progress()
 
-    def _direct(self, noisy: NDArray[Any], tile: Tile, views: Mapping[Output, Array]) -> Iterator[int]:
+    def _direct(self, noisy: NDArray[Any], plan: TilePlan, tile: Tile, views: Mapping[Output, Array]) -> Iterator[int]:
+        """One direct pass for all outputs that it gives."""
         with _guarded(), torch.inference_mode():
-            views["direct"][tile.kept] = _array(self.model.direct(self._tensor(tile, noisy))[0, 0])[tile.inner]
+            window = self._tensor(tile, noisy)
+            if "std" in plan.outputs:
+                results = dict(zip(("direct", "std"), self.model.direct_with_std(window), strict=True))
+            else:
+                results = {"direct": self.model.direct(window)}
+            for name in plan.outputs:
+                views[name][tile.kept] = _array(results[name][0, 0])[tile.inner]
         yield 1
 
     def _sampled(

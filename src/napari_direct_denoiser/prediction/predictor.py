@@ -63,7 +63,8 @@ class Predictor(ABC):
         image
             Noisy counts with at least two axes.
         outputs
-            What to compute: ``"direct"``, ``"mean"``, ``"median"``, ``"std"``, ``"sample"``.
+            What to compute: ``"direct"``, ``"std"``, ``"mean"``, ``"median"``, ``"sample_std"``, ``"sample"``; see
+            `predict_steps`.
         samples, seed
             Number of posterior samples, and their seed.
         axes
@@ -84,8 +85,8 @@ class Predictor(ABC):
             Before any work, if the image cannot be denoised.
         """
         if "deviation" in outputs:
-            warnings.warn('the output "deviation" is now "std"', DeprecationWarning, stacklevel=2)
-        wanted: dict[str, Output] = {name: "std" if name == "deviation" else name for name in outputs}  # type: ignore[misc]
+            warnings.warn('the output "deviation" is now "sample_std"', DeprecationWarning, stacklevel=2)
+        wanted: dict[str, Output] = {name: "sample_std" if name == "deviation" else name for name in outputs}  # type: ignore[misc]
         planes = self.planes(image, axes)
         check_planes(planes, min_side=MIN_SIDE, name="image", require_contrast=False)
         results = yield from predict_steps(
@@ -137,10 +138,22 @@ class Predictor(ABC):
         return self._output(image, "median", n, seed, axes=axes, channel=channel)
 
     def std(
-        self, image: ArrayLike, n: int = 50, seed: int = 0, *, axes: str | None = None, channel: int | None = None
+        self,
+        image: ArrayLike,
+        n: int | None = None,
+        seed: int = 0,
+        *,
+        axes: str | None = None,
+        channel: int | None = None,
     ) -> NDArray[np.float32]:
-        """Pixel-wise standard deviation of ``n`` posterior samples. See `denoise` for the rest."""
-        return self._output(image, "std", n, seed, axes=axes, channel=channel)
+        """Pixel-wise standard deviation of the error of `denoise`, counts, in one pass. See there for the rest.
+
+        With ``n``: the standard deviation of ``n`` posterior samples. So it is with 50 for a model of an older version,
+        which does not predict it.
+        """
+        return self._output(
+            image, "std" if n is None else "sample_std", 50 if n is None else n, seed, axes=axes, channel=channel
+        )
 
     def consensus(
         self,

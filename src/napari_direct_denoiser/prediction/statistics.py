@@ -14,6 +14,8 @@ from .tiling import Output
 
 Array = TypeVar("Array", Tensor, NDArray[np.float32])
 
+STD: tuple[Output, ...] = ("sample_std", "std")
+"""Outputs that are the standard deviation of samples, where samples are drawn for them."""
 _SORTED_PIXELS = 2**22  # samples times pixels sorted at once: the sorted copy stays small
 
 
@@ -32,7 +34,7 @@ class SampleStatistics:
         n, total = len(drawn), self.count + len(drawn)
         if self.held is not None:
             self.held[self.count : total] = drawn.cpu().numpy()
-        if "mean" in self.wanted or "std" in self.wanted:
+        if {"mean", *STD} & set(self.wanted):
             mean = drawn.mean(0)
             squares = (drawn - mean).square_().sum(0)  # torch.var_mean takes longer than drawing the samples
             before = self.mean.to(mean), self.squares.to(mean)
@@ -46,8 +48,9 @@ class SampleStatistics:
             found["median"] = median(self.held)
         if "mean" in self.wanted:
             found["mean"] = self.mean.cpu().numpy()
-        if "std" in self.wanted:
-            found["std"] = (self.squares / self.count).sqrt().cpu().numpy()
+        for name in STD:
+            if name in self.wanted:
+                found[name] = (self.squares / self.count).sqrt().cpu().numpy()
         return found
 
 

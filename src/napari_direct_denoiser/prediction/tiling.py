@@ -23,7 +23,8 @@ from ..data.patches import reflected
 if TYPE_CHECKING:
     from ..co_model import CoModel
 
-Output = Literal["direct", "mean", "median", "std", "sample"]
+Output = Literal["direct", "std", "mean", "median", "sample_std", "sample"]
+"""The direct prediction and the standard deviation of its error, statistics of posterior samples, samples."""
 
 DIRECT_TILE = 1024
 """Side in pixels of the core of a tile of the direct pass. Small working sets are faster, on a CPU too."""
@@ -182,6 +183,11 @@ class TilePlan:
         return max(min(int((free - self.held_bytes) // self.call_bytes), self.batch), 1)
 
 
+def in_one_pass(model: CoModel, output: Output) -> bool:
+    """Whether the direct pass gives an output, without samples; older models give no standard deviation that way."""
+    return output == "direct" or (output == "std" and model.has_std)
+
+
 def plan_tiles(model: CoModel, shape: tuple[int, int], outputs: Sequence[Output], samples: int) -> list[TilePlan]:
     """Plan the tiles and batches with which each output of a plane is computed.
 
@@ -200,7 +206,7 @@ def plan_tiles(model: CoModel, shape: tuple[int, int], outputs: Sequence[Output]
     largest = min(WHOLE_PIXELS, WHOLE_BYTES // model.pixel_bytes)  # pixels of a window
     whole = math.prod(padded(side, model.multiple) for side in shape)
     held = MEDIAN_PIXELS // samples
-    direct: list[Output] = ["direct"] if "direct" in outputs else []
+    direct = [name for name in outputs if in_one_pass(model, name)]
     apart: list[Output] = ["median"] if "median" in outputs and held < min(whole, largest) else []
     together = [name for name in outputs if name not in (*direct, *apart)]
     small, halo = min((DIRECT_TILE + 2 * model.halo) ** 2, largest), model.halo

@@ -40,13 +40,14 @@ def denoiser(untrained):
 
 @pytest.fixture
 def plus_one(denoiser, monkeypatch):
-    """The model with a direct pass that adds one, and that is slow enough to be stopped."""
+    """The model with a direct pass that adds one, of standard deviation two, and that is slow enough to be stopped."""
 
     def direct(noisy):
         time.sleep(0.01)
         return noisy + 1
 
     monkeypatch.setattr(denoiser.model, "direct", direct)
+    monkeypatch.setattr(denoiser.model, "direct_with_std", lambda noisy: (direct(noisy), 0 * noisy + 2))
     return denoiser
 
 

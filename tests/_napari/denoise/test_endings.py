@@ -19,7 +19,7 @@ def test_errors_of_torch_and_of_memory_are_shown_and_the_next_run_works(
 
     viewer.add_image(make_noisy(), name="cells")
     with monkeypatch.context() as patch:
-        patch.setattr(denoiser.model, "direct", fail)
+        patch.setattr(denoiser.model, "direct_with_std", fail)
         patch.setattr(denoiser.model, "sample", fail)
         for run in (direct, sample):
             count = len(notes("error"))

@@ -57,6 +57,7 @@ def test_as_looked_at_computes_the_plane_in_view_and_keeps_it(
     noisy = viewer.add_image(da.from_array(pixels, chunks=(1, 64, 64)), name="cells", contrast_limits=(90, 200))
     passes = []
     real = denoiser.model.direct
+    dock.where["direct_std"].value = False
     monkeypatch.setattr(denoiser.model, "direct", lambda plane: passes.append(1) or real(plane))
     dock.where["result"].value = "as looked at"
     viewer.dims.set_point(0, 4)
@@ -77,6 +78,20 @@ def test_as_looked_at_computes_the_plane_in_view_and_keeps_it(
     assert np.isfinite(shown(result)).all()
 
 
+def test_as_looked_at_the_std_is_computed_with_the_plane_too(viewer, dock, denoiser, direct, make_noisy, shown):
+    pixels = make_noisy((3, 64, 64))
+    viewer.add_image(pixels, name="cells")
+    dock.where["result"].value = "as looked at"
+    direct()
+    std = viewer.layers["cells std"]
+    assert isinstance(std.data, da.Array)
+    assert std.colormap.name == "magma"
+    viewer.dims.set_point(0, 2)
+    expected = denoiser.std(pixels[2])
+    np.testing.assert_array_equal(shown(std), expected)
+    assert expected.mean() < std.contrast_limits[1] < 3 * expected.max()
+
+
 def test_zarr_folders_are_complete_described_and_shown(viewer, dock, denoiser, direct, sample, folder, make_noisy):
     noisy = viewer.add_image(
         make_noisy((3, 64, 64)),
@@ -90,13 +105,14 @@ def test_zarr_folders_are_complete_described_and_shown(viewer, dock, denoiser, d
     sample(samples=3, single_samples=2)
     direct()
     written = {path.name for path in folder.iterdir()}
-    outputs = ("HDN mean (N=3)", "HDN std (N=3)", "HDN sample (N=2)", "direct")
+    outputs = ("HDN mean (N=3)", "HDN std (N=3)", "HDN sample (N=2)", "direct", "std")
     assert written == {f"my_cells {output}.zarr" for output in outputs}
     assert all(isinstance(viewer.layers[f"my/cells {output}"].data, da.Array) for output in outputs)
     np.testing.assert_array_equal(viewer.layers["my/cells direct"].data, denoiser.denoise(noisy.data))
     drawn = denoiser.sample(noisy.data, 3)
     np.testing.assert_allclose(viewer.layers["my/cells HDN sample (N=2)"].data, drawn[:2], atol=1e-3)
-    assert viewer.layers["my/cells HDN std (N=3)"].colormap.name == "magma"
+    np.testing.assert_array_equal(viewer.layers["my/cells std"].data, denoiser.std(noisy.data))
+    assert {viewer.layers[f"my/cells {name}"].colormap.name for name in ("std", "HDN std (N=3)")} == {"magma"}
     group = zarr.open_group(str(folder / "my_cells direct.zarr"), mode="r")
     assert group["0"].chunks == (1, 64, 64)
     (image,) = group.attrs["ome"]["multiscales"]
@@ -109,6 +125,7 @@ def test_zarr_folders_are_complete_described_and_shown(viewer, dock, denoiser, d
 def test_writing_twice_asks_and_replaces_the_layer_too(
     viewer, dock, plus_one, direct, folder, monkeypatch, make_noisy, shown
 ):
+    dock.where["direct_std"].value = False
     noisy = viewer.add_image(make_noisy(), name="cells")
     dock.where["result"].value = "zarr folder"
     direct()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
+
+from napari_direct_denoiser._napari.shared.session import MODELS
 
 pytestmark = pytest.mark.gui
 
@@ -28,7 +32,7 @@ def test_one_click_denoises_every_plane_and_overlays(
         )
         said = direct()
         result = viewer.layers[f"cells {n} direct"]
-        assert f"Added “cells {n} direct”" in said
+        assert f"Added “cells {n} direct”, “cells {n} std”" in said
         assert dock.progress.text() == "done"
         assert_lies_over(result, noisy)
         for key in ("scale", "translate", "rotate", "shear"):
@@ -38,6 +42,12 @@ def test_one_click_denoises_every_plane_and_overlays(
         assert result.colormap.name == "green"
         assert result.data.dtype == np.float32
         np.testing.assert_array_equal(result.data, denoiser.denoise(noisy.data))
+        std = viewer.layers[f"cells {n} std"]
+        assert_lies_over(std, noisy)
+        np.testing.assert_array_equal(std.data, denoiser.std(noisy.data))
+        assert std.colormap.name == "magma"
+        assert 0 == std.contrast_limits[0] < np.quantile(std.data, 0.9) < std.contrast_limits[1] <= std.data.max()
+        assert std.metadata["napari_direct_denoiser"]["samples"] is None
         facts = result.metadata["napari_direct_denoiser"]
         known = ("source", "model", "method", "samples")
         assert [facts[name] for name in known] == [f"cells {n}", "a model", "direct", None]
@@ -91,6 +101,7 @@ def test_the_plane_in_view_of_a_layer_without_axis_labels(viewer, dock, denoiser
     place = {"scale": (2, 3, 0.5, 0.5), "translate": (5, 6, 7, 8), "rotate": 10}
     noisy = viewer.add_image(make_noisy((2, 4, 64, 64)), name="cells", **place)
     dock.where["planes"].value = "in view"
+    dock.where["direct_std"].value = False
     viewer.dims.set_point((0, 1), tuple(noisy.data_to_world((1, 2, 0, 0))[:2]))
     direct()
     sample(samples=3, std=False, single_samples=3)
@@ -137,3 +148,16 @@ def test_a_result_is_saved_by_napari_and_opens_again(viewer, dock, direct, plus_
         (path,) = result.save(str(tmp_path / "result.tif"))
         (again,) = viewer.open(path, plugin="napari")
     np.testing.assert_array_equal(again.data, result.data)
+
+
+def test_an_older_model_gives_no_std_in_the_direct_pass(viewer, dock, direct, untrained, monkeypatch, make_noisy):
+    assert dock.where["direct_std"].enabled
+    older = copy.copy(untrained)
+    older.model = copy.deepcopy(untrained.model)
+    direct_only = older.model.config.direct.model_copy(update={"std": False})
+    older.model.config = older.model.config.model_copy(update={"direct": direct_only})
+    MODELS.add("older", older)
+    assert not dock.where["direct_std"].enabled
+    viewer.add_image(make_noisy(), name="cells")
+    direct()
+    assert [layer.name for layer in viewer.layers] == ["cells", "cells direct"]

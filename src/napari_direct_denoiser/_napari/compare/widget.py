@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ..shared.session import NamedModel
 
-MAPS = ("std", "deviation", "difference", "disagreement")
+MAPS = ("std", "sample_std", "deviation", "difference", "disagreement")
 """Methods whose layers are not images to compare but maps; version 0.1 wrote ``deviation``."""
 _METHODS = ("direct", "mean", "median")
 

@@ -15,7 +15,7 @@ from ...data.zarr_images import check_zarr_target
 from ...errors import SettingError
 from ..shared.layers import facts, result_layer
 from ..shared.plane_layers import plane_in_view, plane_number, plane_words, source_of_plane
-from .runs import Request, Result
+from .runs import DIRECT_PASS, Request, Result
 
 if TYPE_CHECKING:
     import napari
@@ -34,7 +34,7 @@ def check_choices(request: Request) -> None:
             f"Expected at most as many single samples as are drawn, {drawn}, found {request.kept}: "
             "keep fewer or draw more"
         )
-    if request.as_looked_at and request.outputs != ("direct",):
+    if request.as_looked_at and not DIRECT_PASS.issuperset(request.outputs):
         raise SettingError(
             "Expected the direct pass for a result “as looked at”, found samples, which are too slow to compute while "
             "you move a slider: choose In memory or Zarr folder"

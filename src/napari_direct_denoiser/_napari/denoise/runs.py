@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ...config import DenoiseSettings
     from ...prediction.tiling import Output
 
+DIRECT_PASS = frozenset[str](("direct", "std"))
+"""Outputs of the direct pass; the dock asks for the second only where the model predicts it."""
 _PERCENTILE_SHOWN = 99.9  # of a standard deviation: upper contrast limit
 _PLANES_SEEN = 8  # planes that are read to find that limit
 
@@ -47,7 +49,7 @@ class Request:
 
     def samples(self, output: Output) -> int | None:
         """Number of samples in a result; None for the direct pass."""
-        if output == "direct":
+        if output in DIRECT_PASS:
             return None
         return self.kept if output == "sample" else self.settings.samples
 
@@ -101,7 +103,7 @@ def denoising(request: Request) -> Generator[Update, None, tuple[list[Result], f
     from ...evaluation.domain_shift import check_domain_shift
     from ...prediction.lazy import denoised
 
-    denoiser, settings = request.model.denoiser, request.settings
+    denoiser = request.model.denoiser
     image: Any = request.source.data
     image = image if request.region is None else image[request.region]
     checking = check_domain_shift(denoiser.model, image, request.axes)
@@ -110,8 +112,9 @@ def denoising(request: Request) -> Generator[Update, None, tuple[list[Result], f
         yield Warned("Checking the image …", differences=tuple(differences))
     began = time.perf_counter()
     if request.as_looked_at:
-        lazy = denoised(denoiser.model, image, axes=request.axes, seed=settings.seed, first=request.first)
-        return [Result("direct", lazy)], time.perf_counter() - began
+        lazy = {output: denoised(denoiser.model, image, output, axes=request.axes) for output in request.outputs}
+        limits = _limits(lazy, request.axes, 1)
+        return [Result(output, data, limits.get(output)) for output, data in lazy.items()], time.perf_counter() - began
     try:
         results = yield from _computing(request, image)
     except MemoryError as error:
@@ -145,7 +148,7 @@ def _computing(request: Request, image: Any) -> Generator[Update, None, list[Res
             return Update(f"Plane {plane} of {planes} …", fraction, progress.remaining_seconds)
 
         yield from mapped(steps, update)
-        limits = {"std": _limits(targets["std"], request.axes)} if "std" in targets else {}
+        limits = _limits(targets, request.axes, _PLANES_SEEN)
     return [
         Result(output, target if (path := request.path(output)) is None else open_zarr(path), limits.get(output))
         for output, target in targets.items()
@@ -173,7 +176,11 @@ def _target(request: Request, output: Output, files: ExitStack) -> Any:
     return files.enter_context(writing_zarr(path, shape, chunks, {METADATA_KEY: known, **described}))
 
 
-def _limits(std: Any, axes: str) -> tuple[float, float]:
-    """Contrast limits for a map of standard deviations, from 0."""
-    planes = sampled_planes([LazyPlanes(std, axes)], _PLANES_SEEN)
-    return 0.0, max(float(np.percentile(plane, _PERCENTILE_SHOWN)) for plane in planes) or 1.0
+def _limits(results: Mapping[Output, Any], axes: str, most: int) -> dict[Output, tuple[float, float]]:
+    """Contrast limits for maps of standard deviations, from 0, as seen in so many planes."""
+    limits: dict[Output, tuple[float, float]] = {}
+    for output in ("std", "sample_std"):
+        if output in results:
+            planes = sampled_planes([LazyPlanes(results[output], axes)], most)
+            limits[output] = 0.0, max(float(np.percentile(plane, _PERCENTILE_SHOWN)) for plane in planes) or 1.0
+    return limits

@@ -44,7 +44,7 @@ class DenoiseWidget(RunDock):
         self.model_choice = ModelChoice("A model of the Train dock, or one loaded from a file. The newest comes first.")
         self.load_button = QPushButton("Load model file …")
         self.load_button.setToolTip("Load a model file (.safetensors).")
-        self.where = Form([control(DenoiseChoices, name) for name in ("planes", "result")])
+        self.where = Form([control(DenoiseChoices, name) for name in ("planes", "result", "direct_std")])
         self.direct_button = main_button("Denoise")
         on_key = f" or {SHORTCUT.replace('-', '+')}" if bind_shortcut(self.viewer) else ""
         self.direct_button.setToolTip(
@@ -127,12 +127,16 @@ class DenoiseWidget(RunDock):
 
     def denoise_directly(self) -> None:
         """One pass of the Direct Denoiser."""
-        self._denoise(["direct"])
+        self._denoise(["direct", "std"] if self.where["direct_std"].value and self._predicts_std() else ["direct"])
 
     def denoise_by_samples(self) -> None:
         """Compute the checked outputs from posterior samples of HDN."""
-        outputs: list[Output] = [name for name in ("mean", "median", "std") if self.form[name].value]
-        self._denoise([*outputs, "sample"] if self.form["single_samples"].value else outputs)
+        kinds: dict[str, Output] = {"mean": "mean", "median": "median", "std": "sample_std", "single_samples": "sample"}
+        self._denoise([output for name, output in kinds.items() if self.form[name].value])
+
+    def _predicts_std(self) -> bool:
+        """Whether the direct pass of the chosen model gives a standard deviation; older models do not."""
+        return self.model is not None and self.model.denoiser.model.has_std
 
     def _denoise(self, outputs: Sequence[Output]) -> None:
         try:
@@ -224,6 +228,7 @@ class DenoiseWidget(RunDock):
             widget.setEnabled(not running)
         for form in (self.where, self.form):
             form.set_enabled(not running)
+        self.where["direct_std"].enabled = not running and (model is None or self._predicts_std())
         missing = "Open an image." if model is not None else "Train a model in the Train dock, or load one."
         self.hint("" if ready else missing)
 

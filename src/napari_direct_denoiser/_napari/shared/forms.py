@@ -18,6 +18,7 @@ _LABELS = {
     "structured": "Structured noise",
     "max_minutes": "Minutes",
     "max_steps": "Steps",
+    "direct_std": "Standard deviation",
     "std": "Standard deviation",
 }
 _CHOICES = {

@@ -115,7 +115,7 @@ def result_layer(
     appearance = with_labels(source.appearance, axes or source.axes)
     if output == "sample":
         appearance = with_samples_axis(appearance)
-    if output == "std" and limits is not None:
+    if output in ("std", "sample_std") and limits is not None:
         appearance = {**appearance, "colormap": "magma", "gamma": 1.0, "contrast_limits": limits}
     return image, {
         **appearance,
@@ -133,8 +133,8 @@ def with_labels(appearance: Mapping[str, Any], axes: str | None) -> dict[str, An
 
 
 def result_name(source: str, output: str, samples: int | None = None) -> str:
-    """Name a result: ``cells direct``, ``cells HDN mean (N=50)``."""
-    return f"{source} direct" if samples is None else f"{source} HDN {output} (N={samples})"
+    """Name a result: ``cells direct``, ``cells std``, ``cells HDN mean (N=50)``, ``cells HDN std (N=50)``."""
+    return f"{source} {output}" if samples is None else f"{source} HDN {output.removeprefix('sample_')} (N={samples})"
 
 
 def with_samples_axis(appearance: Mapping[str, Any]) -> dict[str, Any]:
