@@ -18,9 +18,10 @@ from napari_direct_denoiser.data.files import replacing
 from napari_direct_denoiser.denoiser import Denoiser
 from napari_direct_denoiser.errors import DenoiserError
 from napari_direct_denoiser.progress import Progress, TrainingProgress
-from napari_direct_denoiser.training.provenance import Provenance
+from napari_direct_denoiser.training.provenance import Provenance, Record
 
 SECONDS_PER_STEP = 0.02
+Gain = tuple[float | None, float | None, str | None]  # estimated, its error, and why there is none
 
 
 def noisy_image(rng, shape=(2, 64, 64)):
@@ -45,9 +46,15 @@ class StandIn:
     """
 
     def __init__(
-        self, steps: int = 20, error: Exception | None = None, error_at: int = 0, stopped: str = "finished"
+        self,
+        steps: int = 20,
+        error: Exception | None = None,
+        error_at: int = 0,
+        stopped: str = "finished",
+        gain: Callable[[int], Gain] = lambda step: (None, None, None),
     ) -> None:
         self.steps, self.error, self.error_at, self.stopped = steps, error, error_at, stopped
+        self.gain = gain
         self.made = 0
         self.threads: set[str] = set()
         self.held = threading.Event()
@@ -73,7 +80,8 @@ class StandIn:
                 while self.held.is_set():
                     time.sleep(SECONDS_PER_STEP)
                 self.made = step
-                yield TrainingProgress(
+                gain, gain_error, why = self.gain(step)
+                progress = TrainingProgress(
                     step=step,
                     total_steps=self.steps,
                     fraction=step / self.steps,
@@ -86,7 +94,17 @@ class StandIn:
                     validation_neg_elbo=None,
                     validation_direct_loss=None,
                     stopped=self.stopped if step == self.steps else None,
+                    estimated_gain_db=gain,
+                    estimated_gain_error_db=gain_error,
+                    estimated_gain_why=why,
                 )
+                record = Record(
+                    seconds=progress.elapsed_seconds,
+                    **{name: getattr(progress, name) for name in Record.model_fields if name != "seconds"},
+                )
+                history = (*self.denoiser.provenance.history, record)
+                self.denoiser.provenance = self.denoiser.provenance.model_copy(update={"history": history})
+                yield progress
         finally:
             self.closed = True
 

@@ -30,9 +30,11 @@ def dock(light_dock):
 def test_progress_losses_and_time_left_are_shown(dock, running, qtbot):
     running()
     qtbot.waitUntil(lambda: "left" in dock.progress.text())
-    assert dock.plot.isVisibleTo(dock)
     assert "of 10,000" in dock.status.text()
-    assert len(dock.plot.neg_elbo.steps) > 0
+    losses, fold = dock.view.losses, dock.view.losses_section
+    assert fold.isVisibleTo(dock)
+    assert not fold.isExpanded()
+    qtbot.waitUntil(lambda: np.size(losses.neg_elbo.train.getData()[0]) > 1)
 
 
 def test_live_preview_sharpens_and_lies_over_the_plane_in_view(viewer, dock, running, qtbot):

@@ -137,7 +137,7 @@ def test_training_is_continued_after_stop_on_a_copy(viewer, dock, finish, rng):
     assert 3 in steps
     assert steps[-1] == 6
     assert second.model.normalization.level == first.model.normalization.level
-    assert dock.plot.neg_elbo.steps == steps
+    assert dock.view.losses.neg_elbo.steps == steps
     assert dock.models.model is MODELS.all[1]
 
 

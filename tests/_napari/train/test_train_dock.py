@@ -6,6 +6,7 @@ import pytest
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit
 from stand_in import noisy_image
 
+from napari_direct_denoiser._napari.compare.widget import CompareWidget
 from napari_direct_denoiser._napari.shared.session import MODELS
 from napari_direct_denoiser._napari.train.widget import TrainWidget
 
@@ -83,6 +84,20 @@ def test_denoise_stack_denoises_the_layer_with_the_model_in_the_denoise_dock(vie
     result = viewer.layers["cells direct"]
     assert result.data.shape == (2, 64, 64)
     assert other in viewer.layers
+
+
+def test_compare_is_asked_of_the_compare_dock(viewer, dock, engine, finish, rng, monkeypatch):
+    asked = []
+    monkeypatch.setattr(CompareWidget, "compare_layer", lambda compare, layer, model: asked.append((layer, model)))
+    cells = viewer.add_image(noisy_image(rng), name="cells")
+    assert not dock.models.compare_button.isEnabled()
+    engine(steps=2)
+    dock.train_button.click()
+    finish(dock)
+    viewer.add_image(noisy_image(rng), name="other")
+    dock.layer_choice.setCurrentText("cells")
+    dock.models.compare_button.click()
+    assert asked == [(cells, MODELS.all[0])]
 
 
 def test_docks_are_tabs_of_each_other(viewer, qtbot):

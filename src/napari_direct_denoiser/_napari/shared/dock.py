@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtGui import QColor, QPalette
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _ERROR_COLOUR = "#e5534b"  # readable on napari's dark and light theme
+_ARROW_COLOUR = "#999999"  # visible on both
+_EXPANSION_MS = 450  # a little longer than a section takes to expand
 
 
 class _VerticalScrollArea(QScrollArea):
@@ -220,13 +223,33 @@ def main_button(text: str) -> QPushButton:
 
 
 def collapsed(title: str, tooltip: str, content: QWidget) -> QCollapsible:
-    """Make a section that is collapsed under its title."""
+    """Make a section that is collapsed under its title. The dock scrolls to it when it is expanded."""
     section = QCollapsible(title)
     section.layout().setContentsMargins(0, 0, 0, 0)
     section.layout().setSpacing(0)
-    section.toggleButton().setToolTip(tooltip)
     section.addWidget(content)
+    button = section.toggleButton()
+    button.setToolTip(tooltip)
+    palette = button.palette()
+    palette.setColor(QPalette.ColorRole.WindowText, QColor(_ARROW_COLOUR))  # the icons are painted in it, once
+    button.setPalette(palette)
+    section.setCollapsedIcon("▶")
+    section.setExpandedIcon("▼")
+    expanded = QTimer(section)
+    expanded.setSingleShot(True)
+    expanded.setInterval(_EXPANSION_MS)
+    expanded.timeout.connect(lambda: _scroll_to(section))
+    section.toggled.connect(lambda open_now: expanded.start() if open_now else expanded.stop())
     return section
+
+
+def _scroll_to(widget: QWidget) -> None:
+    """Scroll the dock so that a widget is in view, its top first."""
+    area = widget.parentWidget()
+    while area is not None and not isinstance(area, QScrollArea):
+        area = area.parentWidget()
+    if area is not None:
+        area.ensureWidgetVisible(widget, 0, 8)
 
 
 def stacked(*parts: QWidget | QLayout) -> QVBoxLayout:

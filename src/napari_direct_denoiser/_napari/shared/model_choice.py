@@ -57,7 +57,7 @@ class ModelChoice(QComboBox):
     def _list(self) -> None:
         chosen = self.model if self._keep else None
         self._models = [*([self.training] if self.training else []), *reversed(MODELS.all)]
-        names = [f"{model.name} (in training)" if model is self.training else model.name for model in self._models]
+        names = [f"in training: {model.name}" if model is self.training else model.name for model in self._models]
         with QSignalBlocker(self):
             self.clear()
             self.addItems(names)

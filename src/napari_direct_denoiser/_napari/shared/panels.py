@@ -44,9 +44,9 @@ class Panels(pg.GraphicsLayoutWidget):
         return item
 
     def entitle(self, item: pg.PlotItem, title: str) -> None:
-        """Write a title, in HTML, over a plot."""
+        """Write a title, in HTML, over a plot; without one there is no room for it."""
         self._titles[item] = title
-        item.setTitle(title, color=self._text, size="9pt")
+        item.setTitle(title or None, color=self._text, size="9pt")
 
     def recolour(self, text: str) -> None:
         """Draw axes and titles in the colour of the text of napari's theme."""

@@ -1,8 +1,9 @@
-"""A training in the Train dock: how far it is, its losses and preview, and the model that it leaves."""
+"""A training in the Train dock: how far it is, its curves and preview, and the model that it leaves."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,11 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QCheckBox, QPushButton
 
+from ..shared.dock import collapsed
 from ..shared.forms import duration
 from ..shared.session import MODELS, SECONDS_PER_STEP, NamedModel
 from ..shared.workers import Update
+from .gain_plot import GainView
 from .loss_plot import LossPlot
 from .preview import Preview, Previewed
 from .recovery import discard
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from ...progress import TrainingProgress
+    from ...training.provenance import Record
     from .parts import Part
 
 _SECONDS_BETWEEN_DRAWINGS = 0.5
@@ -65,16 +69,16 @@ class CurrentRun:
         return model
 
     def words(self, model: NamedModel | None) -> str:
-        """Say how much was trained, and where the model is."""
+        """Say how much was trained, and what else happened."""
         if model is None or self.last is None:
             return "There is no model yet."
         steps = "1 step" if self.last.step == 1 else f"{self.last.step:,} steps"
         facts = f"{steps} in {duration(self.last.elapsed_seconds)}"
-        return f"{facts}. The Denoise dock has the model as “{model.name}”. {self.note}".strip()
+        return f"{facts}. {self.note}".strip()
 
 
 class RunView(QObject):
-    """What is shown of a training while it goes on: losses and preview, with the controls for pause and preview."""
+    """What is shown of a training: gain, losses and preview, with the controls for pause and preview."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -90,13 +94,15 @@ class RunView(QObject):
             "During training, show in a layer how the model denoises the plane in view by now. "
             "Takes at most a tenth of the time."
         )
-        self.plot = LossPlot()
-        self.plot.hide()
+        self.gain = GainView()
+        self.losses = LossPlot()
+        self.losses_section = collapsed("Losses", "Loss of HDN and of the Direct Denoiser at each step.", self.losses)
         self.preview = Preview(viewer)
         self._drawn = 0.0
         self.pause_button.clicked.connect(self._pause)
         self.preview_box.toggled.connect(self.preview.turn)
         self.preview.deleted.connect(lambda: self.preview_box.setChecked(False))
+        self.show_history(None)
 
     @property
     def paused(self) -> bool:
@@ -106,25 +112,29 @@ class RunView(QObject):
     def begin(self, requests: Requests, layer: Image, part: Part) -> None:
         """Show a training that starts, with a preview of a layer."""
         self.run = CurrentRun(requests)
-        self.plot.reset()
+        self._reset(())
+        self._draw()
         self.preview.begin(layer, part.source, part.axes, requests, on=self.preview_box.isChecked())
 
+    def show_history(self, model: NamedModel | None) -> None:
+        """Show the curves of a model that is trained."""
+        self._reset(() if model is None else model.denoiser.provenance.history)
+        self._draw(ended=True)
+
     def show_update(self, update: Update) -> None:
-        """Show the losses, the preview, and what was saved."""
+        """Show the curves, the preview, and what was saved."""
         run = self.run
         assert run is not None
         if isinstance(update, Begun):
             run.model = update.model
             assert run.model is not None
-            self.plot.show()
-            for record in run.model.denoiser.provenance.history:
-                self.plot.add(record)
+            self._reset(run.model.denoiser.provenance.history)
+            self._draw()
         elif isinstance(update, Stepped) and update.record is not None:
             run.step(update.record)
-            self.plot.add(update.record)
+            self._add(update.record)
             if time.monotonic() - self._drawn > _SECONDS_BETWEEN_DRAWINGS:
-                self._drawn = time.monotonic()
-                self.plot.draw()
+                self._draw()
         elif isinstance(update, Previewed):
             self.preview.show(update)
         elif isinstance(update, Saved):
@@ -139,13 +149,33 @@ class RunView(QObject):
         self.preview.end()
         self.pause_button.setChecked(False)
         self.pause_button.setText("Pause")
-        self.plot.draw()
         return run
 
     def close(self) -> None:
         """Disconnect from the viewer."""
         self.preview.close()
         self.run = None
+
+    def recolour(self, text: str) -> None:
+        """Draw in the colour of the text of napari's theme."""
+        self.gain.plot.recolour(text)
+        self.losses.recolour(text)
+
+    def _reset(self, history: Sequence[Record]) -> None:
+        self.gain.reset()
+        self.losses.reset()
+        for record in history:
+            self._add(record)
+
+    def _add(self, record: TrainingProgress | Record) -> None:
+        self.gain.add(record)
+        self.losses.add(record)
+
+    def _draw(self, *, ended: bool = False) -> None:
+        self._drawn = time.monotonic()
+        self.gain.draw(ended=ended)
+        self.losses.draw()
+        self.losses_section.setVisible(not ended or bool(self.losses.neg_elbo.steps))
 
     def _pause(self) -> None:
         if self.run is not None:

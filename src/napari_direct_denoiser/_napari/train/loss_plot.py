@@ -68,8 +68,8 @@ class LossPlot(Panels):
         super().__init__(
             "Losses over the training steps, lower is better. Above: negative ELBO of HDN, nats per pixel. Below: loss "
             "of the Direct Denoiser. Blue: running mean of the training; orange: validation on patches that are not "
-            "trained on. Training is long enough when the orange lines are flat.",
-            height=240,
+            "trained on.",
+            height=280,
         )
         key = f"{in_colour('training', TRAIN_COLOUR)}, {in_colour('validation', VALIDATION_COLOUR)}"
         neg_elbo = self.panel(0, f"−ELBO: {key}")

@@ -1,4 +1,4 @@
-"""The models section of the Train dock: save, load, continue, denoise, and recovered models."""
+"""The models section of the Train dock: compare, denoise, save, load, continue, and recovered models."""
 
 from __future__ import annotations
 
@@ -38,7 +38,15 @@ class ModelsSection(QWidget):
             "Open the Denoise dock, and denoise the chosen layer with this model in one direct pass: the result is a "
             "new layer over it."
         )
+        self.compare_button = QPushButton("Compare")
+        self.compare_button.setToolTip(
+            "Open the Compare dock, and show what this model makes of the chosen layer, side by side: noisy, direct, "
+            "mean of samples, one sample, standard deviation."
+        )
         self.recovered = RecoveredRow()
+        use = QHBoxLayout()
+        use.addWidget(self.compare_button)
+        use.addWidget(self.denoise_button)
         buttons = QHBoxLayout()
         for button in (self.continue_button, self.save_button, self.load_button):
             buttons.addWidget(button)
@@ -49,7 +57,7 @@ class ModelsSection(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.recovered)
         column.addLayout(row)
-        column.addWidget(self.denoise_button)
+        column.addLayout(use)
         column.addLayout(buttons)
         self.choice.currentIndexChanged.connect(self.changed)
 

@@ -15,7 +15,7 @@ from ...config import TrainSettings, train_settings
 from ...errors import DenoiserError
 from ..shared.dock import RunDock, collapsed, main_button, stacked
 from ..shared.forms import Form, control
-from ..shared.open_dock import denoise_stack
+from ..shared.open_dock import compare_hdn_with_direct, denoise_stack
 from ..shared.save_dialog import ask_for_file
 from ..shared.session import MODELS, NamedModel
 from ..shared.workers import Steps, Update, loading
@@ -39,7 +39,7 @@ _READY = "Train a model on all planes of the chosen layer. No clean image is nee
 
 
 class TrainWidget(RunDock):
-    """Train HDN and the Direct Denoiser on layers, follow the losses and a preview, save the model."""
+    """Train HDN and the Direct Denoiser on layers, follow the gain and a preview, save the model."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
@@ -54,7 +54,7 @@ class TrainWidget(RunDock):
         self.train_button = main_button("Train")
         self.stop_button.setToolTip("End the training now and keep the best weights so far. Continue can go on later.")
         self.view = RunView(self.viewer)
-        self.pause_button, self.preview_box, self.plot = self.view.pause_button, self.view.preview_box, self.view.plot
+        self.pause_button, self.preview_box = self.view.pause_button, self.view.preview_box
         self.models = ModelsSection()
         self._take: Callable[[Any], None] = lambda result: None
         self._lay_out()
@@ -85,18 +85,19 @@ class TrainWidget(RunDock):
             self.train_button,
             row,
             self.status,
+            self.view.gain,
             self.models,
             self.preview_box,
-            self.plot,
+            self.view.losses_section,
         )
         column.setSpacing(5)
-        column.setStretchFactor(self.plot, 100)
+        column.setStretchFactor(self.view.gain, 100)
         column.addStretch(1)
         self.fill(column)
 
     def _connect(self) -> None:
         self.data.changed.connect(self._list_layers)
-        self.models.changed.connect(self.refresh_buttons)
+        self.models.changed.connect(self._show_model)
         self.noise.form.changed.connect(self.refresh_buttons)
         for form in (self.form, self.advanced):
             for each in form.controls.values():
@@ -105,6 +106,7 @@ class TrainWidget(RunDock):
             (self.train_button, self.train),
             (self.noise.look_button, self.look),
             (self.noise.save_button, self.save_noise),
+            (self.models.compare_button, self.compare),
             (self.models.denoise_button, self.denoise),
             (self.models.continue_button, self.continue_training),
             (self.models.save_button, self.save),
@@ -151,6 +153,12 @@ class TrainWidget(RunDock):
         layer, model = self.layer_choice.layer, self.models.model
         if layer is not None and model is not None:
             denoise_stack(self.viewer, layer, model)
+
+    def compare(self) -> None:
+        """Compare results of the chosen model on the chosen layer in the Compare dock."""
+        layer, model = self.layer_choice.layer, self.models.model
+        if layer is not None and model is not None:
+            compare_hdn_with_direct(self.viewer, layer, model)
 
     def look(self) -> None:
         """Measure the noise of the chosen data, and fit the noise model to it."""
@@ -207,7 +215,7 @@ class TrainWidget(RunDock):
 
     # Progress and end of a run.
     def show_update(self, update: Update) -> None:
-        """Show the progress of a run, its losses, its preview, and what was saved."""
+        """Show the progress of a run, its curves, its preview, and what was saved."""
         super().show_update(update)
         if self.view.run is None:
             return
@@ -284,9 +292,9 @@ class TrainWidget(RunDock):
         self.train_button.setEnabled(not missing and not running)
         self.stop_button.setEnabled(running)
         self.pause_button.setEnabled(running and self.models.training is not None)
-        self.models.denoise_button.setEnabled(
-            model is not None and model is not self.models.training and self.layer_choice.layer is not None
-        )
+        usable = model is not None and model is not self.models.training and self.layer_choice.layer is not None
+        self.models.compare_button.setEnabled(usable)
+        self.models.denoise_button.setEnabled(usable)
         self.models.recovered.load_button.setEnabled(not running)
         self.models.continue_button.setEnabled(not missing and not running and model is not None)
         self.models.save_button.setEnabled(model is not None)
@@ -306,6 +314,12 @@ class TrainWidget(RunDock):
         self.ready.setText(words)
         return missing
 
+    def _show_model(self) -> None:
+        """Show the curves of the chosen model, unless a training shows its own."""
+        if self.view.run is None:
+            self.view.show_history(self.models.model)
+        self.refresh_buttons()
+
     def _list_layers(self) -> None:
         self.noise.form.offer(self.data.others())
         if self.layer_choice.layer is not self.noise.looked_at and not self.job.running:
@@ -314,7 +328,7 @@ class TrainWidget(RunDock):
 
     def _recolour(self, event: Any = None) -> None:
         text = get_theme(self.viewer.theme).text.as_hex()
-        self.plot.recolour(text)
+        self.view.recolour(text)
         self.noise.plot.recolour(text)
 
     def close_down(self) -> None:

@@ -1,0 +1,136 @@
+"""The estimated gain in the Train dock: live, at the end, of other models, and where there is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from stand_in import noisy_image
+
+from napari_direct_denoiser._napari.shared.session import MODELS
+from napari_direct_denoiser._napari.train.gain_curve import GainCurve
+from napari_direct_denoiser.training.provenance import Record
+
+pytestmark = pytest.mark.gui
+
+WHY = "the noise model does not fit: the residuals are not white"
+
+
+@pytest.fixture
+def viewer(light_viewer):
+    return light_viewer
+
+
+@pytest.fixture
+def dock(light_dock):
+    return light_dock
+
+
+def rising(step):
+    """Nothing before a first validation at step 5, then every 5 steps a little less of a rise towards 2 dB."""
+    validated = step // 5
+    return (2.0 - 1.0 / validated, 0.15, None) if validated else (None, None, None)
+
+
+def curve_of(gains, error=0.1, why=None):
+    """Give the curve of a training that was validated every 100 steps, with two records between validations."""
+    curve = GainCurve()
+    for number, gain in enumerate(gains):
+        for step in (100 * number, 100 * number + 30, 100 * number + 60):
+            curve.add(
+                Record(
+                    step=step,
+                    seconds=step / 10,
+                    neg_elbo=1.0,
+                    direct_loss=1.0,
+                    validation_neg_elbo=3 - 0.01 * number,
+                    validation_direct_loss=1.0,
+                    estimated_gain_db=gain,
+                    estimated_gain_error_db=None if gain is None else error,
+                    estimated_gain_why=why,
+                )
+            )
+    return curve
+
+
+def test_the_gain_is_drawn_live_with_its_error_and_summed_up_at_the_end(dock, running, finish, qtbot):
+    running(gain=rising)
+    gain = dock.view.gain
+    assert gain.isVisibleTo(dock)
+    qtbot.waitUntil(lambda: "±" in gain.words.text())
+    assert gain.words.text().startswith("Estimated gain over the best blur: 1.")
+    assert gain.words.text().endswith("± 0.1 dB") or gain.words.text().endswith("± 0.2 dB")
+    assert gain.plot.isVisibleTo(dock)
+    qtbot.waitUntil(lambda: len(gain.plot.line.getData()[0]) > 6)
+    steps, gains = gain.plot.line.getData()
+    assert steps[0] >= 5
+    np.testing.assert_allclose(gains, [rising(step)[0] for step in steps])
+    for edge, sign in ((gain.plot.low, -1), (gain.plot.high, 1)):
+        np.testing.assert_allclose(edge.getData()[1], gains + sign * 0.15)
+    dock.stop_button.click()
+    finish(dock)
+    assert gain.words.text().startswith("Denoised images are an estimated 1.")
+    assert "nearer to the truth than the best Gaussian blur." in gain.words.text()
+    assert gain.plot.isVisibleTo(dock)
+
+
+def test_the_reason_stands_in_place_of_the_curve(dock, running, finish, qtbot):
+    running(gain=lambda step: (None, None, WHY))
+    gain = dock.view.gain
+    qtbot.waitUntil(lambda: WHY in gain.words.text())
+    assert gain.words.text() == f"The gain over a blur cannot be estimated: {WHY}."
+    assert not gain.plot.isVisibleTo(dock)
+    dock.stop_button.click()
+    finish(dock)
+    assert WHY in gain.words.text()
+    assert not gain.plot.isVisibleTo(dock)
+
+
+def test_before_the_first_validation_there_is_no_curve(dock, running, qtbot):
+    running()
+    assert dock.view.gain.words.text() == "The gain is estimated at the first validation."
+    assert not dock.view.gain.plot.isVisibleTo(dock)
+
+
+def test_the_chosen_model_shows_its_own_curve(viewer, dock, engine, finish, rng):
+    viewer.add_image(noisy_image(rng), name="cells")
+    for factor in (1.0, -1.0):
+        engine(steps=40, gain=lambda step, factor=factor: (factor * step / 10, 0.01, None))
+        dock.train_button.click()
+        finish(dock)
+    gain = dock.view.gain
+    assert gain.words.text().startswith("The best Gaussian blur is an estimated 4.00 dB")
+    assert min(gain.plot.line.getData()[1]) < -3
+    dock.models.choice.choose(MODELS.all[0])
+    assert gain.words.text().startswith("Denoised images are an estimated 4.00 dB (±0.01) nearer to the truth")
+    assert min(gain.plot.line.getData()[1]) > 0
+    assert dock.view.losses_section.isVisibleTo(dock)
+    MODELS.clear()
+    assert not gain.isVisibleTo(dock)
+    assert not dock.view.losses_section.isVisibleTo(dock)
+
+
+def test_records_between_two_validations_add_nothing():
+    curve = curve_of([None, 1.0, 1.0, 1.5], error=None)
+    assert (curve.steps, curve.gains, curve.errors) == ([100, 200, 300], [1.0, 1.0, 1.5], [0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("gains", "expected", "prospect"),
+    [
+        ([0.5, 1.5, 1.88, 1.9, 1.9], "an estimated 1.9 dB (±0.1) nearer to the truth than the best", "hardly help"),
+        ([0.5, 1.0, 1.4, 1.9], "an estimated 1.9 dB (±0.1) nearer to the truth than the best", "longer training would"),
+        ([0.05, 0.05], "A plain Gaussian blur would do: the estimated gain over the best one is 0.1 dB (±0.1).", ""),
+        ([-0.04], "A plain Gaussian blur would do: the estimated gain over the best one is 0.0 dB (±0.1).", ""),
+        ([-2.0, -0.7], "The best Gaussian blur is an estimated 0.7 dB (±0.1) nearer to the truth than denoised", ""),
+    ],
+)
+def test_outcome_in_words(gains, expected, prospect):
+    words = curve_of(gains).outcome()
+    assert expected in words
+    assert prospect in words
+    assert prospect or "training" not in words
+
+
+def test_what_limits_an_estimate_is_said_after_it():
+    assert curve_of([1.0], why="only 3 patches are held out").outcome().endswith("Only 3 patches are held out.")
+    assert GainCurve().outcome() == ""
