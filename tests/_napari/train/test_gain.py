@@ -12,7 +12,7 @@ from napari_direct_denoiser.training.provenance import Record
 
 pytestmark = pytest.mark.gui
 
-WHY = "the noise model does not fit: the residuals are not white"
+WHY = "The noise model does not fit: train with the noise set to auto"
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_the_reason_stands_in_place_of_the_curve(dock, running, finish, qtbot):
     running(gain=lambda step: (None, None, WHY))
     gain = dock.view.gain
     qtbot.waitUntil(lambda: WHY in gain.words.text())
-    assert gain.words.text() == f"The gain over a blur cannot be estimated: {WHY}."
+    assert gain.words.text() == f"The gain over a blur cannot be estimated. {WHY}."
     assert not gain.plot.isVisibleTo(dock)
     dock.stop_button.click()
     finish(dock)
@@ -120,6 +120,7 @@ def test_records_between_two_validations_add_nothing():
         ([0.5, 1.5, 1.88, 1.9, 1.9], "an estimated 1.9 dB (±0.1) nearer to the truth than the best", "hardly help"),
         ([0.5, 1.0, 1.4, 1.9], "an estimated 1.9 dB (±0.1) nearer to the truth than the best", "longer training would"),
         ([0.05, 0.05], "A plain Gaussian blur would do: the estimated gain over the best one is 0.1 dB (±0.1).", ""),
+        ([0.15, 0.08], "A plain Gaussian blur would do: the estimated gain over the best one is 0.1 dB (±0.1).", ""),
         ([-0.04], "A plain Gaussian blur would do: the estimated gain over the best one is 0.0 dB (±0.1).", ""),
         ([-2.0, -0.7], "The best Gaussian blur is an estimated 0.7 dB (±0.1) nearer to the truth than denoised", ""),
     ],

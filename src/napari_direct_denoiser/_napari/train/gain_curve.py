@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _LATE = 1 / 3  # part of the training, at its end, whose rise says whether more of it would help
 _FLAT_DB = 0.05  # a rise below this is none
+_HARDLY_DB = 0.1  # a smaller gain is not worth a network
 _FEWEST = 4  # validations that show a trend
 
 
@@ -54,7 +55,7 @@ class GainCurve:
             return self._unjudged()
         gain, error = self.gains[-1], self.errors[-1]
         decibels = self._decibels("{} dB (±{})")
-        if gain > error:
+        if gain > max(error, _HARDLY_DB):
             words = f"Denoised images are an estimated {decibels} nearer to the truth than the best Gaussian blur."
         elif gain >= -error:
             words = f"A plain Gaussian blur would do: the estimated gain over the best one is {decibels}."
@@ -64,7 +65,7 @@ class GainCurve:
         return words + self._prospect() + limit
 
     def _unjudged(self) -> str:
-        return f"The gain over a blur cannot be estimated: {self.why.rstrip('.')}." if self.why else ""
+        return f"The gain over a blur cannot be estimated. {_sentence(self.why)}" if self.why else ""
 
     def _decibels(self, form: str) -> str:
         """Write the size of the newest gain and its error with the digits that mean something."""
