@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from napari_direct_denoiser import Denoiser, TrainSettings, load, train
 from napari_direct_denoiser.checkpoint import load_checkpoint, save_checkpoint
-from napari_direct_denoiser.co_model import StdCalibration
 from napari_direct_denoiser.data.synthetic import SyntheticStack, simulate
 from napari_direct_denoiser.errors import ImageError, ModelFileError, SettingError
 from napari_direct_denoiser.prediction import tiling
 from napari_direct_denoiser.progress import drain
+from napari_direct_denoiser.std_calibration import Curve, StdCalibration
 
 PACKAGE = "napari-direct-denoiser"
 
@@ -226,7 +226,7 @@ def test_the_calibration_of_the_std_is_saved_with_the_model(
     path = tmp_path / "model.safetensors"
     trained.save(path)
     model = load(path, device="cpu")
-    model.model.std_calibration = StdCalibration(scale=2.0)
+    model.model.std_calibration = StdCalibration(signal=Curve((0.0,), (2.0,)))
     model.save(path)
     np.testing.assert_array_equal(load(path, device="cpu").std(noisy), 2 * trained.std(noisy))
 

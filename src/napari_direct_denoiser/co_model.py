@@ -18,11 +18,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .config import Config, Device, ModelConfig
+from .config import Device, ModelConfig
 from .networks import LadderVAE, UNet
 from .networks.ladder_vae import free_bits
 from .noise import NoiseModel
 from .normalization import VIEWS, NetworkInput, Normalization
+from .std_calibration import StdCalibration
 from .system import Compute, resolve
 
 
@@ -38,17 +39,6 @@ class HDNLoss:
     """(B, 1, H, W), whitened and unbiased, without gradient: the Direct Denoiser's target."""
     signal: Tensor
     """The same as HDN decoded it, before its bias was corrected."""
-
-
-class StdCalibration(Config):
-    """Correction of the standard deviation that the Direct Denoiser predicts of its own error."""
-
-    scale: float = 1.0
-    """Factor of the predicted standard deviation."""
-
-    def corrected(self, std: Tensor, direct: Tensor) -> Tensor:
-        """Correct the standard deviation of a direct prediction, both (B, 1, H, W) counts."""
-        return std * self.scale
 
 
 class CoModel(nn.Module):

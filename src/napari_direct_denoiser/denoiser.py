@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from .checkpoint import load_checkpoint, newer_version, save_checkpoint, start_from_pretrained
-from .co_model import CoModel, StdCalibration
+from .co_model import CoModel
 from .config import PRESETS, Device, ModelConfig, Preset, PresetName, TrainSettings, train_settings
 from .data.images import Planes, as_planes, check_planes, take_channel
 from .errors import ImageError, ModelFileError, TrainingError
@@ -22,8 +22,13 @@ from .noise import Finding, NoiseFit, NoiseModel, diagnose, fit_noise, from_docu
 from .normalization import Normalization
 from .prediction.predictor import Predictor
 from .progress import TrainingProgress
+from .std_calibration import StdCalibration
+from .training.calibrate_std import calibrate_std
 from .training.loop import train_steps
 from .training.provenance import History, Provenance, Record
+
+_FIRST_CALIBRATION = 100  # steps after which predicted standard deviations are calibrated; at the end they are again
+_CALIBRATION_RATIO = 4  # and each time after so many times more steps: it takes seconds
 
 
 class Denoiser(Predictor):
@@ -157,7 +162,7 @@ class Denoiser(Predictor):
         before = self.provenance
         settings = before.settings
         preset = _preset(settings)
-        history = History(before.history)
+        history, calibrated = History(before.history), _FIRST_CALIBRATION // _CALIBRATION_RATIO
         for progress in train_steps(
             self.model,
             stacks,
@@ -169,6 +174,10 @@ class Denoiser(Predictor):
             trained=before.steps > 0 or preset.pretrained,
             cancelled=cancelled,
         ):
+            if progress.stopped or progress.step >= _CALIBRATION_RATIO * calibrated:
+                calibrated = progress.step
+                straight = [self.model.noise.without_lines(stack) for stack in stacks]
+                self.model.std_calibration = calibrate_std(self.model, straight, settings.seed)
             progress = replace(
                 progress,
                 step=before.steps + progress.step,

@@ -26,7 +26,7 @@ from ..data.images import LazyPlanes, Region, check_planes
 from ..errors import DenoiserError, SettingError
 from ..progress import Progress, WorkClock
 from ..system import available_memory, free_memory, is_out_of_memory, reusing_memory
-from .statistics import SampleStatistics
+from .statistics import STD, SampleStatistics
 from .tiling import Output, Tile, TilePlan, in_one_pass, plan_tiles
 
 if TYPE_CHECKING:
@@ -284,7 +284,8 @@ class _Run:
             yield n
         with _guarded():
             for name, value in statistics.results().items():
-                views[name][tile.kept] += tile.weights * value
+                factor = self.model.std_calibration.samples if name in STD else 1.0
+                views[name][tile.kept] += factor * tile.weights * value
 
     def _draw(
         self, encoding: Any, tile: Tile, statistics: SampleStatistics, keys: list[tuple[int, ...]], keep: int

@@ -1,0 +1,41 @@
+"""Correction of predicted standard deviations, as a part of the model file; `training.calibrate_std` finds it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .config import Config
+
+
+class Curve(NamedTuple):
+    """A function that is linear between knots and constant beyond them."""
+
+    knots: tuple[float, ...] = (0.0,)
+    """Rising."""
+    values: tuple[float, ...] = (1.0,)
+
+    def __call__(self, at: Tensor) -> Tensor:
+        """Evaluate in every element of a tensor."""
+        knots, values = (torch.tensor(each, dtype=at.dtype, device=at.device) for each in self)
+        if len(knots) == 1:
+            return values.expand_as(at)
+        right = torch.bucketize(at.contiguous(), knots).clamp(1, len(knots) - 1)
+        low, high = knots[right - 1], knots[right]
+        share = ((at - low) / (high - low)).clamp(0, 1)
+        return values[right - 1].lerp(values[right], share)
+
+
+class StdCalibration(Config):
+    """Factors that make predicted standard deviations as large as the errors are."""
+
+    signal: Curve = Curve()
+    """Factor over the direct prediction, counts."""
+    samples: float = 1.0
+    """Factor of the standard deviation of posterior samples, which makes it that of the error of their mean."""
+
+    def corrected(self, std: Tensor, direct: Tensor) -> Tensor:
+        """Correct the standard deviation that the Direct Denoiser predicts of its error, both (B, 1, H, W) counts."""
+        return std * self.signal(direct)

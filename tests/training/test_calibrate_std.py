@@ -1,0 +1,85 @@
+"""Calibrated standard deviations are as large as the true errors, which the calibration does not see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_direct_denoiser.config import train_settings
+from napari_direct_denoiser.data.synthetic import simulate
+from napari_direct_denoiser.denoiser import Denoiser
+from napari_direct_denoiser.noise import CorrelatedNoise, GaussianNoise, NoiseModel
+from napari_direct_denoiser.std_calibration import StdCalibration
+from napari_direct_denoiser.training.calibrate_std import calibrate_std
+
+SIMULATED = simulate(planes=3, size=256, seed=5, photons=10.0)
+
+
+def untrained(noisy: np.ndarray, noise: NoiseModel | None = None, **settings: object) -> Denoiser:
+    return Denoiser.for_images(noisy, train_settings(device="cpu", **settings), noise=noise)
+
+
+def error_over_std(denoiser: Denoiser, noisy: np.ndarray, error_of: str = "direct", std: str = "std") -> float:
+    """Root mean squared error against the truth over root mean squared standard deviation."""
+    steps = denoiser.denoise_steps(noisy, [error_of, std], samples=12)  # type: ignore[list-item]
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found = end.value
+            break
+    error = np.mean((found[error_of] - SIMULATED.truth) ** 2)
+    return float(np.sqrt(error / np.mean(found[std] ** 2)))
+
+
+@pytest.mark.parametrize("correlated", [False, True], ids=["white", "correlated"])
+def test_the_predicted_std_becomes_as_large_as_the_error(correlated: bool) -> None:
+    noise: NoiseModel = GaussianNoise(8.0)
+    if correlated:
+        noise = CorrelatedNoise.of(noise, [[0.5, 0.0, 0.0]])
+    signal = torch.from_numpy(SIMULATED.truth)[:, None]
+    noisy = noise.sample(signal, torch.Generator().manual_seed(3))[:, 0].numpy()
+    denoiser = untrained(noisy, noise)
+    model = denoiser.model
+    with torch.no_grad():
+        model.unet.std_head[-2].bias.add_(1.0)  # type: ignore[index, union-attr]  # far too large
+    assert error_over_std(denoiser, noisy) < 0.5
+    model.std_calibration = calibrate_std(model, [noisy])
+    assert error_over_std(denoiser, noisy) == pytest.approx(1.0, abs=0.15)
+    assert error_over_std(denoiser, noisy, "mean", "sample_std") == pytest.approx(1.0, abs=0.25)
+
+
+def test_training_leaves_a_calibrated_model_that_is_saved(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    from napari_direct_denoiser import load
+
+    denoiser = untrained(SIMULATED.noisy, max_steps=2)
+    for _ in denoiser.train_steps():
+        pass
+    assert denoiser.model.std_calibration != StdCalibration()
+    assert error_over_std(denoiser, SIMULATED.noisy) == pytest.approx(1.0, abs=0.2)
+    denoiser.save(tmp_path / "model.safetensors")
+    loaded = load(tmp_path / "model.safetensors", device="cpu")
+    assert loaded.model.std_calibration == denoiser.model.std_calibration
+
+
+def test_calibration_changes_neither_weights_nor_random_state() -> None:
+    denoiser = untrained(SIMULATED.noisy)
+    before = {name: each.clone() for name, each in denoiser.model.state_dict().items()}
+    state = torch.get_rng_state()
+    first = calibrate_std(denoiser.model, [SIMULATED.noisy])
+    assert first == calibrate_std(denoiser.model, [SIMULATED.noisy])
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(each, before[name]) for name, each in denoiser.model.state_dict().items())
+
+
+def test_structured_noise_cannot_be_drawn_anew() -> None:
+    denoiser = untrained(SIMULATED.noisy, structured=True)
+    assert calibrate_std(denoiser.model, [SIMULATED.noisy]) == StdCalibration()
+
+
+def test_a_small_image_has_one_factor() -> None:
+    noisy = SIMULATED.noisy[:1, :64, :64]
+    found = calibrate_std(untrained(noisy).model, [noisy])
+    assert len(found.signal.knots) == 1
+    assert 0.2 < found.signal.values[0] < 5
