@@ -7,6 +7,7 @@ import threading
 import dask.array as da
 import numpy as np
 import pytest
+from qtpy.QtCore import QPoint
 from stand_in import errors_shown, noisy_image
 
 from napari_direct_denoiser._napari.shared.session import MODELS
@@ -35,6 +36,19 @@ def test_progress_losses_and_time_left_are_shown(dock, running, qtbot):
     assert fold.isVisibleTo(dock)
     assert not fold.isExpanded()
     qtbot.waitUntil(lambda: np.size(losses.neg_elbo.train.getData()[0]) > 1)
+
+
+def test_the_losses_are_in_view_once_their_fold_is_opened(dock, running, qtbot):
+    running()
+    dock.resize(400, 420)
+    dock.show()
+    losses = dock.view.losses
+    dock.view.losses_section.toggleButton().click()
+
+    def in_view() -> bool:
+        return losses.height() > 100 and dock.rect().contains(losses.rect().translated(losses.mapTo(dock, QPoint())))
+
+    qtbot.waitUntil(in_view)
 
 
 def test_live_preview_sharpens_and_lies_over_the_plane_in_view(viewer, dock, running, qtbot):

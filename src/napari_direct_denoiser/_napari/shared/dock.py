@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QPropertyAnimation, QSize, Qt, QTimer
 from qtpy.QtGui import QColor, QPalette
 from qtpy.QtWidgets import (
     QHBoxLayout,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _ERROR_COLOUR = "#e5534b"  # readable on napari's dark and light theme
 _ARROW_COLOUR = "#999999"  # visible on both
-_EXPANSION_MS = 450  # a little longer than a section takes to expand
 
 
 class _VerticalScrollArea(QScrollArea):
@@ -235,11 +234,10 @@ def collapsed(title: str, tooltip: str, content: QWidget) -> QCollapsible:
     button.setPalette(palette)
     section.setCollapsedIcon("▶")
     section.setExpandedIcon("▼")
-    expanded = QTimer(section)
-    expanded.setSingleShot(True)
-    expanded.setInterval(_EXPANSION_MS)
-    expanded.timeout.connect(lambda: _scroll_to(section))
-    section.toggled.connect(lambda open_now: expanded.start() if open_now else expanded.stop())
+    laid_out = QTimer(section)
+    laid_out.setSingleShot(True)
+    laid_out.timeout.connect(lambda: _scroll_to(section))
+    section.findChild(QPropertyAnimation).finished.connect(lambda: section.isExpanded() and laid_out.start(50))
     return section
 
 
