@@ -24,8 +24,7 @@ _HERE = "tests/test_house.py"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"config", "progress"}),
-    frozenset({"std_calibration"}),
-    frozenset({"system"}),
+    frozenset({"system", "std_calibration"}),
     frozenset({"data", "networks"}),
     frozenset({"noise"}),
     frozenset({"normalization"}),
