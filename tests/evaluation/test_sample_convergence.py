@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from napari_direct_denoiser import GaussianNoise
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import PRESETS
-from napari_direct_denoiser.evaluation.sample_convergence import sample_convergence_steps
+from napari_direct_denoiser.evaluation.sample_convergence import Snapshot, sample_convergence_steps
 from napari_direct_denoiser.normalization import Normalization
 from napari_direct_denoiser.progress import Progress, drain
 
@@ -26,6 +28,9 @@ class Known(CoModel):
 
     def direct(self, noisy: torch.Tensor) -> torch.Tensor:
         return noisy + torch.where(torch.arange(noisy.shape[-1]) < noisy.shape[-1] // 2, 1.5, 1.0)
+
+    def direct_with_std(self, noisy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.direct(noisy), torch.full_like(noisy, 0.25)
 
     def encode(self, noisy: torch.Tensor) -> list[torch.Tensor]:
         return [noisy]
@@ -59,17 +64,35 @@ def test_means_draw_each_sample_once_and_contain_the_ones_before() -> None:
     ]
 
 
-def test_disagreement_is_where_they_differ_by_3_standard_errors() -> None:
+def test_results_so_far_are_shown_whenever_the_number_of_samples_has_doubled() -> None:
+    known, shown = Known(), []
+    found = drain(
+        sample_convergence_steps(known, np.zeros((1, 16, 16)), (1, 10)),
+        lambda progress: shown.append(progress) if isinstance(progress, Snapshot) else None,
+    )
+    assert [each.samples for each in shown] == [1, 2, 4, 8, 10]
+    samples = torch.cat(known.drawn[1:]).numpy()
+    for each in shown:
+        np.testing.assert_allclose(each.mean[0], samples[: each.samples].mean(0), atol=1e-4)
+        np.testing.assert_array_equal(each.sample[0], samples[0])
+        np.testing.assert_array_equal(each.direct, found.direct)
+    assert found.samples == (1, 10)
+
+
+def test_disagreement_is_in_units_of_the_deviation_of_the_direct_pass() -> None:
     found = drain(sample_convergence_steps(Known(), np.zeros((1, 64, 128)), [400]))
-    left, right = found.disagreement[:, :, :64], found.disagreement[:, :, 64:]
-    assert left.mean() > 0.5  # 0.5 is 3.3 standard errors of 3 / sqrt(400)
-    assert right.mean() < 0.01  # by chance in 0.3 %
+    assert found.disagreement[..., :64].mean() == pytest.approx(0.5 / 0.25, abs=0.02)  # direct is 0.5 brighter there
+    assert found.disagreement[..., 64:].mean() == pytest.approx(0, abs=0.02)
+    of_samples = replace(found, direct_std=None)  # a model of an older version
+    assert of_samples.disagreement[..., :64].mean() == pytest.approx(0.5 / 3, abs=0.005)
+    flat = replace(found, direct_std=np.zeros_like(found.direct))
+    assert np.isfinite(flat.disagreement).all()
 
 
 def test_a_single_sample_has_no_standard_deviation() -> None:
     found = drain(sample_convergence_steps(Known(), np.zeros((1, 8, 8)), [1]))
     assert found.std is None
-    assert found.disagreement is None
+    assert replace(found, direct_std=None).disagreement is None
 
 
 def test_time_that_the_caller_takes_is_not_counted() -> None:

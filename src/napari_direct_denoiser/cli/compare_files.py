@@ -51,7 +51,7 @@ def compare_files(
     folder
         Folder for the results, made if missing: ``compare.csv`` (the table, which is also the curve: PSNR over
         seconds), ``direct.tif``, ``hdn_mean_N.tif`` for each N, ``uncertainty.tif`` (standard deviation of the samples,
-        counts) and ``disagreement.tif`` (1 where direct and the last mean differ by more than 3 standard errors).
+        counts) and ``disagreement.tif`` (direct minus the last mean, in units of the expected deviation).
     report
         Called with the progress.
     axes, channel

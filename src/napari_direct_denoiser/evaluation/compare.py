@@ -24,9 +24,6 @@ from .metrics import psnr, ssim
 if TYPE_CHECKING:
     from ..co_model import CoModel
 
-STANDARD_ERRORS = 3
-"""The direct pass and a mean of samples disagree where they differ by more standard errors than this."""
-
 Variance = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Variance of the noise (counts^2) as a function of the signal (counts)."""
 

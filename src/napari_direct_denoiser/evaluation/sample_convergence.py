@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +15,35 @@ from ..config import CompareSettings
 from ..prediction.predict import Prediction, predict_steps
 from ..prediction.statistics import merged
 from ..progress import Progress, Steps
-from .compare import STANDARD_ERRORS, Judged
+from .compare import Judged
 
 if TYPE_CHECKING:
     from ..co_model import CoModel
+    from ..prediction.tiling import Output
 
 _WARM_UP = 128  # side in pixels of the part that is denoised before times are taken
+_SMALLEST_DEVIATION = 1e-3  # of its mean: units of the disagreement where the deviation is 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Snapshot(Progress):
+    """Progress with the results so far: float32 (P, H, W) in image units.
+
+    Attributes
+    ----------
+    samples
+        Number of samples drawn so far.
+    direct, sample, mean
+        The direct pass, the first sample, and the mean of all samples so far.
+    deviation
+        See `SampleConvergence.deviation`.
+    """
+
+    samples: int
+    direct: NDArray[np.float32]
+    sample: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    deviation: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +58,14 @@ class SampleConvergence:
         The mean of the first N samples, for each N.
     seconds
         Time to draw the first N samples, for each N.
+    sample
+        The first sample.
     std
-        Standard deviation of all samples at each pixel: the uncertainty of HDN. None for a single sample.
+        Standard deviation of all samples at each pixel. None for a single sample.
     direct
         The direct pass.
+    direct_std
+        Standard deviation of its error, from the same pass; None if the model does not predict it.
     direct_seconds
         Time of the direct pass.
     """
@@ -45,17 +73,25 @@ class SampleConvergence:
     samples: tuple[int, ...]
     means: tuple[NDArray[np.float32], ...]
     seconds: tuple[float, ...]
+    sample: NDArray[np.float32]
     std: NDArray[np.float32] | None
     direct: NDArray[np.float32]
+    direct_std: NDArray[np.float32] | None
     direct_seconds: float
 
     @property
-    def disagreement(self) -> NDArray[np.bool_] | None:
-        """Where the direct pass differs from the mean of all samples by more than `STANDARD_ERRORS`."""
-        if self.std is None:
+    def deviation(self) -> NDArray[np.float32] | None:
+        """The expected deviation from the truth at each pixel: that of the direct pass, or else that of the samples."""
+        return self.std if self.direct_std is None else self.direct_std
+
+    @property
+    def disagreement(self) -> NDArray[np.float32] | None:
+        """The direct pass minus the mean of all samples, in units of the expected deviation."""
+        if self.deviation is None:
             return None
-        standard_error = self.std / np.sqrt(self.samples[-1])
-        found: NDArray[np.bool_] = np.abs(self.direct - self.means[-1]) > STANDARD_ERRORS * standard_error
+        floor = _SMALLEST_DEVIATION * float(self.deviation.mean()) or 1.0
+        unit = np.maximum(self.deviation, floor)
+        found: NDArray[np.float32] = ((self.direct - self.means[-1]) / unit).astype(np.float32)
         return found
 
     def judged(self) -> list[Judged]:
@@ -85,7 +121,7 @@ def sample_convergence_steps(
     Yields
     ------
     Progress
-        Over all passes through a network.
+        Over all passes through a network. After the first sample, and whenever their number has doubled, a `Snapshot`.
 
     Raises
     ------
@@ -96,20 +132,33 @@ def sample_convergence_steps(
     follow = _Follow(1 + counts[-1])
     for _ in predict_steps(model, planes[:1, :_WARM_UP, :_WARM_UP], ["direct", "mean"], samples=1):
         yield Progress(fraction=0.0, elapsed_seconds=0.0, remaining_seconds=None)  # so that the caller can stop
-    result, direct_seconds = yield from follow(predict_steps(model, planes, ["direct"]), 1)
-    direct = result["direct"]
+    outputs: list[Output] = ["direct", "std"] if model.has_std else ["direct"]
+    result, direct_seconds = yield from follow(predict_steps(model, planes, outputs), 1)
+    direct, direct_std = result["direct"], result.get("std")
     mean, squares = np.zeros_like(direct), np.zeros_like(direct)
     means, times, seconds = [], [], 0.0
-    for seed, (before, count) in enumerate(zip((0, *counts), counts, strict=False)):
+    factor = model.std_calibration.samples  # undone: here it is the spread of the samples that counts
+    for seed, (before, count) in enumerate(pairwise((0, *_shown(counts)))):
         n = count - before
         steps = predict_steps(model, planes, ["mean", "sample_std"], samples=n, seed=seed)
         result, more_seconds = yield from follow(steps, n)
-        mean, squares = merged(before, mean, squares, n, result["mean"], np.square(result["sample_std"]) * n)
+        mean, squares = merged(before, mean, squares, n, result["mean"], np.square(result["sample_std"] / factor) * n)
         seconds += more_seconds
-        means.append(mean)
-        times.append(seconds)
-    std = np.sqrt(squares / (counts[-1] - 1)) if counts[-1] > 1 else None
-    return SampleConvergence(counts, tuple(means), tuple(times), std, direct, direct_seconds)
+        if count == 1:
+            sample = mean
+        if count in counts:
+            means.append(mean)
+            times.append(seconds)
+        std = np.sqrt(squares / (count - 1)) if count > 1 else None
+        deviation = std if direct_std is None else direct_std
+        yield follow.snapshot(samples=count, direct=direct, sample=sample, mean=mean, deviation=deviation)
+    return SampleConvergence(counts, tuple(means), tuple(times), sample, std, direct, direct_std, direct_seconds)
+
+
+def _shown(counts: Sequence[int]) -> list[int]:
+    """Numbers of samples at which to show results: the given ones, 1, 2, 4 and so on."""
+    doubled = [2**power for power in range(counts[-1].bit_length())]
+    return sorted({*counts, *doubled})
 
 
 class _Follow:
@@ -131,6 +180,10 @@ class _Follow:
         self.done += passes
         self.elapsed += seconds
         return steps.result, seconds
+
+    def snapshot(self, **results: Any) -> Snapshot:
+        """Give the results after all predictions so far."""
+        return Snapshot(**vars(self._progress(self.done, self.elapsed)), **results)
 
     def _progress(self, done: float, elapsed: float) -> Progress:
         remaining = elapsed / done * (self.passes - done) if done else None

@@ -90,6 +90,7 @@ def plus_one(untrained, monkeypatch):
         return (noisy + 1).expand(len(generators), -1, -1, -1)
 
     monkeypatch.setattr(untrained.model, "direct", lambda noisy: noisy + 1)
+    monkeypatch.setattr(untrained.model, "direct_with_std", lambda noisy: (noisy + 1, torch.full_like(noisy, 2)))
     monkeypatch.setattr(untrained.model, "encode", lambda noisy: noisy)
     monkeypatch.setattr(untrained.model, "sample", sample)
     MODELS.add("a model", untrained)

@@ -95,7 +95,7 @@ def test_grid_has_the_layers_in_order_with_titles(viewer, layers):
     assert grid.enabled
     held = viewer.layers if hasattr(viewer, "canvas") else len(viewer.layers)
     cells = [tuple(grid.position(viewer.layers.index(layer), held)) for layer in (result, noisy)]
-    assert cells == [(0, 0), (0, 1)]
+    assert cells == [(0, 0), (1, 0)]  # the pictures are wider than high: below each other they are largest
     assert result.visible
     assert noisy.visible
     if hasattr(noisy, "name_overlay"):
@@ -104,6 +104,22 @@ def test_grid_has_the_layers_in_order_with_titles(viewer, layers):
     else:
         assert viewer.text_overlay.text == "result  |  noisy"
     view.close()
+
+
+def test_map_keeps_its_own_colours_and_one_more_layer_gets_a_cell_while_visible(viewer, layers):
+    noisy, _, result = layers
+    before = state(viewer)
+    view = SideBySide(viewer, [noisy, result], maps=[result])
+    assert (result.colormap.name, tuple(result.contrast_limits)) == ("magma", (0, 1))
+    added = viewer.add_image(np.ones((3, 40, 60)), name="added", visible=False)
+    view.add(added)
+    cells = np.prod(grid_of(viewer).shape)
+    added.visible = True
+    assert np.prod(grid_of(viewer).shape) > cells
+    viewer.layers.remove(added)
+    assert np.prod(grid_of(viewer).shape) == cells
+    view.close()
+    assert state(viewer) == before
 
 
 def test_blink_shows_one_and_then_the_other(viewer, layers, qtbot, monkeypatch):

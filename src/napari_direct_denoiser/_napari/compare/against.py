@@ -1,25 +1,22 @@
-"""The "HDN or direct?" tab of the Compare dock: means of more and more samples beside the direct pass (Figure 1)."""
+"""The "HDN or direct?" tab of the Compare dock: the comparison in the viewer, Figure 1, and the result in words."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QHBoxLayout, QLabel, QPushButton, QWidget
 
 from ...config import CompareSettings
 from ...data.images import PlaneStack
-from ...evaluation.compare import STANDARD_ERRORS, Row, table_steps
 from ...evaluation.metrics import ssim
-from ...progress import mapped
+from ...progress import Progress, mapped
 from ..shared.dock import main_button, stacked
-from ..shared.layers import METADATA_KEY, Source, result_layer
 from ..shared.panels import Panels, in_colour
-from ..shared.plane_layers import as_plane_of
 from ..shared.workers import Update
 
 if TYPE_CHECKING:
@@ -27,14 +24,18 @@ if TYPE_CHECKING:
 
     from ...denoiser import Denoiser
     from ...evaluation.sample_convergence import SampleConvergence
+    from ...evaluation.verdict import Compared
 
 _HDN, _DIRECT = "#d55e00", "#56b4e9"  # told apart by the colour-blind
-_PERCENTILE_SHOWN = 99.9  # of a standard deviation: upper contrast limit
-_Layer = tuple[Any, dict[str, Any]]
+_ABOUT_DISAGREEMENT = (
+    "Orange: direct is brighter than the mean of samples; blue: darker. In units of the deviation (std) expected at "
+    "the pixel. Gray, within ±1: both say the same. Beyond ±2 they differ, but not which one is wrong: where the mean "
+    "of samples is biased, direct differs from it by design."
+)
 
 
 class AgainstPanel(QWidget):
-    """Numbers of samples, the plot, and the result in words."""
+    """Number of samples, the button, the plot, the result in words, and how to leave."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,45 +46,65 @@ class AgainstPanel(QWidget):
         counts = CompareSettings().samples
         for choice in (counts, (*counts, 1000)):
             self.samples.addItem(", ".join(map(str, choice)), choice)
-        self.run_button = main_button("HDN against direct")
+        self.run_button = main_button("Compare HDN with direct")
         self.run_button.setToolTip(
-            "Figure 1 of the paper for the plane in view: means of more and more HDN samples beside the direct pass, "
-            "with maps of the standard deviation and of where the two differ by more than "
-            f"{STANDARD_ERRORS} standard errors."
+            "Noisy, direct pass, HDN mean, one HDN sample and standard deviation of the plane in view, side by side. "
+            "The mean sharpens while samples are drawn. The comparison follows the sliders."
         )
         self.plot = AgainstPlot()
         self.words = QLabel()
-        self.words.setWordWrap(True)
-        self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.disagreement = QCheckBox("Map of disagreement")
+        self.disagreement.setToolTip(_ABOUT_DISAGREEMENT)
+        self.about_disagreement = QLabel(_ABOUT_DISAGREEMENT)
+        for label in (self.words, self.about_disagreement):
+            label.setWordWrap(True)
+            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.keep = QCheckBox("Keep its layers")
+        self.keep.setToolTip("When the comparison is left, keep its layers, hidden. Otherwise they are removed.")
+        self.leave_button = QPushButton("Leave")
+        self.leave_button.setToolTip("Close the comparison: the viewer is again as it was before.")
+        self.disagreement.toggled.connect(self.about_disagreement.setVisible)
         form = QFormLayout()
         form.addRow("Samples", self.samples)
-        column = stacked(form, self.run_button, self.plot, self.words)
+        leaving = QHBoxLayout()
+        leaving.addWidget(self.keep, 1)
+        leaving.addWidget(self.leave_button)
+        column = stacked(
+            form, self.run_button, leaving, self.words, self.plot, self.disagreement, self.about_disagreement
+        )
         column.setStretchFactor(self.plot, 1)
+        column.addStretch(0)
         self.setLayout(column)
+        self.clear()
+        self.show_controls(comparing=False, has_map=False)
 
-    def show_result(self, result: SampleConvergence, rows: Sequence[Row]) -> None:
+    def show_controls(self, *, comparing: bool, has_map: bool) -> None:
+        """Show what can be used now."""
+        for widget in (self.keep, self.leave_button):
+            widget.setVisible(comparing)
+        self.disagreement.setVisible(has_map)
+        self.about_disagreement.setVisible(has_map and self.disagreement.isChecked())
+
+    def clear(self) -> None:
+        """Remove the result of the comparison before."""
+        self.words.setText("")
+        self.plot.hide()
+
+    def show_result(self, found: Compared) -> None:
         """Draw the curve and describe the result."""
-        self.plot.show_rows(rows)
-        mean, direct = rows[-2:]
-        took = [
-            f"{seconds:.3g} s" + ("" if row.psnr is None else f" ({row.psnr:.2f} dB)")
-            for row, seconds in ((direct, result.direct_seconds), (mean, result.seconds[-1]))
-        ]
-        times = result.seconds[-1] / result.direct_seconds
-        words = f"Direct {took[0]}; {mean.name} {took[1]}, {times:.0f} times as long."
-        words += f" RMS difference {mean.rms_from_direct:.3g}"
-        if result.disagreement is not None:
-            share = float(np.mean(result.disagreement))
-            words += f"; more than {STANDARD_ERRORS} standard errors in {share:.1%} of the pixels"
-        self.words.setText(f"{words}.")
+        self.plot.setVisible(found.errors is not None)
+        if found.errors is not None:
+            self.plot.show_errors(found.result, found.errors, "estimated " if found.verdict.is_estimated else "")
+        self.words.setText(found.verdict.sentence())
 
 
 class AgainstPlot(Panels):
-    """Quality over seconds: means of HDN samples and the direct pass."""
+    """Error over seconds: means of HDN samples and the direct pass."""
 
     def __init__(self) -> None:
         super().__init__(
-            "Quality over seconds, on a logarithmic axis. Orange: mean of the first N HDN samples. Blue: direct pass.",
+            "Root mean squared error over seconds, on a logarithmic axis; lower is better. Orange: mean of the first N "
+            "HDN samples. Blue: direct pass.",
             height=230,
         )
         self.item = self.panel(0, f"{in_colour('mean of N samples', _HDN)}, {in_colour('direct', _DIRECT)}")
@@ -91,81 +112,55 @@ class AgainstPlot(Panels):
         self.item.setLogMode(x=True)
         self.item.setLabel("bottom", "seconds")
 
-    def show_rows(self, rows: Sequence[Row]) -> None:
-        """Draw the means (all rows but the last) and the direct pass (the last)."""
+    def show_errors(self, result: SampleConvergence, errors: Sequence[float], kind: str) -> None:
+        """Draw the errors of the means, and of the direct pass, which is the last."""
         self.item.clear()
-        with_truth = rows[-1].psnr is not None
-        heights = [row.psnr if with_truth else row.rms_from_final_mean for row in rows]
-        seconds = [row.seconds or np.nan for row in rows]
+        seconds = [*result.seconds, result.direct_seconds]
         dots = {"symbol": "o", "symbolSize": 9, "symbolPen": None}
         for part, colour in ((slice(-1), _HDN), (slice(-1, None), _DIRECT)):
             line = pg.mkPen(colour, width=2)
-            self.item.plot(seconds[part], heights[part], pen=line, symbolBrush=colour, **dots)
-        for row, x, y in zip(rows, seconds, heights, strict=True):
-            words = pg.TextItem(str(row.samples) if row.samples else "direct", color=self._text, anchor=(0.5, 1.2))
+            self.item.plot(seconds[part], errors[part], pen=line, symbolBrush=colour, **dots)
+        for name, x, y in zip([*map(str, result.samples), "direct"], seconds, errors, strict=True):
+            words = pg.TextItem(name, color=self._text, anchor=(0.5, 1.2))
             words.setPos(np.log10(x), y)
             self.item.addItem(words)
         self.item.autoRange(padding=0.2)
-        self.item.setLabel("left", "PSNR (dB)" if with_truth else f"RMS from mean of {rows[-2].samples}")
+        self.item.setLabel("left", f"{kind}RMS error")
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn(Update):
+    """The results so far, (H, W) each."""
+
+    samples: int = 0
+    images: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def against_direct(
     denoiser: Denoiser, noisy: PlaneStack, truth: PlaneStack | None, number: int, samples: Sequence[int]
-) -> Generator[Update, None, tuple[SampleConvergence, list[Row]]]:
-    """Denoise one plane directly and by means of samples; give both, and the table that compares them."""
+) -> Generator[Update, None, Compared]:
+    """Denoise one plane directly and by means of more and more samples, and compare both."""
     from ...evaluation.sample_convergence import sample_convergence_steps
+    from ...evaluation.verdict import measured, undecided
 
     yield Update("Reading the plane in view …")
     plane = noisy[number][None]
     true_plane = None if truth is None else truth[number if len(truth) > 1 else 0][None]
     if true_plane is not None:
         ssim(true_plane[0], true_plane[0])  # raises now for a truth that could not be compared after the work
-    result = yield from mapped(
-        sample_convergence_steps(denoiser.model, plane, samples),
-        lambda progress: Update("Drawing samples …", progress.fraction, progress.remaining_seconds),
-    )
-    rows = yield from mapped(
-        table_steps(plane, result.judged(), truth=true_plane, final_mean=result.means[-1]),
-        lambda progress: Update("Measuring …", progress.fraction),
-    )
-    return result, rows
+    result = yield from mapped(sample_convergence_steps(denoiser.model, plane, samples), _update)
+    yield Update("Comparing …")
+    if true_plane is not None:
+        return measured(result, true_plane)
+    return undecided(result, "no truth is chosen")
 
 
-def layers_of(result: SampleConvergence, source: Source, name: str, axes: str, model: str) -> list[_Layer]:
-    """Make data and keywords of `viewer.add_image` for all images of a result, the lowest layer first.
+def _update(progress: Progress) -> Update:
+    from ...evaluation.sample_convergence import Snapshot
 
-    The direct pass lies over the mean of most samples; both are visible. The maps of the standard deviation and of the
-    disagreement, and the means of fewer samples, are hidden.
-
-    Parameters
-    ----------
-    result
-        Of one plane.
-    source
-        The plane: the noisy layer's name, with geometry for layers that lie exactly over the plane.
-    name
-        Name of the plane, for the names of the layers.
-    axes
-        Letters of the axes of the noisy layer.
-    model
-        Name of the model.
-    """
-    place, most = replace(source, name=name), result.samples[-1]
-
-    def layer(image: NDArray[Any], method: str, samples: int, limits: tuple[float, float] | None = None) -> _Layer:
-        known = {"source": source.name, "model": model, "method": method, "samples": samples}
-        return result_layer(place, as_plane_of(image, axes), method, known, samples or None, limits, axes)
-
-    made: list[_Layer] = []
-    if result.std is not None and result.disagreement is not None:
-        data, keywords = layer(result.disagreement[0].astype(np.uint8), "disagreement", most)
-        red = {"colormap": "red", "gamma": 1.0, "contrast_limits": (0, 1), "blending": "additive", "visible": False}
-        made.append((data, {**keywords, **red, "name": f"{name} disagreement (N={most})"}))
-        highest = float(np.percentile(result.std, _PERCENTILE_SHOWN)) or 1.0
-        data, keywords = layer(result.std[0], "std", most, (0.0, highest))
-        made.append((data, {**keywords, "visible": False}))
-    for each in result.judged():
-        data, keywords = layer(each.planes[0], each.method, each.samples or 0)
-        keywords["metadata"][METADATA_KEY]["seconds"] = each.seconds
-        made.append((data, {**keywords, "visible": each.samples in (0, most)}))
-    return made
+    if not isinstance(progress, Snapshot):
+        return Update("Drawing samples …", progress.fraction, progress.remaining_seconds)
+    std = np.zeros_like(progress.direct) if progress.deviation is None else progress.deviation
+    images = {"direct": progress.direct, "mean": progress.mean, "sample": progress.sample, "std": std}
+    words = f"Drawn {progress.samples} of the samples …"
+    return Drawn(words, samples=progress.samples, images={name: image[0] for name, image in images.items()})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtCore import QObject, QSignalBlocker, Qt, QTimer
+from qtpy.QtCore import QObject, QSignalBlocker, Qt, QTimer, Signal
 from qtpy.QtWidgets import QFormLayout, QGridLayout, QPushButton, QSlider, QWidget
 
 from ...data.images import LazyPlanes, sampled_planes
@@ -53,6 +53,9 @@ Fail = Callable[[Exception], None]
 
 class LookPanel(QWidget):
     """One view at a time. Pressing its button again, or another one, closes it."""
+
+    opening = Signal()
+    """Emitted before a view is opened."""
 
     def __init__(self, viewer: napari.Viewer, fail: Fail) -> None:
         super().__init__()
@@ -126,6 +129,7 @@ class LookPanel(QWidget):
         self.close_view()
         if not on:
             return
+        self.opening.emit()
         try:
             self.view = self._opened(name, self._wanted(name))
         except DenoiserError as error:

@@ -32,6 +32,11 @@ def camera_of(viewer: napari.Viewer) -> Any:
     return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
 
 
+def _canvas_size(viewer: napari.Viewer) -> tuple[int, int]:
+    """Height and width of the canvas of a viewer, pixels; its name depends on the version of napari."""
+    return tuple(viewer.canvas.size if hasattr(viewer, "canvas") else viewer._canvas_size)
+
+
 def is_view(layer: Layer) -> bool:
     """Whether a layer belongs to a view, and is not an image of its own."""
     return "view" in layer.metadata.get(METADATA_KEY, {})
@@ -46,9 +51,11 @@ class View:
         The viewer that holds the layers.
     images
         Layers to show.
+    maps
+        Those of them that keep their own contrast limits and colormap.
     """
 
-    def __init__(self, viewer: napari.Viewer, images: Sequence[Image]) -> None:
+    def __init__(self, viewer: napari.Viewer, images: Sequence[Image], maps: Sequence[Image] = ()) -> None:
         self.viewer = viewer
         self.images = list(dict.fromkeys(images))
         self.layers: list[Layer] = list(self.images)
@@ -60,9 +67,10 @@ class View:
         for layer in viewer.layers:
             self._set(layer, visible=layer in self.images)
         shared = {name: getattr(self.images[0], name) for name in _DISPLAY}
-        for layer in self.images:
+        alike = [layer for layer in self.images if layer not in maps]
+        for layer in alike:
             self._set(layer, contrast_limits_range=layer.contrast_limits_range, **shared)
-        self._link(self.images)
+        self._link(alike)
         self._show_titles()
 
     def close(self) -> None:
@@ -98,17 +106,48 @@ class View:
 class SideBySide(View):
     """All layers in the cells of napari's grid, in the given order, row by row."""
 
-    def __init__(self, viewer: napari.Viewer, images: Sequence[Image]) -> None:
-        super().__init__(viewer, images)
+    def __init__(self, viewer: napari.Viewer, images: Sequence[Image], maps: Sequence[Image] = ()) -> None:
+        super().__init__(viewer, images, maps)
         _arrange(viewer.layers, [*self.images, *(layer for layer in viewer.layers if layer not in self.images)])
         grid = grid_of(viewer)
-        columns = int(np.ceil(np.sqrt(len(self.images))))
-        shape = (-(-len(self.images) // columns), columns)  # no cells for hidden layers
-        self._set(grid, shape=shape, spacing=0.02, enabled=True, stride=1)
+        self._set(viewer.dims, ndisplay=2)
+        self._set(grid, shape=self._shape(), spacing=0.02, enabled=True, stride=1)
         held: Any = viewer.layers if hasattr(viewer, "canvas") else len(viewer.layers)
         if tuple(grid.position(0, held)) != (0, 0):  # some versions of napari begin with the last layer
             grid.stride = -1
         viewer.reset_view()
+        for emitter in (viewer.layers.events.inserted, viewer.layers.events.removed):
+            self._fit_after(emitter)
+
+    def add(self, layer: Image) -> None:
+        """Give one more layer, which may be hidden, the last cell."""
+        layers = self.viewer.layers
+        layers.move(layers.index(layer), len(self.images))
+        self.images.append(layer)
+        self._fit_after(layer.events.visible)
+        if hasattr(layer, "name_overlay"):
+            self._set(layer.name_overlay, visible=True, font_size=_TITLE_POINTS)
+
+    def _fit_after(self, emitter: Any) -> None:
+        emitter.connect(self._fit)
+        self._undo.callback(emitter.disconnect, self._fit)
+
+    def _fit(self, event: Any = None) -> None:
+        grid_of(self.viewer).shape = self._shape()
+
+    def _shape(self) -> tuple[int, int]:
+        """Rows and columns with which the pictures are largest. Hidden layers have no cells."""
+        count = sum(layer.visible for layer in self.viewer.layers) or 1
+        height, width = _canvas_size(self.viewer)
+        extent = self.images[0].extent.world
+        pixels = np.maximum(extent[1] - extent[0], 1e-9)[[*self.viewer.dims.displayed]][-2:]
+
+        def zoom(columns: int) -> float:
+            rows = -(-count // columns)
+            return float(min(height / rows / pixels[0], width / columns / pixels[1]))
+
+        columns = max(range(1, count + 1), key=zoom)
+        return -(-count // columns), columns
 
 
 class Blink(View):

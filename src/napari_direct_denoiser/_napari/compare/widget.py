@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Image
 from napari.utils.theme import get_theme
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog, QFormLayout, QTabWidget
 
 from ...data.images import LazyPlanes, named_axes
@@ -17,21 +17,21 @@ from ..shared.dock import RunDock, stacked
 from ..shared.layer_choice import LayerChecks, OneLayer
 from ..shared.layers import METADATA_KEY, Source, facts, full_shape, read_layer
 from ..shared.model_choice import ModelChoice
-from ..shared.plane_layers import plane_in_view, plane_number, plane_words, source_of_plane
-from ..shared.workers import Steps
-from .against import AgainstPanel, against_direct, layers_of
+from ..shared.workers import Steps, Update
+from .against import AgainstPanel, Drawn, against_direct
+from .choices import check_fit, images_of, is_result_of
+from .comparison import ComparedPlane, Comparison
 from .look import LookPanel, subtracting
 from .measure import MeasurePanel, judged, measuring
-from .views import is_view
 
 if TYPE_CHECKING:
     import napari
+    from napari.layers import Image
 
+    from ...evaluation.verdict import Compared
     from ..shared.session import NamedModel
 
-MAPS = ("std", "sample_std", "deviation", "difference", "disagreement")
-"""Methods whose layers are not images to compare but maps; version 0.1 wrote ``deviation``."""
-_METHODS = ("direct", "mean", "median")
+_MILLISECONDS_AFTER_A_SLIDER = 300
 
 
 class CompareWidget(RunDock):
@@ -44,13 +44,20 @@ class CompareWidget(RunDock):
         self.truth_choice = OneLayer("The same image without noise, if there is one. PSNR and SSIM need it.", "none")
         self.results = LayerChecks("The results to compare: those of the Denoise dock, or any other images.")
         self.model_choice = ModelChoice(
-            "A model of this session. HDN against direct runs it; Measure uses its noise model for χ²."
+            "A model of this session. “HDN or direct?” runs it; Measure uses its noise model for χ²."
         )
-        self.stop_button.setToolTip("Stop this run. No result is shown.")
+        self.stop_button.setToolTip("Stop this run. Pictures that are shown stay.")
         self.look = LookPanel(self.viewer, self.on_failure)
         self.measure = MeasurePanel()
         self.against = AgainstPanel()
+        self.comparison: Comparison | None = None
+        self._plane: ComparedPlane
+        self._again = False
         self._take: Callable[[Any], None] = lambda result: None
+        self._slider_timer = QTimer(self)
+        self._slider_timer.setSingleShot(True)
+        self._slider_timer.setInterval(_MILLISECONDS_AFTER_A_SLIDER)
+        self._slider_timer.timeout.connect(self._follow_sliders)
         self._lay_out()
         self._begin_with_source()
         self._connect()
@@ -65,9 +72,9 @@ class CompareWidget(RunDock):
         choices.addRow("Model", self.model_choice)
         self.tabs = QTabWidget()
         for panel, title, tooltip in (
+            (self.against, "HDN or direct?", "Compare the direct pass with samples of HDN and their mean."),
             (self.look, "Look", "View the chosen layers together."),
             (self.measure, "Measure", "Table of quality measures of the results."),
-            (self.against, "HDN or direct?", "Figure 1 of the paper for your own image."),
         ):
             self.tabs.setTabToolTip(self.tabs.addTab(panel, title), tooltip)
         column = stacked(choices, self.tabs, self.progress_row(), self.status)
@@ -83,6 +90,10 @@ class CompareWidget(RunDock):
         self.measure.measure_button.clicked.connect(self.fill_table)
         self.measure.save_button.clicked.connect(self.save_table)
         self.against.run_button.clicked.connect(self.run_against_direct)
+        self.against.leave_button.clicked.connect(self.leave)
+        self.against.disagreement.toggled.connect(self._show_map)
+        self.look.opening.connect(self.leave)
+        self.viewer.dims.events.current_step.connect(self._on_slider)
         self.viewer.events.theme.connect(self._recolour)
 
     # Actions of the buttons.
@@ -92,11 +103,12 @@ class CompareWidget(RunDock):
             first, second = self.look.pair()
             source = read_layer(first)
             axes = self._axes(source)
-            _check_fit(first, second, axes)
+            check_fit(first, second, axes)
 
             def add(result: tuple[Any, float]) -> None:
                 difference, limit = result
                 self.look.close_view()  # it would hide or move the new layer
+                self.leave()
                 look = {"colormap": "PiYG", "contrast_limits": (-limit, limit), "gamma": 1.0}
                 metadata = {METADATA_KEY: {"source": source.name, "method": "difference"}}
                 name = f"{first.name} − {second.name}"
@@ -114,13 +126,13 @@ class CompareWidget(RunDock):
             if not layers:
                 raise ImageError("Expected at least one result, found none: check one, or make one in the Denoise dock")
             for layer in layers:
-                _check_fit(noisy, layer, axes)
+                check_fit(noisy, layer, axes)
             planes = LazyPlanes(source.data, axes)
             results = [judged(layer, axes) for layer in layers]
             if truth is not None:  # the noisy image itself is the baseline
                 results.insert(0, Judged(planes, "noisy", name=source.name))
             model = self.model_choice.model
-            steps = measuring(planes, results, self._true_planes(axes), model.denoiser if model else None)
+            steps = measuring(planes, results, self._true_planes(noisy, truth, axes), model.denoiser if model else None)
             hint = "" if truth or model else " χ² is empty: it needs the noise model of a model of this session."
 
             def show(rows: list[Row]) -> None:
@@ -147,32 +159,90 @@ class CompareWidget(RunDock):
             self.run_against_direct()
 
     def run_against_direct(self) -> None:
-        """Denoise the plane in view directly and by means of more and more samples."""
-        model, noisy = self.model_choice.model, self.layer_choice.layer
+        """Compare HDN with the direct pass on the plane in view, in place of the comparison before."""
+        model, noisy, truth = self.model_choice.model, self.layer_choice.layer, self.truth_choice.layer
         assert model is not None
+        self.look.close_view()
+        self.leave()
+        self.comparison = Comparison(self.viewer, noisy, truth, model)
+        self._compare_plane()
+
+    def _compare_plane(self) -> None:
+        """Compare HDN with the direct pass on the plane in view, in the open comparison."""
+        comparison = self.comparison
+        assert comparison is not None
         with self._refusals():
-            source = read_layer(noisy)
-            axes = self._axes(source)
-            leading = plane_in_view(self.viewer, noisy, axes)
-            number = plane_number(source.shape, axes, leading)
-            name = plane_words(source, axes, leading)
-            place = source_of_plane(source, noisy, axes, leading)
+            plane = self._plane = ComparedPlane.in_view(self.viewer, comparison.noisy)
+            truth = self._true_planes(comparison.noisy, comparison.truth, plane.axes)
             samples = self.against.samples.currentData()
-            planes, truth = LazyPlanes(source.data, axes), self._true_planes(axes)
+            planes = LazyPlanes(plane.source.data, plane.axes)
+            self.against.clear()
+            steps = against_direct(comparison.model.denoiser, planes, truth, plane.number, samples)
+            self._run(steps, self._show_comparison)
 
-            def show(found: tuple[Any, list[Row]]) -> None:
-                result, rows = found
-                self.look.close_view()  # it would hide the new layers
-                self.against.show_result(result, rows)
-                for data, keywords in layers_of(result, place, name, axes, model.name):
-                    self.viewer.add_image(data, **keywords)
-                self.end(f"Compared on {name}, the plane in view. The maps are hidden layers.", done=True)
+    def _show_comparison(self, found: Compared) -> None:
+        if self.comparison is not None:
+            self.against.show_result(found)
+            self.comparison.finish(found.result)
+            self._follow_map(self.comparison)
+            self.end(f"Compared on {self._plane.place.name}.", done=True)
 
-            self._run(against_direct(model.denoiser, planes, truth, number, samples), show)
+    def _follow_sliders(self) -> None:
+        """Compare another plane if the sliders were moved to one."""
+        comparison = self.comparison
+        if comparison is None or ComparedPlane.in_view(self.viewer, comparison.noisy).leading == self._plane.leading:
+            return
+        if not self.job.running:
+            self._compare_plane()
+        elif self._is_comparing and not self.job_is_stopping:
+            self._again = True
+            self._stop()
+
+    def leave(self) -> None:
+        """Close the comparison, and restore the viewer."""
+        comparison, self.comparison = self.comparison, None
+        if comparison is None:
+            return
+        if self._is_comparing:
+            self._stop()
+        comparison.close(keep=self.against.keep.isChecked())
+        self._list_layers()
+
+    # Progress and end of a run.
+    def show_update(self, update: Update) -> None:
+        """Show the progress of the run, and the images of a comparison."""
+        super().show_update(update)
+        if isinstance(update, Drawn) and self.comparison is not None and not self.job_is_stopping:
+            self.comparison.show(self._plane, update.images, update.samples)
+            self.refresh_buttons()
 
     def on_success(self, result: Any) -> None:
         """Show the result of the run."""
         self._take(result)
+
+    def on_stop(self) -> None:
+        """Begin again on another plane, or say that the run was stopped."""
+        again, self._again = self._again, False
+        if again and self.comparison is not None:
+            self._compare_plane()
+        else:
+            super().on_stop()
+            self._drop_empty()
+
+    def on_failure(self, error: Exception) -> None:
+        """Show an error."""
+        self._again = False
+        super().on_failure(error)
+        self._drop_empty()
+
+    def _drop_empty(self) -> None:
+        """Forget a comparison that showed nothing."""
+        if self.comparison is not None and not self.comparison.made:
+            self.comparison = None
+
+    @property
+    def _is_comparing(self) -> bool:
+        return self.job.running and self._take == self._show_comparison
 
     # State of the controls.
     def refresh_buttons(self) -> None:
@@ -190,16 +260,21 @@ class CompareWidget(RunDock):
         for button in (self.measure.copy_button, self.measure.save_button):
             button.setEnabled(bool(self.measure.table.rows))
         self.against.run_button.setEnabled(ready and model is not None and not running)
-        missing = "" if model else "HDN against direct needs a model: train one, or load one in the Denoise dock."
+        shown = {} if self.comparison is None else self.comparison.made
+        self.against.show_controls(comparing=bool(shown), has_map="disagreement" in shown)
+        missing = "" if model else "The comparison needs a model: train one, or load one in the Denoise dock."
         self.hint(missing if ready else "Open an image.")
 
     def close_down(self) -> None:
         """Close the view, stop the run, and let go of the viewer and the models."""
         self.look.close_view()
+        self.leave()
         self.look.offer([])
         self.results.offer([], [])
         self.truth_choice.offer([])
         self.model_choice.release()
+        self._slider_timer.stop()
+        self.viewer.dims.events.current_step.disconnect(self._on_slider)
         self.viewer.events.theme.disconnect(self._recolour)
         self._take = lambda result: None
         super().close_down()
@@ -219,11 +294,11 @@ class CompareWidget(RunDock):
     def _axes(self, source: Source) -> str:
         return named_axes(source.shape, source.axes, name=repr(source.name))
 
-    def _true_planes(self, axes: str) -> LazyPlanes | None:
-        truth, noisy = self.truth_choice.layer, self.layer_choice.layer
+    @staticmethod
+    def _true_planes(noisy: Image, truth: Image | None, axes: str) -> LazyPlanes | None:
         if truth is None:
             return None
-        _check_fit(noisy, truth, axes, one_plane=True)
+        check_fit(noisy, truth, axes, one_plane=True)
         return LazyPlanes(read_layer(truth).data, axes if full_shape(truth) == full_shape(noisy) else "YX")
 
     def _begin_with_source(self) -> None:
@@ -235,12 +310,14 @@ class CompareWidget(RunDock):
 
     def _list_layers(self) -> None:
         """List the layers again after a change of the layer list, the noisy layer or the truth."""
-        noisy, images = self.layer_choice.layer, _images_of(self.viewer)
+        if self.comparison is not None and not self.comparison.complete:
+            self.leave()
+        noisy, images = self.layer_choice.layer, images_of(self.viewer)
         others = [layer for layer in images if layer != noisy]
         truth = f"{noisy.name} truth" if noisy is not None else ""  # the name in the sample data
         self.truth_choice.offer(others, next((layer for layer in others if layer.name == truth), None))
         results = [layer for layer in others if layer != self.truth_choice.layer]
-        self.results.offer(results, [layer for layer in results if _is_result_of(layer, noisy)])
+        self.results.offer(results, [layer for layer in results if is_result_of(layer, noisy)])
         self._offer()
 
     def _offer(self) -> None:
@@ -248,30 +325,23 @@ class CompareWidget(RunDock):
         self.look.offer([layer for layer in chosen if layer is not None])
         self.refresh_buttons()
 
+    def _on_slider(self, event: Any = None) -> None:
+        if self.comparison is not None:
+            self._slider_timer.start()
+
+    def _show_map(self, on: bool) -> None:
+        """Show or hide the map of disagreement."""
+        if self.comparison is not None and "disagreement" in self.comparison.made:
+            self.comparison.made["disagreement"].visible = on
+
+    def _follow_map(self, comparison: Comparison) -> None:
+        """Keep the box in step with the layer."""
+        layer = comparison.made.get("disagreement")
+        if layer is not None:
+            self.against.disagreement.setChecked(layer.visible)
+            layer.events.visible.connect(lambda: self.against.disagreement.setChecked(layer.visible))
+
     def _recolour(self, event: Any = None) -> None:
         text = get_theme(self.viewer.theme).text.as_hex()
         for plot in (self.look.plot, self.against.plot):
             plot.recolour(text)
-
-
-def _images_of(viewer: napari.Viewer) -> list[Image]:
-    """Image layers that can be compared: no maps, no layers of a view."""
-    images = [layer for layer in viewer.layers if isinstance(layer, Image) and not is_view(layer)]
-    return [layer for layer in images if facts(layer).get("method") not in MAPS]
-
-
-def _is_result_of(layer: Image, noisy: Image) -> bool:
-    known = facts(layer)
-    fits = full_shape(layer) == full_shape(noisy)
-    return known.get("source") == noisy.name and known.get("method") in _METHODS and fits
-
-
-def _check_fit(noisy: Image, layer: Image, axes: str, *, one_plane: bool = False) -> None:
-    """Raise `ImageError` if a layer has another shape than the noisy one (or than one plane of it, if that will do)."""
-    expected, found = full_shape(noisy), full_shape(layer)
-    plane = tuple(size for axis, size in zip(axes, expected, strict=True) if axis in "YX")
-    if found != expected and not (one_plane and found == plane):
-        raise ImageError(
-            f"Expected the shape of {noisy.name!r}, {expected}, found {found} in {layer.name!r}: "
-            "choose images that belong together"
-        )
