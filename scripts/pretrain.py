@@ -8,8 +8,9 @@ new gain-free brightness and read noise at every step. In units of the noise (`s
 the weights fit any. The Direct Denoiser learns from the clean images themselves. HDN learns at first to draw images
 near the clean one, which is a much less noisy lesson, and towards the end from its own loss (eq. 3) alone.
 
-With `--only-std` all other weights stay as the package has them, bit by bit, and only the head learns that predicts the
-standard deviation of the Direct Denoiser's error.
+With `--only-std` only the head learns that predicts the standard deviation of the Direct Denoiser's error. All other
+weights stay as the package has them, bit by bit. The weights of the package were made by both commands, one after the
+other.
 """
 
 from __future__ import annotations

@@ -66,23 +66,23 @@ def test_l2_learns_the_mean_and_l1_the_median_of_a_skewed_posterior(loss: str, e
 
 def test_the_second_head_learns_how_large_the_error_is_where_and_in_counts() -> None:
     """The error is normally distributed, of 2 counts where the image is dark and of 20 where it is bright."""
-    model = small(std=True)
-    expected = torch.full((1, 1, 32, 32), 2.0)
+    model = small(units="noise", std=True)
+    expected = torch.full((1, 1, 16, 32), 2.0)
     expected[..., 16:] = 20.0
-    noisy = 200 + 10 * expected
+    noisy = torch.where(expected > 2, 300.0, 100.0)
+    inputs = model.prepare(noisy.expand(4, -1, -1, -1))
     optimizer = torch.optim.Adam(model.unet.std_head.parameters(), lr=1e-2)  # type: ignore[union-attr]
-    for step in range(150):
-        optimizer.param_groups[0]["lr"] = 1e-2 * (1 - step / 150)
-        clean = model.direct(noisy).detach() + expected * torch.randn(4, 1, 32, 32)
+    for step in range(100):
+        optimizer.param_groups[0]["lr"] = 3e-2 * (1 - step / 100)
+        clean = model.direct(noisy).detach() + expected * torch.randn(4, 1, 16, 32)
         optimizer.zero_grad()
-        model.direct_losses(model.prepare(noisy.expand(4, -1, -1, -1)), clean)[1].backward()
+        model.direct_losses(inputs, clean)[1].backward()
         optimizer.step()
     with torch.no_grad():
         direct, std = model.direct_with_std(noisy)
     torch.testing.assert_close(direct, model.direct(noisy))
-    inside = torch.ones(32, dtype=torch.bool)
-    inside[12:20] = False  # the networks see both sides of the edge
-    torch.testing.assert_close(std[..., inside], expected[..., inside], rtol=0.15, atol=0)
+    away = [*range(10), *range(22, 32)]  # from the edge, of which the networks see both sides
+    torch.testing.assert_close(std[..., away].mean(2), expected[..., away].mean(2), rtol=0.25, atol=0)
 
 
 def test_the_predicted_std_is_that_of_correlated_noise_before_training() -> None:

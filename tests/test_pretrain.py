@@ -50,3 +50,12 @@ def test_its_weights_fit_the_quick_preset_and_are_small(
     written = load_file(tmp_path / "weights.safetensors")
     assert all(torch.equal(value.half(), written[name]) for name, value in model.state_dict().items())
     assert (tmp_path / "weights.safetensors").stat().st_size < 5_000_000
+
+
+def test_the_second_head_alone_learns_on_top_of_the_weights_of_the_package(script: ModuleType, tmp_path: Path) -> None:
+    bank = torch.from_numpy(np.stack([script.field(seed) for seed in range(2)]))
+    script.train_std(bank, tmp_path / "weights.safetensors", seconds=1.0)
+    before, written = load_file(checkpoint.WEIGHTS), load_file(tmp_path / "weights.safetensors")
+    changed = {name for name, value in written.items() if not torch.equal(value, before[name])}
+    assert written.keys() == before.keys()
+    assert changed == {f"unet.std_head.{layer}.{kind}" for layer in (1, 3) for kind in ("weight", "bias")}
