@@ -8,6 +8,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from pyqtgraph import FillBetweenItem
 
 from napari_direct_denoiser._napari.compare.look import LookPanel
 from napari_direct_denoiser._napari.compare.views import grid_of
@@ -127,4 +128,27 @@ def test_profile_follows_the_line_and_the_plane_in_view(panel, qtbot):
     viewer.layers.remove("Profile line")
     look.offer(panel.layers)
     assert not look.buttons["profile"].isChecked()
+    assert not panel.errors
+
+
+def test_profile_of_a_direct_result_has_a_band_of_two_standard_deviations(panel, result_of, qtbot):
+    viewer, look, (_, direct, _, truth) = panel.viewer, panel.look, panel.layers
+    direct.metadata = result_of("noisy")
+    common = {"scale": (1, 0.5, 0.5)}
+    for method, value in (("std", 3.0), ("sample_std", 7.0)):  # that of the direct pass goes first
+        metadata = result_of("noisy", method)
+        viewer.add_image(np.full(truth.data.shape, value, "f4"), name=method, metadata=metadata, **common)
+    viewer.add_image(np.full((1, *truth.data.shape[1:]), 9, "f4"), name="of a plane", metadata=result_of("noisy", "std"))
+    look.buttons["profile"].click()
+    viewer.layers["Profile line"].add_lines(np.array([[10, 4], [10, 20]]))
+    qtbot.waitUntil(lambda: len(look.plot.item.listDataItems()) == 4)
+    (band,) = [item for item in look.plot.item.items if isinstance(item, FillBetweenItem)]
+    low, high = (curve.getOriginalDataset()[1] for curve in band.curves)
+    plane = viewer.dims.current_step[0]
+    np.testing.assert_allclose(low, direct.data[plane, 10, 4:21] - 6, rtol=1e-5)
+    np.testing.assert_allclose(high, direct.data[plane, 10, 4:21] + 6, rtol=1e-5)
+    assert "± 2 std" in look.plot.item.titleLabel.text
+    direct.metadata = {}  # an image of unknown origin
+    look.offer(panel.layers)
+    qtbot.waitUntil(lambda: not [item for item in look.plot.item.items if isinstance(item, FillBetweenItem)])
     assert not panel.errors

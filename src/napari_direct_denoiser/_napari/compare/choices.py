@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from napari.layers import Image
 
 from ...errors import ImageError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 MAPS = ("std", "sample_std", "deviation", "difference", "disagreement")
 """Methods whose layers are not images to compare but maps; version 0.1 wrote ``deviation``."""
+_STD = ("std", "sample_std", "deviation")
 _METHODS = ("direct", "mean", "median")
 
 
@@ -28,6 +30,22 @@ def is_result_of(layer: Image, noisy: Image) -> bool:
     known = facts(layer)
     fits = full_shape(layer) == full_shape(noisy)
     return known.get("source") == noisy.name and known.get("method") in _METHODS and fits
+
+
+def std_of(layer: Image, viewer: napari.Viewer) -> Image | None:
+    """The layer with the standard deviation of a direct result: that of the direct pass, or else that of samples."""
+    known = facts(layer)
+    if known.get("method") != "direct":
+        return None
+
+    def belongs(other: Image) -> bool:
+        if facts(other).get("source") != known.get("source") or full_shape(other) != full_shape(layer):
+            return False
+        return np.allclose(other.affine.affine_matrix, layer.affine.affine_matrix)
+
+    found = [other for other in reversed(viewer.layers) if isinstance(other, Image) and belongs(other)]  # newest first
+    by_method = {facts(other).get("method"): other for other in reversed(found)}
+    return next((by_method[method] for method in _STD if method in by_method), None)
 
 
 def check_fit(noisy: Image, layer: Image, axes: str, *, one_plane: bool = False) -> None:
