@@ -15,6 +15,8 @@ from typing import Generic, TypeVar
 
 YIELD_SECONDS = 0.1
 """Progress is yielded at most once in this time, so that a viewer that draws it stays responsive."""
+HARDLY_DB = 0.1
+"""A smaller gain of quality hardly shows, dB."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -52,7 +54,9 @@ class TrainingProgress(Progress):
     estimated_gain_error_db: float | None = None
     """Its standard error."""
     estimated_gain_why: str | None = None
-    """Why the gain cannot be estimated, or what limits it; None if there is nothing to say."""
+    """Why the gain cannot be estimated, and what to do; None if it can, or before the first validation."""
+    estimated_rise_db: float | None = None
+    """On the last record: how much of the gain the second half of the budget brought; None if that is not known."""
 
     @property
     def elbo(self) -> float:

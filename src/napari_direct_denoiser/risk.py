@@ -17,7 +17,7 @@ Everything works on tensors (B, 1, H, W) in counts: whole planes or patches.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,12 +26,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .noise import NoiseModel
+from .normalization import gaussian_blur
 
 VARIANCE_UNKNOWN = 0.03
 """Relative error of the variance of an estimated noise model, about."""
 SKEWNESS_UNKNOWN = 0.5
 """Relative error of what the skewness of the noise adds, about: real noise has no gamma distribution."""
+STRUCTURED = "Structured noise is not described by the noise model: only a truth, or frames of a static scene, can tell"
+"""Why a model that was trained for structured noise is not judged."""
+REDRAWN_UNKNOWN = 0.15
+"""Relative error of the squared error that an estimate has on noise drawn anew for a clean image, about."""
+OWN_SHARE = 0.2
+"""Of the direct pass in such a clean image; the rest is a posterior sample. More makes it too smooth."""
+BLURS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
+"""Standard deviations of the blurs that an estimate is compared with, pixels."""
 _STEP = 0.05  # part of the noise that is added; a network takes more of it for structure, less drowns in rounding
+_STRENGTH = 0.12  # largest relative error of the variance with which a noise model fits
+_SHARED = 0.1  # largest covariance of neighbours, as a part of the variance, that the noise model may lack
+_CLIPPED = 0.05  # largest part of the pixels below the lowest value
 _BINS = 16  # of brightness
 _SEED = 0x5EED  # mixed in, so that this noise is never that of an image that was simulated with a plain seed
 _BLOCK = 32  # side in pixels of squares whose errors are nearly independent
@@ -99,6 +111,16 @@ class Probe:
         """The noisy images with a little more noise: what an estimate is made from a second time."""
         return self.noisy + _STEP * self.noise
 
+    def inside(self, border: int) -> Probe:
+        """Leave out the border of the images."""
+        part = ..., slice(border, -border), slice(border, -border)
+        return Probe(self.noisy[part], self.noise[part], self.weighted[part])
+
+    @property
+    def nothing_done(self) -> Response:
+        """The response of the noisy images themselves, taken for an estimate."""
+        return Response(self.noisy, self.noise)
+
     def response(self, estimate: Tensor, shifted: Tensor) -> Response:
         """The response of an estimate, given that of `noisy` and that of `shifted`."""
         return Response(estimate, (shifted - estimate) / _STEP)
@@ -144,6 +166,45 @@ class Probe:
     def variance(self) -> float:
         """Mean variance of the noise, counts^2."""
         return float(self.noise.double().square().mean())
+
+    def misfit(self, response: Response, squared_error: float) -> str | None:
+        """Why the noise model does not fit the images, and what to do; None if it does.
+
+        Parameters
+        ----------
+        response
+            Of a good estimate.
+        squared_error
+            Its mean squared error, counts^2, about. It is small beside the variance of the noise.
+        """
+        lowest = self.noisy.min()
+        clipped = float((response.estimate + self.noise < lowest).double().mean())
+        if clipped > _CLIPPED:
+            return (
+                f"The noise model expects {clipped:.0%} of the pixels below {float(lowest):g}, the lowest value "
+                "that there is: the images are clipped; record with a higher offset"
+            )
+        for axis, down, right in (("x", 0, 1), ("y", 1, 0)):
+            share = self.covariance(response, down, right) / self.variance
+            if not -_SHARED < share < _SHARED + max(squared_error / self.variance, 0.0):
+                return (
+                    f"Neighbouring pixels share noise along {axis} (a correlation of about {share:.2f}) that the noise "
+                    "model does not describe: train with the noise set to auto"
+                )
+        strength = 1 + (self.covariance(response) - squared_error) / self.variance
+        if abs(strength - 1) > _STRENGTH:
+            return (
+                f"The variance of the noise is about {max(strength, 0.0):.2f} times what the noise model says: train "
+                "with the noise set to auto, or calibrate the camera"
+            )
+        return None
+
+
+def blurs(noisy: Response) -> Iterator[tuple[float, Response]]:
+    """The noisy images and blurs of them, each with its sigma in pixels. A blur is linear: it is its own Jacobian."""
+    yield 0.0, noisy
+    for sigma in BLURS:
+        yield sigma, Response(gaussian_blur(noisy.estimate, sigma), gaussian_blur(noisy.product, sigma))
 
 
 def gain(squared_error: Tensor, more: Tensor, shared: tuple[float, float] = (0.0, 0.0)) -> Gain | None:

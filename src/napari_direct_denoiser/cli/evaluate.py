@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..config import CompareSettings
+from ..progress import drain
 from .console import print_json, print_table, progress_bars, say
 from .options import Axes, Channel, FileAxes, Json, Model, open_image, setting
 
@@ -17,11 +18,59 @@ _COMPARE = CompareSettings()
 
 def evaluate(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Image to judge: a TIFF or npy file.")],
-    truth: Annotated[Path, typer.Option(help="The same without noise: of the image's shape, or one plane for all.")],
+    truth: Annotated[
+        Path | None, typer.Option(help="The same without noise: of the image's shape, or one plane for all.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="M.safetensors", help="Model file: how well does it denoise the image?")
+    ] = None,
     axes: FileAxes = None,
     as_json: Json = False,
 ) -> None:
-    """Compare every plane with the truth: PSNR (dB, as in the paper) and SSIM, and their means."""
+    """Judge a denoised image by its truth, or a model by a noisy image alone.
+
+    With --truth: PSNR (dB, as in the paper) and SSIM of every plane, and their means. With --model: the estimated gain
+    of the direct pass over the best Gaussian blur.
+    """
+    if (truth is None) == (model is None):
+        found = "neither" if truth is None else "both"
+        raise typer.BadParameter(
+            f"expected one of --truth (IMAGE is a result) and --model (IMAGE is noisy), found {found}",
+            param_hint="--truth, --model",
+        )
+    if model is not None:
+        _judge(image, model, axes, as_json)
+    else:
+        assert truth is not None
+        _score(image, truth, axes, as_json)
+
+
+def _judge(image: Path, model: Path, axes: str | None, as_json: bool) -> None:
+    """Estimate the gain of a model on a noisy image."""
+    from ..config import MIN_SIDE
+    from ..data.images import check_planes
+    from ..denoiser import load
+    from ..evaluation.referee import referee_steps
+
+    denoiser = load(model)
+    file, known = open_image(image, axes)
+    planes = denoiser.planes(file.data, known)
+    check_planes(planes, min_side=MIN_SIDE, name=str(image))
+    with progress_bars() as report:
+        found = drain(referee_steps(denoiser.model, planes.frames), lambda progress: report("judging", progress))
+    if as_json:
+        print_json(
+            estimated_gain_db=found.gain_db,
+            estimated_gain_error_db=found.error_db,
+            estimated_gain_why=found.why,
+            blur_sigma=found.blur_sigma,
+        )
+    else:
+        typer.echo(found.words)
+
+
+def _score(image: Path, truth: Path, axes: str | None, as_json: bool) -> None:
+    """Compare every plane with the truth."""
     from ..data.images import as_planes, check_planes
     from ..evaluation.metrics import evaluate as compare
 

@@ -14,6 +14,7 @@ import typer
 
 from ..config import Device, Loss, PresetChoice, TrainSettings
 from ..errors import DenoiserError, ImageError, TrainingError
+from ..progress import HARDLY_DB
 from .console import print_json, progress_bars, say
 from .options import FileAxes, Json, channel_of, setting
 
@@ -141,7 +142,33 @@ def _train(denoiser: Denoiser, path: Path, stop: threading.Event) -> dict[str, A
     denoiser.save(path)
     stopped = last.stopped or "interrupted"
     say(f"{path}: {last.step} steps in {last.elapsed_seconds:.0f} s ({stopped})")
-    return {"steps": last.step, "seconds": last.elapsed_seconds, "stopped": stopped, "model": str(path)}
+    for words in _judged(last):
+        say(words)
+    return {
+        "steps": last.step,
+        "seconds": last.elapsed_seconds,
+        "stopped": stopped,
+        "model": str(path),
+        "estimated_gain_db": last.estimated_gain_db,
+        "estimated_gain_error_db": last.estimated_gain_error_db,
+        "estimated_gain_why": last.estimated_gain_why,
+    }
+
+
+def _judged(last: TrainingProgress) -> list[str]:
+    """Say how good the model is, and whether longer training would help."""
+    if last.estimated_gain_db is None or last.estimated_gain_error_db is None:
+        return [] if last.estimated_gain_why is None else [f"Quality is not known. {last.estimated_gain_why}"]
+    gain = f"{last.estimated_gain_db:.2f} dB (standard error {last.estimated_gain_error_db:.2f})"
+    words = [f"Estimated gain over the best Gaussian blur: {gain}"]
+    if last.estimated_gain_db < HARDLY_DB:
+        words.append("A blur would do as well")
+    if last.estimated_rise_db is not None:
+        would = "would hardly help" if last.estimated_rise_db < HARDLY_DB else "may help"
+        words.append(
+            f"The second half of the training brought {last.estimated_rise_db:.2f} dB: longer training {would}"
+        )
+    return words
 
 
 @contextmanager

@@ -123,7 +123,7 @@ def _run(trainer: CoTrainer, validator: Validator, clock: _Clock, refit_seed: in
             if not all(map(math.isfinite, losses)):
                 stopped = validator.diverged(step)
             elif due:
-                stopped = validator.validate(trainer, step) or ("finished" if fraction >= 1 else None)
+                stopped = validator.validate(trainer, step, fraction) or ("finished" if fraction >= 1 else None)
             if validator.best_step is None:
                 validator.model.take(trainer.average)
         clock.pause()
@@ -147,7 +147,7 @@ def _refit_noise(trainer: CoTrainer, validator: Validator, seed: int) -> None:
     noise = refit_noise(trainer.average, trainer.patches, seed).to(trainer.device)
     for model in (validator.model, trainer.learner, trainer.average):
         model.noise = noise
-    validator.forget_neg_elbo()
+    validator.forget()
 
 
 class _CancelledError(Exception):
@@ -203,6 +203,10 @@ def _progress(
         validation_neg_elbo=validator.neg_elbo,
         validation_direct_loss=validator.direct_loss,
         stopped=stopped,
+        estimated_gain_db=None if validator.gain is None else validator.gain.db,
+        estimated_gain_error_db=None if validator.gain is None else validator.gain.error_db,
+        estimated_gain_why=validator.why_no_gain,
+        estimated_rise_db=validator.rise_db if stopped else None,
     )
 
 

@@ -10,10 +10,13 @@ from ..co_model import CoModel
 from ..config import ScheduleConfig
 from ..data.patches import PatchSampler
 from ..errors import TrainingError
+from ..risk import Gain
 from .bias import BiasCorrection
 from .co_trainer import CoTrainer, Pair
+from .patch_referee import Measured, PatchReferee
 
 _PATCHES = 32
+_LONG = 0.5  # of the budget: what the rest of it brings tells whether more would help
 
 
 class Validator:
@@ -21,7 +24,8 @@ class Validator:
 
     HDN is measured by the negative ELBO of held-out patches, always with the same random numbers. The best HDN draws
     the targets of the Direct Denoiser. They change when HDN gets better and once when it is frozen, so the new weights
-    of the Direct Denoiser and the kept ones are compared on the same targets.
+    of the Direct Denoiser and the kept ones are compared on the same targets. Where the noise model fits the patches,
+    and the loss is l2, they are compared by their estimated distance from the truth instead.
 
     Parameters
     ----------
@@ -37,6 +41,13 @@ class Validator:
         self.model, self._stop_after = model, schedule.stop_after
         batches = patches.draw(_PATCHES).to(model.device).split(schedule.micro_batch)  # type: ignore[no-untyped-call]
         self._inputs = [model.prepare(batch, patches.margin) for batch in batches]
+        self._referee = PatchReferee(batches, patches.margin)
+        self._kept: Measured | None = None
+        self._halfway: Measured | None = None
+        self.gain: Gain | None = None
+        """Of the kept weights over the best blur; None if it cannot be estimated."""
+        self.why_no_gain: str | None = None
+        """Why it cannot."""
         self.neg_elbo: float | None = None
         self.direct_loss: float | None = None
         self.best_step: int | None = None
@@ -47,7 +58,7 @@ class Validator:
         self._has_pairs_of_frozen_hdn = False
 
     @torch.no_grad()
-    def validate(self, trainer: CoTrainer, step: int) -> str | None:
+    def validate(self, trainer: CoTrainer, step: int, fraction: float = 0.0) -> str | None:
         """Measure the averaged weights, and keep those that are better. Returns why to stop, if so."""
         average = trainer.average
         better = False if self._has_pairs_of_frozen_hdn else self._validate_hdn(trainer)
@@ -56,9 +67,11 @@ class Validator:
         if not (math.isfinite(self.neg_elbo) and math.isfinite(self.direct_loss)):
             return self.diverged(step)
         trainer.reduce_rates_on_plateau(self.neg_elbo, self.direct_loss)
-        if self.best_step is None or self.direct_loss < self._direct_loss(self.model):
+        if self._is_better(average):
             self.model.unet.load_state_dict(average.unet.state_dict())
             better = True
+        if fraction >= _LONG and self._halfway is None:
+            self._halfway = self._kept
         if better:
             self.best_step, self._validations_since_best = step, 0
             return None
@@ -67,9 +80,19 @@ class Validator:
             return f"no better validation since step {self.best_step}"
         return None
 
-    def forget_neg_elbo(self) -> None:
-        """Compare HDN anew: the noise model has changed, and with it the negative ELBO."""
+    def forget(self) -> None:
+        """Compare both networks anew: the noise model has changed."""
         self._best_neg_elbo = math.inf
+        self._kept = self._halfway = None
+        self._referee.forget()
+
+    @property
+    def rise_db(self) -> float | None:
+        """What was gained in the second half of the budget, dB; None if that cannot be estimated."""
+        if self._kept is None or self._halfway is None or self._kept.why or self._halfway.why:
+            return None
+        rise = self._referee.gain(self._kept, self._halfway)
+        return None if rise is None else rise.db
 
     def diverged(self, step: int) -> str:
         """Why training stops when a loss is not a number; `TrainingError` if no good weights were kept."""
@@ -95,10 +118,29 @@ class Validator:
                 trainer.targets.pair(inputs, trainer.average.normalization.unbiased(loss.signal), generator)
                 for inputs, loss in zip(self._inputs, losses, strict=True)
             ]
+            samples = [trainer.average.normalization.unbiased(loss.signal) for loss in losses]
+            self._referee.redraw(trainer.average, list(zip(self._inputs, samples, strict=True)), generator)
         self._has_pairs_of_frozen_hdn = trainer.hdn_frozen
         if better:
             self.model.take_hdn(trainer.average)
             self._best_neg_elbo = self.neg_elbo
+        return better
+
+    def _is_better(self, new: CoModel) -> bool:
+        """Whether weights of the Direct Denoiser are better than the kept ones; the better ones are judged."""
+        assert self.direct_loss is not None
+        measured = self._referee.measure(new)
+        if self.best_step is None:
+            better = True
+        elif measured.why is None and self.model.config.loss == "l2":
+            self._kept = self._kept or self._referee.measure(self.model)
+            better = self._referee.is_better(measured, self._kept)
+        else:
+            better = self.direct_loss < self._direct_loss(self.model)
+        if better or self._kept is None:
+            self._kept = measured if better else self._referee.measure(self.model)
+            self.why_no_gain = self._kept.why
+            self.gain = None if self._kept.why else self._referee.gain(self._kept)
         return better
 
     def _direct_loss(self, model: CoModel) -> float:

@@ -1,0 +1,236 @@
+"""The referee: how much better than a blur a model denoises an image, without a truth.
+
+Repeated frames of a static scene tell the error of an estimate: their noise is independent. Otherwise Stein's estimate
+tells the difference of two errors (`risk`), and the error of the direct pass on noise that was drawn anew for a clean
+image tells the ratio. Where the noise model does not fit the image, there is no judgement.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..co_model import CoModel
+from ..data.images import Frames, spread_over
+from ..noise.windows import as_float, crop, is_static
+from ..prediction.predict import predict_steps
+from ..prediction.tiling import Output
+from ..progress import HARDLY_DB, Progress, Steps, WorkClock
+from ..risk import OWN_SHARE, REDRAWN_UNKNOWN, STRUCTURED, Probe, Response, blurs, gain
+
+_MOST_PIXELS = 2_000_000
+_MOST_SIDE = 1024
+_NEIGHBOURS = (1, -1, 2, -2)  # frames that may show the same scene
+
+_FEWEST_FRAMES = 2  # beside the one that is judged
+
+Plane = NDArray[np.float32]  # (H, W)
+Planes = NDArray[np.float32]  # (P, H, W)
+Best = Literal["direct", "mean", "blur"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimatedGain:
+    """How much better than the best Gaussian blur the direct pass is, estimated without a truth."""
+
+    gain_db: float | None = None
+    """Ratio of the mean squared errors, dB; None if it cannot be estimated."""
+    error_db: float | None = None
+    """Its standard error."""
+    gain_counts: float | None = None
+    """Root of the difference of the mean squared errors, counts; negative if the blur is better."""
+    why: str | None = None
+    """Why a gain cannot be estimated, and what to do; None if it can."""
+    best: Best | None = None
+    """The best of the direct pass, the mean of samples and the best blur, as far as they were tried."""
+    blur_sigma: float | None = None
+    """Of the best blur, pixels; 0 for the noisy image itself."""
+    over_mean_db: float | None = None
+    """Gain of the direct pass over the mean of samples, dB."""
+
+    @property
+    def words(self) -> str:
+        """What to conclude, in one sentence."""
+        blur = f"a Gaussian blur of sigma {self.blur_sigma:g} pixels" if self.blur_sigma else "the noisy image itself"
+        if self.best is None:
+            return f"The quality cannot be estimated. {self.why}"
+        if self.gain_db is None:
+            if self.gain_counts is not None and self.gain_counts > 0:
+                return f"The direct pass is better than {blur}, by {self.gain_counts:.3g} counts (root mean square)"
+            return f"{blur[0].upper()}{blur[1:]} does as well as the direct pass"
+        found = f"{self.gain_db:.2f} dB (standard error {self.error_db:.2f}) better than {blur}"
+        if self.best == "blur" or self.gain_db < HARDLY_DB:
+            return f"The direct pass is only {found}: the blur would do"
+        if self.best == "mean" and self.over_mean_db is not None:
+            return f"The mean of samples is {-self.over_mean_db:.2f} dB better than the direct pass, which is {found}"
+        return f"The direct pass is {found}"
+
+
+def referee_steps(
+    model: CoModel, frames: Frames, *, samples: int = 0, seed: int = 0
+) -> Generator[Progress, None, EstimatedGain]:
+    """Estimate how good the direct pass is on planes; a generator of progress.
+
+    Parameters
+    ----------
+    model
+        Trained networks.
+    frames
+        Noisy planes (P, H, W), counts, all finite. Of many, some are taken, evenly spread, and of large ones a part.
+    samples
+        Number of posterior samples whose mean is judged as well; 0 for none.
+    seed
+        Of all that is drawn: the same seed gives the same result.
+    """
+    scenes = _scenes(frames)
+    if all(len(scene) > _FEWEST_FRAMES for scene in scenes):
+        return (yield from _by_frames(model, scenes, samples, seed))
+    if model.config.hdn.structured:
+        return EstimatedGain(why=STRUCTURED)
+    return (yield from _by_noise(model, np.stack([scene[0] for scene in scenes]), samples, seed))
+
+
+def _by_frames(
+    model: CoModel, scenes: Sequence[Sequence[Plane]], samples: int, seed: int
+) -> Generator[Progress, None, EstimatedGain]:
+    """Judge the first frame of each scene by the others, whose noise is independent of it."""
+    planes = np.stack([scene[0] for scene in scenes])
+    others = [_straight(model, np.stack(scene[1:])).double() for scene in scenes]
+    passes = _Passes(model, 1 + samples, seed)
+    direct = yield from passes(planes, "direct")
+    mean = (yield from passes(planes, "mean", samples)) if samples else None
+
+    def squared_error(estimate: Tensor) -> Tensor:
+        return torch.stack([_product(other - one) for one, other in zip(estimate.double(), others, strict=True)])
+
+    own, noisy = squared_error(direct), _straight(model, planes)
+    return _judgement(
+        own,
+        lambda response: (squared_error(response.estimate) - own, 0.0),
+        Response(noisy, noisy),
+        None if mean is None else Response(mean, mean),
+    )
+
+
+def _by_noise(model: CoModel, planes: Planes, samples: int, seed: int) -> Generator[Progress, None, EstimatedGain]:
+    """Judge by the noise model, if it fits."""
+    passes = _Passes(model, 4 + 2 * samples, seed)
+    direct = yield from passes(planes, "direct")
+    probe = Probe.draw(model.noise, _straight(model, planes), direct, seed)
+    shifted = planes + _array(probe.shifted - probe.noisy)
+    response = probe.response(direct, (yield from passes(shifted, "direct")))
+    clean = (yield from passes(planes, "sample")).lerp(direct, OWN_SHARE)
+    generator = torch.Generator(device=clean.device).manual_seed(seed)
+    redrawn = yield from passes(_array(model.noise.sample(clean, generator)), "direct")
+    own = (redrawn - clean).double().square()
+    if why := probe.misfit(response, float(own.mean())):
+        return EstimatedGain(why=why)
+    mean = None
+    if samples:
+        estimate = yield from passes(planes, "mean", samples)
+        mean = probe.response(estimate, (yield from passes(shifted, "mean", samples)))
+    return _judgement(
+        own,
+        lambda other: probe.pixels(other, response),
+        probe.nothing_done,
+        mean,
+        REDRAWN_UNKNOWN * float(own.mean()),
+    )
+
+
+def _judgement(
+    own: Tensor,
+    more: Callable[[Response], tuple[Tensor, float]],
+    noisy: Response,
+    mean: Response | None,
+    unknown: float = 0.0,
+) -> EstimatedGain:
+    """Compare the direct pass with all blurs, and with the mean of samples.
+
+    Parameters
+    ----------
+    own
+        Squared error of the direct pass (P, 1, H, W), counts^2.
+    more
+        By how much that of another estimate is larger, and the error of its mean that pixels share.
+    noisy, mean
+        The noisy image, and the mean of samples.
+    unknown
+        Error of the mean of `own` that pixels share.
+    """
+    tried = ((sigma, *more(blur)) for sigma, blur in blurs(noisy))
+    sigma, worse, shared = min(tried, key=lambda each: float(each[1].mean()))
+    found, difference = gain(own, worse, (unknown, shared)), float(worse.mean())
+    over_mean = None if mean is None else gain(own, more(mean)[0])
+    best: Best = "blur" if difference <= 0 else "direct"
+    if over_mean is not None and over_mean.db < 0 and (found is None or found.db > over_mean.db):
+        best = "mean"
+    return EstimatedGain(
+        gain_db=None if found is None else found.db,
+        error_db=None if found is None else found.error_db,
+        gain_counts=math.copysign(math.sqrt(abs(difference)), difference),
+        best=best,
+        blur_sigma=sigma,
+        over_mean_db=None if over_mean is None else over_mean.db,
+    )
+
+
+class _Passes:
+    """Predictions one after another, with progress over all of them."""
+
+    def __init__(self, model: CoModel, total: int, seed: int) -> None:
+        self.model, self.seed = model, seed
+        self.clock = WorkClock(1000 * total)
+
+    def __call__(self, planes: Planes, output: Output, samples: int = 1) -> Generator[Progress, None, Tensor]:
+        """Predict planes (P, H, W): (P, 1, H, W) on the device of the noise model."""
+        steps, before = (
+            Steps(predict_steps(self.model, planes, [output], samples=samples, seed=self.seed)),
+            self.clock.done,
+        )
+        for progress in steps:
+            done = before + round(1000 * samples * progress.fraction)
+            if self.clock.tick(done - self.clock.done):
+                yield self.clock.progress()
+        found = steps.result[output]
+        return torch.from_numpy(found[0] if output == "sample" else found)[:, None].to(self.model.noise.device)
+
+
+def _scenes(frames: Frames) -> list[list[Plane]]:
+    """Some planes, each with the frames before and after it that show the same scene; all of one shape."""
+    shape = frames.planes.shape
+    chosen = spread_over(shape[0], max(_MOST_PIXELS // math.prod(min(side, _MOST_SIDE) for side in shape[1:]), 1))
+    found = []
+    for index in chosen:
+        part = crop(shape, 0)
+        near = [int(index) + away * frames.step for away in _NEIGHBOURS]
+        scene = [as_float(frames.planes[(at, *part)]) for at in (index, *near) if 0 <= at < shape[0]]
+        found.append([scene[0], *(other for other in scene[1:] if is_static(scene[0], other))])
+    return found
+
+
+def _straight(model: CoModel, planes: Planes) -> Tensor:
+    """Planes (P, H, W) without the offsets of lines, (P, 1, H, W) on the device of the noise model."""
+    straight = model.noise.without_lines(planes)
+    return torch.from_numpy(np.stack([straight[number] for number in range(len(planes))]))[:, None].to(
+        model.noise.device
+    )
+
+
+def _array(images: Tensor) -> Planes:
+    planes: Planes = images[:, 0].cpu().numpy()
+    return planes
+
+
+def _product(residuals: Tensor) -> Tensor:
+    """Mean product of all pairs of residuals (frames, 1, H, W): the squared error, without the noise."""
+    count = len(residuals)
+    squares = residuals.square().sum(0)
+    return (residuals.sum(0).square() - squares) / (count * (count - 1))

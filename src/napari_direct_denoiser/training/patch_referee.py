@@ -1,0 +1,109 @@
+"""Which weights of the Direct Denoiser are nearer to the truth, and how much better than a blur, on patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..co_model import CoModel
+from ..normalization import NetworkInput
+from ..risk import OWN_SHARE, REDRAWN_UNKNOWN, STRUCTURED, Gain, Probe, Response, blurs, gain
+from .co_trainer import Pair, StudentTargets
+
+_BORDER = 8  # pixels at the edge of a patch that are not judged: estimates lack context there, and color starts anew
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What weights of the Direct Denoiser make of the patches, without their border."""
+
+    response: Response
+    squared_error: Tensor
+    """On noise drawn anew for clean images like these (B, 1, H, W), counts^2."""
+    why: str | None
+    """Why it cannot be judged, if so."""
+
+
+class PatchReferee:
+    """Compares weights on noisy patches without a truth, always with the same noise (`risk.Probe`).
+
+    Parameters
+    ----------
+    batches
+        Noisy patches (B, 1, H, W), counts, with a margin on every side.
+    margin
+        Width of the margin, pixels.
+    """
+
+    def __init__(self, batches: Sequence[Tensor], margin: int) -> None:
+        self._batches, self._margin = batches, margin
+        self._border = min(_BORDER, (batches[0].shape[-1] - 2 * margin) // 4)
+        self._whole: Probe | None = None
+        self._probe: Probe | None = None
+        self._best_blur: Response | None = None
+        self._redrawn: list[Pair] = []
+
+    def forget(self) -> None:
+        """Draw other noise from now on: the noise model has changed."""
+        self._probe = None
+        self._redrawn = []
+
+    def redraw(self, model: CoModel, pairs: Sequence[tuple[NetworkInput, Tensor]], generator: torch.Generator) -> None:
+        """Draw noise anew for clean images that are partly samples of HDN (whitened), partly its direct pass."""
+        targets = StudentTargets(model, OWN_SHARE, resample_noise=True)
+        self._redrawn = [targets.pair(inputs, sample, generator) for inputs, sample in pairs]
+
+    def measure(self, model: CoModel) -> Measured:
+        """Apply a model to the patches, to the same with a little more noise, and to noise drawn anew."""
+        probe = self._drawn(model)
+        response = probe.response(*(self._direct(model, part) for part in (self._noisy, self._shifted)))
+        errors = [self._inside(model.noise.color(model.denoise(inputs) - clean)) for inputs, clean in self._redrawn]
+        squared_error = torch.cat(errors).square()
+        structured = model.config.hdn.structured
+        why = STRUCTURED if structured else probe.misfit(response, float(squared_error.mean()))
+        return Measured(response, squared_error, why)
+
+    def is_better(self, one: Measured, other: Measured) -> bool:
+        """Whether the first has the lower mean squared error."""
+        assert self._probe is not None
+        return self._probe.difference(one.response, other.response).difference < 0
+
+    def gain(self, measured: Measured, other: Measured | None = None) -> Gain | None:
+        """Gain over others, or over the best blur."""
+        assert self._probe is not None
+        more, shared = self._probe.pixels(other.response if other else self._blur(), measured.response)
+        own = measured.squared_error
+        return gain(own, more, (REDRAWN_UNKNOWN * float(own.mean()), shared))
+
+    def _drawn(self, model: CoModel) -> Probe:
+        if self._probe is None:
+            noisy = torch.cat(list(self._batches))
+            self._whole = Probe.draw(model.noise, noisy, torch.cat([model.direct(batch) for batch in self._batches]))
+            self._noisy, self._shifted = (each.split(len(self._batches[0])) for each in (noisy, self._whole.shifted))  # type: ignore[no-untyped-call]
+            self._probe, self._best_blur = self._whole.inside(self._margin + self._border), None
+        return self._probe
+
+    def _blur(self) -> Response:
+        """The best blur; it is the same for all weights."""
+        assert self._probe is not None
+        assert self._whole is not None
+        if self._best_blur is None:
+            probe = self._probe
+            tried = [
+                Response(*(self._inside(each, self._margin) for each in (blur.estimate, blur.product)))
+                for _, blur in blurs(self._whole.nothing_done)
+            ]
+            self._best_blur = min(tried, key=lambda blur: probe.difference(blur, probe.nothing_done).difference)
+        return self._best_blur
+
+    def _direct(self, model: CoModel, batches: Sequence[Tensor]) -> Tensor:
+        whole = [model.noise.color(model.denoise(model.prepare(batch, self._margin))) for batch in batches]
+        return self._inside(torch.cat(whole))
+
+    def _inside(self, image: Tensor, margin: int = 0) -> Tensor:
+        """Leave out the margin and the border of patches (B, 1, H, W)."""
+        cut = slice(margin + self._border, -margin - self._border)
+        return image[..., cut, cut]
