@@ -390,15 +390,14 @@ def test_no_memory_for_one_patch_is_an_error_that_says_so(stack: np.ndarray, mon
         list(train_steps(model, [stack], SCHEDULE, max_steps=2))
 
 
-@pytest.mark.parametrize("frozen_from", [0.0, 1.0])
 def test_a_training_with_the_second_head_gives_the_same_direct_prediction(
-    stack: np.ndarray, monkeypatch: pytest.MonkeyPatch, frozen_from: float
+    stack: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    schedule = SCHEDULE.model_copy(update={"student_only_fraction": 1 - frozen_from})
-    without = run(stack, schedule, max_steps=25)[0]
+    schedule = SCHEDULE.model_copy(update={"student_only_fraction": 0.5})  # both kinds of steps
+    without = run(stack, schedule, max_steps=20)[0]
     direct = CONFIG.direct.model_copy(update={"std": True})
     monkeypatch.setitem(globals(), "CONFIG", CONFIG.model_copy(update={"direct": direct}))
-    both = run(stack, schedule, max_steps=25)[0]
+    both = run(stack, schedule, max_steps=20)[0]
     noisy = torch.from_numpy(stack[:1, None])
     with torch.no_grad():
         found, std = both.direct_with_std(noisy)
