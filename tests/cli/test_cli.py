@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,15 @@ OPTIONS = {
     "train": "--model --preset --noise --refine-noise --loss --structured --axes --channel --max-minutes --max-steps "
     "--seed --device --json",
     "fit-noise": "--calibration --signal --correlated --output --axes --json",
-    "denoise": "--model --output --method --samples --seed --axes --channel --json",
+    "denoise": "--model --output --method --samples --seed --dtype --axes --channel --json",
     "compare": "--model --truth --samples --output --axes --channel --json",
-    "evaluate": "--truth --axes --json",
+    "evaluate": "--truth --model --axes --json",
     "info": "--json",
     "demo": "--headless --output",
 }
+
+JUDGED = {"estimated_gain_db", "estimated_gain_error_db", "estimated_gain_why"}
+TRAINED = {"steps", "seconds", "stopped", "model", *JUDGED}
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +165,7 @@ def test_train_denoise_evaluate_and_info_as_a_script_calls_them(stack: Synthetic
         return values
 
     trained = script("train", "noisy.tif", "--model", "m.safetensors", "--max-steps", "1", "--noise", "poisson:2,100,3")
-    assert trained.keys() == {"steps", "seconds", "stopped", "model"}
+    assert trained.keys() == TRAINED
     assert (trained["steps"], trained["model"]) == (1, "m.safetensors")
 
     denoised = script("denoise", "noisy.tif", "--model", "m.safetensors", "--output", "direct.tif")
@@ -215,6 +219,27 @@ def test_samples_of_another_seed_are_others() -> None:
     assert (np.load("0.npy") != np.load("1.npy")).mean() > 0.9
 
 
+def test_train_says_how_good_the_model_is_and_whether_to_go_on(training: list[Any]) -> None:
+    gain = {"estimated_gain_db": 1.234, "estimated_gain_error_db": 0.12, "estimated_rise_db": 0.03}
+    training.append(replace(record(9, "finished"), **gain))
+    result = call("train", "noisy.tif", "--model", "m.safetensors", "--json")
+    assert last_line(result)["estimated_gain_db"] == 1.234
+    assert "1.23 dB (standard error 0.12)" in result.stderr
+    assert "would hardly help" in result.stderr
+    training[:] = [replace(record(9, "finished"), estimated_gain_why="The noise model is wrong: mend it")]
+    result = call("train", "noisy.tif", "--model", "m.safetensors", "--json")
+    assert last_line(result)["estimated_gain_why"] == "The noise model is wrong: mend it"
+    assert "mend it" in result.stderr
+
+
+def test_evaluate_judges_a_model_without_a_truth() -> None:
+    values = last_line(call("evaluate", "noisy.tif", "--model", "model.safetensors", "--json"))
+    assert values.keys() == {*JUDGED, "blur_sigma"}
+    assert (values["estimated_gain_db"] is None) != (values["estimated_gain_why"] is None)
+    words = call("evaluate", "noisy.tif", "--model", "model.safetensors").stdout
+    assert "blur" in words or values["estimated_gain_why"] in words
+
+
 def test_evaluate_without_json_is_a_table_of_planes() -> None:
     result = call("evaluate", "noisy.tif", "--truth", "truth.tif")
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["plane", "0", "1", "mean"]
@@ -237,7 +262,8 @@ def test_train_takes_several_images_and_axes(training: list[Any], stack: Synthet
     training += [record(4), record(9, stopped="finished")]
     np.save("plane.npy", stack.noisy[0])
     values = last_line(call("train", "noisy.tif", "plane.npy", "--model", "m.safetensors", "--json"))
-    assert values == {"steps": 9, "seconds": pytest.approx(0.9), "stopped": "finished", "model": "m.safetensors"}
+    done = {"steps": 9, "seconds": pytest.approx(0.9), "stopped": "finished", "model": "m.safetensors"}
+    assert values == {**done, **dict.fromkeys(JUDGED)}
     np.save("last.npy", np.moveaxis(stack.noisy, 0, -1))
     assert call("train", "last.npy", "--model", "m.safetensors", "--axes", "YXT").exit_code == 0
     assert load("m.safetensors").provenance.axes == "YXT"
@@ -394,7 +420,7 @@ def test_channels(training: list[Any], stack: SyntheticStack, folder: Path) -> N
     tifffile.imwrite("both.tif", both, imagej=True, metadata={"axes": "TCYX"})
     train = ["train", "both.tif", "--model", "m.safetensors", "--noise", "gaussian:9", "--json"]
     assert re.search(r"2 channels.*--channel 0 to 1", error_line(call(*train)))
-    assert last_line(call(*train, "--channel", "1")).keys() == {"steps", "seconds", "stopped", "model"}
+    assert last_line(call(*train, "--channel", "1")).keys() == TRAINED
     assert load("m.safetensors").model.normalization.mean > 500
     denoise = ["denoise", "both.tif", "--model", "m.safetensors", "--output", "out.tif", "--json"]
     assert "2 channels" in error_line(call(*denoise))
@@ -405,7 +431,7 @@ def test_channels(training: list[Any], stack: SyntheticStack, folder: Path) -> N
     assert last_line(call(*compare, "--channel", "0"))["rows"]
     Path("m.safetensors").unlink()
     values = last_line(call(*train, "--channel", "each"))
-    assert values.keys() == {"steps", "seconds", "stopped", "model", "models"}
+    assert values.keys() == {*TRAINED, "models"}
     assert [each["model"] for each in values["models"]] == ["m-c0.safetensors", "m-c1.safetensors"]
     assert values["steps"] == 2
     assert not Path("m.safetensors").exists()
@@ -581,6 +607,7 @@ def test_bad_input_is_one_clear_line_before_any_work(case: str, folder: Path, st
         "denoise noisy.tif --model model.safetensors",
         "denoise noisy.tif --model model.safetensors --output o.tif --method mode",
         "evaluate noisy.tif",
+        "evaluate noisy.tif --truth truth.tif --model model.safetensors",
         "paint",
     ],
 )
