@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,16 +35,16 @@ SKEWNESS_UNKNOWN = 0.5
 """Relative error of what the skewness of the noise adds, about: real noise has no gamma distribution."""
 STRUCTURED = "Structured noise is not described by the noise model: only a truth, or frames of a static scene, can tell"
 """Why a model that was trained for structured noise is not judged."""
-REDRAWN_UNKNOWN = 0.15
-"""Relative error of the squared error that an estimate has on noise drawn anew for a clean image, about."""
-OWN_SHARE = 0.2
-"""Of the direct pass in such a clean image; the rest is a posterior sample. More makes it too smooth."""
+SQUARED_ERROR_UNKNOWN = 0.1
+"""Relative error of `Probe.squared_error`, about."""
 BLURS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 """Standard deviations of the blurs that an estimate is compared with, pixels."""
 _STEP = 0.05  # part of the noise that is added; a network takes more of it for structure, less drowns in rounding
 _STRENGTH = 0.12  # largest relative error of the variance with which a noise model fits
 _SHARED = 0.1  # largest covariance of neighbours, as a part of the variance, that the noise model may lack
 _CLIPPED = 0.05  # largest part of the pixels below the lowest value
+_NEIGHBOURS = ((0, 1), (1, 0), (1, 1))  # pixels down and to the right
+_RATIO = 0.25, 4.0  # of the errors that neighbours share; beyond, the noise model is wrong
 _BINS = 16  # of brightness
 _SEED = 0x5EED  # mixed in, so that this noise is never that of an image that was simulated with a plain seed
 _BLOCK = 32  # side in pixels of squares whose errors are nearly independent
@@ -86,6 +87,8 @@ class Probe:
     """b, counts: independent of the noise of `noisy`."""
     weighted: Tensor
     """b times the Stein kernel over the variance, counts: the same as `noise` if that is not skewed."""
+    white: bool
+    """Whether by the noise model neighbours share no noise."""
 
     @classmethod
     def draw(cls, model: NoiseModel, noisy: Tensor, signal: Tensor, seed: int = 0) -> Probe:
@@ -104,7 +107,7 @@ class Probe:
             model.color(each)[..., edge : edge + height, edge : edge + width]
             for each in (drawn, drawn * _stein_kernel(white, drawn, residual))
         )
-        return cls(noisy, noise, weighted)
+        return cls(noisy, noise, weighted, white=edge == 0)
 
     @property
     def shifted(self) -> Tensor:
@@ -114,7 +117,7 @@ class Probe:
     def inside(self, border: int) -> Probe:
         """Leave out the border of the images."""
         part = ..., slice(border, -border), slice(border, -border)
-        return Probe(self.noisy[part], self.noise[part], self.weighted[part])
+        return Probe(self.noisy[part], self.noise[part], self.weighted[part], self.white)
 
     @property
     def nothing_done(self) -> Response:
@@ -150,33 +153,48 @@ class Probe:
         that lacks a part of the noise, or of what neighbours share of it, makes it far too large; the opposite makes
         it negative.
         """
+        residual, product = _pair(self.noisy - response.estimate, down, right), _pair(response.product, down, right)
+        noise, weighted = _pair(self.noise, down, right), _pair(self.weighted, down, right)
+        change = weighted[0] * product[1] + weighted[1] * product[0]
+        shared = 0 if self.white and (down or right) else noise[0] * noise[1]
+        return float((residual[0] * residual[1] - shared + change).mean())
 
-        def pair(image: Tensor) -> tuple[Tensor, Tensor]:
-            image = image.double()
-            height, width = image.shape[-2:]
-            return image[..., : height - down, : width - right], image[..., down:, right:]
+    def squared_error(self, response: Response, redrawn_error: Tensor) -> Tensor:
+        """Squared error of an estimate (B, 1, H, W), counts^2; right on average, not in each pixel.
 
-        residual, noise, product = (
-            pair(each) for each in (self.noisy - response.estimate, self.noise, response.product)
-        )
-        change = noise[0] * product[1] + noise[1] * product[0]
-        return float((residual[0] * residual[1] - noise[0] * noise[1] + change).mean())
+        The covariance of the errors of neighbouring pixels is known without the variance of the noise. Its ratio to
+        that on noise drawn anew says by how much these errors are too small or too large; half of it is believed.
+
+        Parameters
+        ----------
+        response
+            Of the estimate.
+        redrawn_error
+            Its error on noise that was drawn anew for posterior samples (B, 1, H, W), counts.
+        """
+        ratios = []
+        for lag in _NEIGHBOURS:
+            one, other = _pair(redrawn_error, *lag)
+            ratios.append(self.covariance(response, *lag) / float((one * other).mean()))
+        ratio = min(max(float(np.median(ratios)), _RATIO[0]), _RATIO[1])
+        return redrawn_error.double().square() * (1 + ratio) / 2
 
     @property
     def variance(self) -> float:
         """Mean variance of the noise, counts^2."""
         return float(self.noise.double().square().mean())
 
-    def misfit(self, response: Response, squared_error: float) -> str | None:
+    def misfit(self, response: Response, redrawn_error: Tensor) -> str | None:
         """Why the noise model does not fit the images, and what to do; None if it does.
 
         Parameters
         ----------
         response
             Of a good estimate.
-        squared_error
-            Its mean squared error, counts^2, about. It is small beside the variance of the noise.
+        redrawn_error
+            As in `squared_error`. It is small beside the noise.
         """
+        error = float(redrawn_error.double().square().mean())
         lowest = self.noisy.min()
         clipped = float((response.estimate + self.noise < lowest).double().mean())
         if clipped > _CLIPPED:
@@ -186,12 +204,12 @@ class Probe:
             )
         for axis, down, right in (("x", 0, 1), ("y", 1, 0)):
             share = self.covariance(response, down, right) / self.variance
-            if not -_SHARED < share < _SHARED + max(squared_error / self.variance, 0.0):
+            if not -_SHARED < share < _SHARED + error / self.variance:
                 return (
                     f"Neighbouring pixels share noise along {axis} (a correlation of about {share:.2f}) that the noise "
                     "model does not describe: train with the noise set to auto"
                 )
-        strength = 1 + (self.covariance(response) - squared_error) / self.variance
+        strength = 1 + (self.covariance(response) - error) / self.variance
         if abs(strength - 1) > _STRENGTH:
             return (
                 f"The variance of the noise is about {max(strength, 0.0):.2f} times what the noise model says: train "
@@ -251,6 +269,13 @@ def _stein_kernel(signal: Tensor, drawn: Tensor, residual: Tensor) -> Tensor:
         variance = centred.square().mean().clamp_min(1e-30)
         kernel[bin] += (0.5 * centred.pow(3).mean() / variance.square()).float() * residual[bin]
     return kernel.clamp_min(0).view_as(signal)
+
+
+def _pair(image: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:
+    """All pixels of images that have such a neighbour, and their neighbours, in float64."""
+    image = image.double()
+    height, width = image.shape[-2:]
+    return image[..., : height - down, : width - right], image[..., down:, right:]
 
 
 def _blocks(pixels: Tensor) -> Tensor:

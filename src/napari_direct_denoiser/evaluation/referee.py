@@ -1,8 +1,8 @@
 """The referee: how much better than a blur a model denoises an image, without a truth.
 
 Repeated frames of a static scene tell the error of an estimate: their noise is independent. Otherwise Stein's estimate
-tells the difference of two errors (`risk`), and the error of the direct pass on noise that was drawn anew for a clean
-image tells the ratio. Where the noise model does not fit the image, there is no judgement.
+tells the difference of two errors (`risk`), and the error of the direct pass on noise that was drawn anew for a sample
+of HDN tells the ratio. Where the noise model does not fit the image, there is no judgement.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..noise.windows import as_float, crop, is_static
 from ..prediction.predict import predict_steps
 from ..prediction.tiling import Output
 from ..progress import HARDLY_DB, Progress, Steps, WorkClock
-from ..risk import OWN_SHARE, REDRAWN_UNKNOWN, STRUCTURED, Probe, Response, blurs, gain
+from ..risk import SQUARED_ERROR_UNKNOWN, STRUCTURED, Probe, Response, blurs, gain
 
 _MOST_PIXELS = 2_000_000
 _MOST_SIDE = 1024
@@ -126,13 +126,13 @@ def _by_noise(model: CoModel, planes: Planes, samples: int, seed: int) -> Genera
     probe = Probe.draw(model.noise, _straight(model, planes), direct, seed)
     shifted = planes + _array(probe.shifted - probe.noisy)
     response = probe.response(direct, (yield from passes(shifted, "direct")))
-    clean = (yield from passes(planes, "sample")).lerp(direct, OWN_SHARE)
+    clean = yield from passes(planes, "sample")
     generator = torch.Generator(device=clean.device).manual_seed(seed)
     redrawn = yield from passes(_array(model.noise.sample(clean, generator)), "direct")
-    own = (redrawn - clean).double().square()
-    if why := probe.misfit(response, float(own.mean())):
+    redrawn_error = redrawn - clean
+    if why := probe.misfit(response, redrawn_error):
         return EstimatedGain(why=why)
-    mean = None
+    own, mean = probe.squared_error(response, redrawn_error), None
     if samples:
         estimate = yield from passes(planes, "mean", samples)
         mean = probe.response(estimate, (yield from passes(shifted, "mean", samples)))
@@ -141,7 +141,7 @@ def _by_noise(model: CoModel, planes: Planes, samples: int, seed: int) -> Genera
         lambda other: probe.pixels(other, response),
         probe.nothing_done,
         mean,
-        REDRAWN_UNKNOWN * float(own.mean()),
+        SQUARED_ERROR_UNKNOWN * float(own.mean()),
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..co_model import CoModel
 from ..normalization import NetworkInput
-from ..risk import OWN_SHARE, REDRAWN_UNKNOWN, STRUCTURED, Gain, Probe, Response, blurs, gain
+from ..risk import SQUARED_ERROR_UNKNOWN, STRUCTURED, Gain, Probe, Response, blurs, gain
 from .co_trainer import Pair, StudentTargets
 
 _BORDER = 8  # pixels at the edge of a patch that are not judged: estimates lack context there, and color starts anew
@@ -22,7 +22,7 @@ class Measured:
 
     response: Response
     squared_error: Tensor
-    """On noise drawn anew for clean images like these (B, 1, H, W), counts^2."""
+    """See `Probe.squared_error`."""
     why: str | None
     """Why it cannot be judged, if so."""
 
@@ -52,8 +52,8 @@ class PatchReferee:
         self._redrawn = []
 
     def redraw(self, model: CoModel, pairs: Sequence[tuple[NetworkInput, Tensor]], generator: torch.Generator) -> None:
-        """Draw noise anew for clean images that are partly samples of HDN (whitened), partly its direct pass."""
-        targets = StudentTargets(model, OWN_SHARE, resample_noise=True)
+        """Draw noise anew for the samples (whitened) that HDN drew for the patches."""
+        targets = StudentTargets(model, 0.0, resample_noise=True)
         self._redrawn = [targets.pair(inputs, sample, generator) for inputs, sample in pairs]
 
     def measure(self, model: CoModel) -> Measured:
@@ -61,10 +61,10 @@ class PatchReferee:
         probe = self._drawn(model)
         response = probe.response(*(self._direct(model, part) for part in (self._noisy, self._shifted)))
         errors = [self._inside(model.noise.color(model.denoise(inputs) - clean)) for inputs, clean in self._redrawn]
-        squared_error = torch.cat(errors).square()
+        redrawn_error = torch.cat(errors)
         structured = model.config.hdn.structured
-        why = STRUCTURED if structured else probe.misfit(response, float(squared_error.mean()))
-        return Measured(response, squared_error, why)
+        why = STRUCTURED if structured else probe.misfit(response, redrawn_error)
+        return Measured(response, probe.squared_error(response, redrawn_error), why)
 
     def is_better(self, one: Measured, other: Measured) -> bool:
         """Whether the first has the lower mean squared error."""
@@ -76,7 +76,7 @@ class PatchReferee:
         assert self._probe is not None
         more, shared = self._probe.pixels(other.response if other else self._blur(), measured.response)
         own = measured.squared_error
-        return gain(own, more, (REDRAWN_UNKNOWN * float(own.mean()), shared))
+        return gain(own, more, (SQUARED_ERROR_UNKNOWN * float(own.mean()), shared))
 
     def _drawn(self, model: CoModel) -> Probe:
         if self._probe is None:
