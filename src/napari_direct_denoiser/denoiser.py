@@ -195,6 +195,7 @@ class Denoiser(Predictor):
                     estimated_gain_db=progress.estimated_gain_db,
                     estimated_gain_error_db=progress.estimated_gain_error_db,
                     estimated_gain_why=progress.estimated_gain_why,
+                    estimated_rise_db=progress.estimated_rise_db,
                 )
             )
             self.provenance = self.provenance.model_copy(

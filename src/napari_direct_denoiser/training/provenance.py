@@ -24,6 +24,7 @@ class Record(Config):
     estimated_gain_db: float | None = None
     estimated_gain_error_db: float | None = None
     estimated_gain_why: str | None = None
+    estimated_rise_db: float | None = None
 
     @model_validator(mode="before")
     @classmethod
