@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ...progress import HARDLY_DB
+
 if TYPE_CHECKING:
     from ...progress import TrainingProgress
     from ...training.provenance import Record
-
-_FLAT_DB = 0.05  # a rise below this is none
-_HARDLY_DB = 0.1  # a smaller gain is not worth a network
 
 
 @dataclass
@@ -56,7 +55,7 @@ class GainCurve:
         gain, error = self.gains[-1], self.errors[-1]
         better, uncertainty = _decibels(-gain if gain < -error else gain, error)
         decibels = f"{better} dB (±{uncertainty})"
-        if gain > max(error, _HARDLY_DB):
+        if gain > max(error, HARDLY_DB):
             words = f"Denoised images are an estimated {decibels} nearer to the truth than the best Gaussian blur."
         elif gain >= -error:
             words = f"A plain Gaussian blur would do: the estimated gain over the best one is {decibels}."
@@ -71,9 +70,9 @@ class GainCurve:
         """Say whether longer training would help, if that is known."""
         if self.rise is None:
             return ""
-        if self.rise < _FLAT_DB:
+        if self.rise < HARDLY_DB:
             return " Longer training would hardly help."
-        return f" The second half of the training brought {self.rise:.2f} dB: longer training would help."
+        return f" The second half of the training brought {self.rise:.2f} dB: longer training may help."
 
 
 def _decibels(gain: float, error: float) -> tuple[str, str]:
