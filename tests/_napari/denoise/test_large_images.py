@@ -57,7 +57,7 @@ def test_as_looked_at_computes_the_plane_in_view_and_keeps_it(
     noisy = viewer.add_image(da.from_array(pixels, chunks=(1, 64, 64)), name="cells", contrast_limits=(90, 200))
     passes = []
     real = denoiser.model.direct
-    dock.where["direct_std"].value = False
+    dock.direct_form["direct_std"].value = False
     monkeypatch.setattr(denoiser.model, "direct", lambda plane: passes.append(1) or real(plane))
     dock.where["result"].value = "as looked at"
     viewer.dims.set_point(0, 4)
@@ -125,7 +125,7 @@ def test_zarr_folders_are_complete_described_and_shown(viewer, dock, denoiser, d
 def test_writing_twice_asks_and_replaces_the_layer_too(
     viewer, dock, plus_one, direct, folder, monkeypatch, make_noisy, shown
 ):
-    dock.where["direct_std"].value = False
+    dock.direct_form["direct_std"].value = False
     noisy = viewer.add_image(make_noisy(), name="cells")
     dock.where["result"].value = "zarr folder"
     direct()

@@ -118,7 +118,7 @@ def test_a_channel_is_chosen_and_denoised_where_it_lies(viewer, dock, denoiser, 
 
 def test_colours_and_a_last_axis_of_three_are_split_or_one_is_chosen(viewer, dock, denoiser, direct, make_noisy):
     last = np.moveaxis(make_noisy((3, 64, 64)), 0, -1)
-    dock.where["direct_std"].value = False
+    dock.direct_form["direct_std"].value = False
     images = {"colour": (last.clip(0, 255).astype(np.uint8), True), "last": (last, False)}
     for name, (pixels, rgb) in images.items():
         viewer.layers.clear()

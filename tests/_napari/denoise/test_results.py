@@ -101,7 +101,7 @@ def test_the_plane_in_view_of_a_layer_without_axis_labels(viewer, dock, denoiser
     place = {"scale": (2, 3, 0.5, 0.5), "translate": (5, 6, 7, 8), "rotate": 10}
     noisy = viewer.add_image(make_noisy((2, 4, 64, 64)), name="cells", **place)
     dock.where["planes"].value = "in view"
-    dock.where["direct_std"].value = False
+    dock.direct_form["direct_std"].value = False
     viewer.dims.set_point((0, 1), tuple(noisy.data_to_world((1, 2, 0, 0))[:2]))
     direct()
     sample(samples=3, std=False, single_samples=3)
@@ -151,13 +151,13 @@ def test_a_result_is_saved_by_napari_and_opens_again(viewer, dock, direct, plus_
 
 
 def test_an_older_model_gives_no_std_in_the_direct_pass(viewer, dock, direct, untrained, monkeypatch, make_noisy):
-    assert dock.where["direct_std"].enabled
+    assert dock.direct_form["direct_std"].enabled
     older = copy.copy(untrained)
     older.model = copy.deepcopy(untrained.model)
     direct_only = older.model.config.direct.model_copy(update={"std": False})
     older.model.config = older.model.config.model_copy(update={"direct": direct_only})
     MODELS.add("older", older)
-    assert not dock.where["direct_std"].enabled
+    assert not dock.direct_form["direct_std"].enabled
     viewer.add_image(make_noisy(), name="cells")
     direct()
     assert [layer.name for layer in viewer.layers] == ["cells", "cells direct"]

@@ -44,7 +44,8 @@ class DenoiseWidget(RunDock):
         self.model_choice = ModelChoice("A model of the Train dock, or one loaded from a file. The newest comes first.")
         self.load_button = QPushButton("Load model file …")
         self.load_button.setToolTip("Load a model file (.safetensors).")
-        self.where = Form([control(DenoiseChoices, name) for name in ("planes", "result", "direct_std")])
+        self.where = Form([control(DenoiseChoices, name) for name in ("planes", "result")])
+        self.direct_form = Form([control(DenoiseChoices, "direct_std")])
         self.direct_button = main_button("Denoise")
         on_key = f" or {SHORTCUT.replace('-', '+')}" if bind_shortcut(self.viewer) else ""
         self.direct_button.setToolTip(
@@ -87,7 +88,15 @@ class DenoiseWidget(RunDock):
             self.where.insertRow(place, label, widget)
         samples = QGroupBox("Or draw samples from HDN")
         samples.setLayout(stacked(self.form, self.sample_button))
-        column = stacked(self.where, self.direct_button, samples, self.progress_row(), self.warning, self.status)
+        column = stacked(
+            self.where,
+            self.direct_form,
+            self.direct_button,
+            samples,
+            self.progress_row(),
+            self.warning,
+            self.status,
+        )
         column.addStretch(1)
         self.fill(column)
 
@@ -127,7 +136,8 @@ class DenoiseWidget(RunDock):
 
     def denoise_directly(self) -> None:
         """One pass of the Direct Denoiser."""
-        self._denoise(["direct", "std"] if self.where["direct_std"].value and self._predicts_std() else ["direct"])
+        with_std = self.direct_form["direct_std"].value and self._predicts_std()
+        self._denoise(["direct", "std"] if with_std else ["direct"])
 
     def denoise_by_samples(self) -> None:
         """Compute the checked outputs from posterior samples of HDN."""
@@ -228,7 +238,7 @@ class DenoiseWidget(RunDock):
             widget.setEnabled(not running)
         for form in (self.where, self.form):
             form.set_enabled(not running)
-        self.where["direct_std"].enabled = not running and (model is None or self._predicts_std())
+        self.direct_form.set_enabled(not running and (model is None or self._predicts_std()))
         missing = "Open an image." if model is not None else "Train a model in the Train dock, or load one."
         self.hint("" if ready else missing)
 
