@@ -18,6 +18,7 @@ PresetChoice = Literal["auto", "quick", "balanced", "paper"]
 Loss = Literal["l2", "l1"]
 Method = Literal["direct", "mean", "median", "sample", "std"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+ResultDtype = Literal["float32", "same"]
 
 
 MIN_SIDE = 8
@@ -73,6 +74,9 @@ class DenoiseSettings(Config):
     """Number of posterior samples drawn from HDN."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the samples: the same seed draws the same samples."""
+    dtype: ResultDtype = "float32"
+    """Numbers of the result: float32, or same: those of the image, rounded and clipped to their range. A standard
+    deviation is always float32."""
 
 
 class DenoiseChoices(Config):

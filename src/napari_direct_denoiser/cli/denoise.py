@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..config import DenoiseSettings, Method
+from ..config import DenoiseSettings, Method, ResultDtype
+from ..errors import SettingError
 from .console import print_json, progress_bars, say
 from .options import Axes, Channel, Json, Model, named_like, open_image, setting
 
@@ -22,10 +23,11 @@ def denoise(
     context: typer.Context,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Noisy image: a TIFF or npy file.")],
     model: Model,
-    output: Annotated[Path, typer.Option(help="Image to write: .tif, .tiff or .npy; float32, axes as the input.")],
+    output: Annotated[Path, typer.Option(help="Image to write: .tif, .tiff or .npy; axes as the input.")],
     method: Annotated[Method, setting(_DENOISE, "method")] = _DENOISE.method,
     samples: Annotated[int, setting(_DENOISE, "samples")] = _DENOISE.samples,
     seed: Annotated[int, setting(_DENOISE, "seed")] = _DENOISE.seed,
+    dtype: Annotated[ResultDtype, setting(_DENOISE, "dtype")] = _DENOISE.dtype,
     axes: Axes = None,
     channel: Channel = None,
     as_json: Json = False,
@@ -34,7 +36,10 @@ def denoise(
 
     Method std gives the standard deviation of the error of the direct pass, or with --samples that of so many samples.
     """
-    DenoiseSettings(method=method, samples=samples, seed=seed)  # raises if a value makes no sense
+    DenoiseSettings(method=method, samples=samples, seed=seed, dtype=dtype)  # raises if a value makes no sense
+    if method == "std" and dtype == "same":
+        raise SettingError("Expected float32 for a standard deviation, found --dtype same: leave --dtype out")
+    from ..data.dtypes import result_dtype
     from ..data.io import check_output, plan_image, write_planned
     from ..denoiser import load
     from ..prediction.tiling import in_one_pass
@@ -45,7 +50,9 @@ def denoise(
     denoiser = load(model)
     shape = file.data.shape
     used = denoiser.axes_of(shape, known)
-    plan = plan_image(output, shape, named_like(file, used), samples=samples if method == "sample" else None)
+    drawn = samples if method == "sample" else None
+    pixels = result_dtype(dtype, file.data.dtype, method)
+    plan = plan_image(output, shape, named_like(file, used), samples=drawn, dtype=pixels)
     planes = len(denoiser.planes(file.data, used).data)
     source = context.get_parameter_source("samples")
     of_samples = source is not None and source.name == "COMMANDLINE"
@@ -55,8 +62,10 @@ def denoise(
     with progress_bars() as report:
         result = drain(steps, lambda progress: report(method, progress))[wanted]
     seconds = time.perf_counter() - began
-    write_planned(plan, result)
+    clipped = write_planned(plan, result)
+    if clipped:
+        say(f"{clipped} of {result.size} pixels were clipped to the range of {pixels}")
     say(f"{output}: {planes} planes in {seconds:.2f} s")
     if as_json:
-        drawn = 0 if in_one_pass(denoiser.model, wanted) else samples
-        print_json(seconds=seconds, method=method, samples=drawn, planes=planes, output=str(output))
+        number = 0 if in_one_pass(denoiser.model, wanted) else samples
+        print_json(seconds=seconds, method=method, samples=number, planes=planes, output=str(output))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+if TYPE_CHECKING:
+    from ..config import ResultDtype
 
 
 def to_dtype(image: ArrayLike, dtype: DTypeLike) -> tuple[NDArray[Any], int]:
@@ -37,6 +40,12 @@ def to_dtype(image: ArrayLike, dtype: DTypeLike) -> tuple[NDArray[Any], int]:
     return (pixels.clip(low, high) if clipped else pixels).astype(dtype), clipped
 
 
+def result_dtype(choice: ResultDtype, image: DTypeLike, output: str) -> np.dtype[Any]:
+    """Dtype of a result: float32, or that of the image; a standard deviation is float32, as it is often below 1."""
+    same = choice == "same" and output not in ("std", "sample_std")
+    return np.dtype(image if same else np.float32).newbyteorder("=")
+
+
 def _range(dtype: np.dtype[Any]) -> tuple[np.float32, np.float32]:
     """Lowest and highest float32 that the dtype can hold."""
     limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
@@ -63,6 +72,11 @@ class Converting:
     def shape(self) -> tuple[int, ...]:
         """Shape of the array."""
         return tuple(self.array.shape)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of the array."""
+        return len(self.shape)
 
     def __setitem__(self, part: Any, pixels: ArrayLike) -> None:
         self.array[part], clipped = to_dtype(pixels, self.array.dtype)

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import napari
     from napari.layers import Image, Layer
 
-_FLOAT_BYTES = 4
-
 
 def check_choices(request: Request) -> None:
     """Raise `SettingError` for choices that do not fit together."""
@@ -66,7 +64,11 @@ def into_zarr(request: Request, parent: QWidget, layer: Layer) -> Request | None
     if not chosen:
         return None
     request = replace(request, folder=Path(chosen))
-    sizes = {path: _FLOAT_BYTES * prod(request.shape(each)) for each in request.outputs if (path := request.path(each))}
+    sizes = {
+        path: request.dtype(each).itemsize * prod(request.shape(each))
+        for each in request.outputs
+        if (path := request.path(each))
+    }
     place = facts(layer).get("path") or layer.source.path
     return request if _may_write(parent, sizes, None if place is None else Path(place)) else None
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...data.dtypes import Converting, result_dtype, to_dtype
 from ...data.images import LazyPlanes, Region, sampled_planes
 from ...errors import DenoiserError
 from ...progress import Progress, mapped
@@ -66,6 +67,10 @@ class Request:
         shape = tuple(side if self.region is None or axis in "YX" else 1 for axis, side in sides)
         return (self.kept, *shape) if output == "sample" else shape
 
+    def dtype(self, output: Output) -> np.dtype[Any]:
+        """Dtype of a result."""
+        return result_dtype(self.settings.dtype, self.source.dtype, output)
+
     def facts(self, output: Output, seconds: float | None = None) -> dict[str, Any]:
         """Provenance of a result, for its metadata."""
         samples = self.samples(output)
@@ -88,6 +93,13 @@ class Result:
     data: Any
     limits: tuple[float, float] | None = None
     """Contrast limits, for a standard deviation only."""
+    clipped: int = 0
+    """How many pixels were beyond the range of the dtype, as far as they are computed."""
+
+    @property
+    def clipped_words(self) -> str:
+        """A sentence on the clipped pixels."""
+        return f"{self.clipped} pixels ({self.output}) were clipped to the range of {self.data.dtype}."
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +125,7 @@ def denoising(request: Request) -> Generator[Update, None, tuple[list[Result], f
     began = time.perf_counter()
     if request.as_looked_at:
         lazy = {output: denoised(denoiser.model, image, output, axes=request.axes) for output in request.outputs}
+        lazy = {output: _in_dtype(data, request.dtype(output)) for output, data in lazy.items()}
         limits = _limits(lazy, request.axes, 1)
         return [Result(output, data, limits.get(output)) for output, data in lazy.items()], time.perf_counter() - began
     try:
@@ -149,19 +162,31 @@ def _computing(request: Request, image: Any) -> Generator[Update, None, list[Res
 
         yield from mapped(steps, update)
         limits = _limits(targets, request.axes, _PLANES_SEEN)
-    return [
-        Result(output, target if (path := request.path(output)) is None else open_zarr(path), limits.get(output))
-        for output, target in targets.items()
-    ]
+    results = []
+    for output, target in targets.items():
+        data, clipped = (target.array, target.clipped) if isinstance(target, Converting) else (target, 0)
+        path = request.path(output)
+        results.append(Result(output, data if path is None else open_zarr(path), limits.get(output), clipped))
+    return results
+
+
+def _in_dtype(lazy: Any, dtype: np.dtype[Any]) -> Any:
+    """Convert a dask array of float32 block by block, when it is computed."""
+    return lazy if dtype == np.float32 else lazy.map_blocks(lambda block: to_dtype(block, dtype)[0], dtype=dtype)
 
 
 def _target(request: Request, output: Output, files: ExitStack) -> Any:
-    """Make the array that receives a result."""
+    """Make the array that receives a result, and holds it in its dtype."""
+    dtype = request.dtype(output)
+    path, shape = request.path(output), request.shape(output)
+    array = np.zeros(shape, dtype) if path is None else _zarr_array(request, output, path, files)
+    return array if dtype == np.float32 else Converting(array)
+
+
+def _zarr_array(request: Request, output: Output, path: Path, files: ExitStack) -> Any:
     from ...data.zarr_images import ngff, writing_zarr
 
-    path, shape = request.path(output), request.shape(output)
-    if path is None:
-        return np.zeros(shape, np.float32)
+    shape, dtype = request.shape(output), request.dtype(output).name
     place = request.source.appearance
     units = [str(unit) for unit in place["units"]]
     known = {
@@ -173,7 +198,7 @@ def _target(request: Request, output: Output, files: ExitStack) -> Any:
     axes = ["N", *request.axes] if output == "sample" else list(request.axes)
     chunks = [side if axis in "YX" else 1 for axis, side in zip(axes, shape, strict=True)]
     described = {} if output == "sample" else ngff(request.axes, known["scale"], known["translate"], units)
-    return files.enter_context(writing_zarr(path, shape, chunks, {METADATA_KEY: known, **described}))
+    return files.enter_context(writing_zarr(path, shape, chunks, {METADATA_KEY: known, **described}, dtype))
 
 
 def _limits(results: Mapping[Output, Any], axes: str, most: int) -> dict[Output, tuple[float, float]]:

@@ -44,7 +44,12 @@ class DenoiseWidget(RunDock):
         self.model_choice = ModelChoice("A model of the Train dock, or one loaded from a file. The newest comes first.")
         self.load_button = QPushButton("Load model file …")
         self.load_button.setToolTip("Load a model file (.safetensors).")
-        self.where = Form([control(DenoiseChoices, name) for name in ("planes", "result")])
+        self.where = Form(
+            [
+                *(control(DenoiseChoices, name) for name in ("planes", "result")),
+                control(DenoiseSettings, "dtype"),
+            ]
+        )
         self.direct_form = Form([control(DenoiseChoices, "direct_std")])
         self.direct_button = main_button("Denoise")
         on_key = f" or {SHORTCUT.replace('-', '+')}" if bind_shortcut(self.viewer) else ""
@@ -164,7 +169,8 @@ class DenoiseWidget(RunDock):
         layer, model, kept = self.layer_choice.layer, self.model, self.form["single_samples"].value
         assert model is not None
         source, axes = self._read(layer)
-        settings = DenoiseSettings(samples=self.form["samples"].value, seed=self.form["seed"].value)
+        chosen = {"samples": self.form["samples"], "seed": self.form["seed"], "dtype": self.where["dtype"]}
+        settings = DenoiseSettings(**{name: control.value for name, control in chosen.items()})
         axes = named_axes(source.shape, axes, name=repr(source.name))
         planes, result = self.where["planes"].value, self.where["result"].value
         request = Request(source, axes, model, tuple(outputs), settings, kept, as_looked_at=result == "as looked at")
@@ -222,7 +228,8 @@ class DenoiseWidget(RunDock):
         names = add_results(self.viewer, request, results, seconds)
         added = "Added " + ", ".join(f"“{name}”" for name in names)
         how = ": each plane is computed when you look at it" if request.as_looked_at else f" after {duration(seconds)}"
-        self.end(f"{added}{how}.", done=True)
+        clipped = " ".join(result.clipped_words for result in results if result.clipped)
+        self.end(f"{added}{how}. {clipped}".strip(), done=True)
 
     def refresh_buttons(self) -> None:
         """Enable what can be used now, and say what is missing."""

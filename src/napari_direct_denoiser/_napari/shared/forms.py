@@ -20,6 +20,7 @@ _LABELS = {
     "max_steps": "Steps",
     "direct_std": "Standard deviation",
     "std": "Standard deviation",
+    "dtype": "Data type",
 }
 _CHOICES = {
     "l2": "L2: learn the mean",
@@ -28,6 +29,8 @@ _CHOICES = {
     "quick": "Quick: minutes",
     "balanced": "Balanced: longer, a little better",
     "paper": "Paper: a day on a GPU",
+    "float32": "float32",
+    "same": "As the image",
 }
 _NO_LIMIT = "as the preset"
 

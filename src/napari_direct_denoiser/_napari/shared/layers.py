@@ -39,6 +39,11 @@ class Source:
         """Shape of the data, which is not read."""
         return tuple(np.shape(self.data))
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of the data."""
+        return np.dtype(getattr(self.data, "dtype", np.float32))
+
 
 def read_layer(layer: Layer | None, axes: str | None = None) -> Source:
     """Read a layer to train on or to denoise.
