@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 
+from napari_direct_denoiser.evaluation.estimated_errors import EstimatedErrors
+from napari_direct_denoiser.evaluation.referee import EstimatedGain
 from napari_direct_denoiser.evaluation.sample_convergence import SampleConvergence
-from napari_direct_denoiser.evaluation.verdict import estimated, measured, undecided
+from napari_direct_denoiser.evaluation.verdict import Compared, estimated, measured
 from napari_direct_denoiser.risk import RiskDifference
 
 BIAS, STD = 3.0, 20.0
@@ -42,30 +42,40 @@ def test_errors_against_a_truth_are_measured(result: SampleConvergence, truth: n
     assert "estimated" not in sentence
 
 
-def test_the_curve_is_estimated_from_one_difference(result: SampleConvergence, truth: np.ndarray) -> None:
+def judged(result: SampleConvergence, *differences: RiskDifference, **gain: object) -> Compared:
+    """Compare with estimates, of which the direct pass has a mean squared error of 16 and the blur one of 160."""
+    known = {"gain_db": 10.0, "error_db": 0.1, "gain_counts": 12.0, "best": "direct", "blur_sigma": 2.0, **gain}
+    return estimated(result, EstimatedErrors(EstimatedGain(**known), differences))
+
+
+def test_estimated_errors_give_the_same_words_and_how_sure_they_are(
+    result: SampleConvergence, truth: np.ndarray
+) -> None:
     exact = measured(result, truth)
-    difference = exact.errors[-1] ** 2 - exact.errors[-2] ** 2
-    found = estimated(result, RiskDifference(difference, 0.1), direct_mse=16.0)
-    assert found.errors == pytest.approx(exact.errors, rel=0.02)
+    differences = [RiskDifference(16 - error**2, 0.1) for error in exact.errors[:-1]]
+    found = judged(result, *differences)
+    assert found.errors == pytest.approx(exact.errors)
     assert found.verdict.gain_db == pytest.approx(exact.verdict.gain_db)
-    assert "an estimated 0.91" in found.verdict.sentence()
-    assert re.search(r"\d ± 0.03 dB", found.verdict.sentence())  # 10 / ln(10) * 0.1 / 16
+    assert "an estimated 0.91 ± 0.03 dB" in found.verdict.sentence()  # 10 / ln(10) * 0.1 / 13
 
 
 def test_a_difference_within_two_standard_errors_is_none(result: SampleConvergence) -> None:
-    sentence = estimated(result, RiskDifference(-2.0, 1.5), direct_mse=16.0).verdict.sentence()
+    sentence = judged(result, RiskDifference(-2.0, 1.5)).verdict.sentence()
     assert "as good as the mean of 100 samples" in sentence
     assert "better" not in sentence
-    assert "better than the mean of 100 samples by" in (
-        estimated(result, RiskDifference(-4.0, 1.5), direct_mse=16.0).verdict.sentence()
-    )
+    assert "is better than the mean of 100 samples by" in (judged(result, RiskDifference(-4.0, 1.5)).verdict.sentence())
 
 
 def test_what_is_not_known_is_not_said(result: SampleConvergence) -> None:
-    in_counts = estimated(result, RiskDifference(-4.0, 1.5), direct_mse=None)
+    in_counts = judged(result, RiskDifference(-4.0, 1.5), gain_db=None)
     assert in_counts.errors is None
     assert "an estimated 4 ± 1.5 counts²" in in_counts.verdict.sentence()
-    nothing = undecided(result, "the noise is clipped")
+    nothing = judged(result, gain_db=None, gain_counts=None, why="The noise is clipped")
     assert nothing.errors is None
     assert nothing.verdict.gain_db is None
-    assert nothing.verdict.sentence().endswith("cannot be said: the noise is clipped.")
+    assert nothing.verdict.sentence().endswith("is not known. The noise is clipped.")
+
+
+def test_a_blur_that_would_do_is_named(result: SampleConvergence) -> None:
+    sentence = judged(result, RiskDifference(-4.0, 1.5), gain_db=0.05, gain_counts=0.43).verdict.sentence()
+    assert sentence.endswith("a Gaussian blur of sigma 2 pixels: the blur would do.")

@@ -15,6 +15,7 @@ from ..data.io import write_image
 from ..denoiser import load
 from ..errors import ImageError
 from ..evaluation.compare import Row, noise_variance, table_steps, table_text
+from ..evaluation.estimated_errors import with_estimated_gains
 from ..evaluation.metrics import ssim
 from ..evaluation.sample_convergence import sample_convergence_steps
 from ..progress import drain
@@ -76,7 +77,10 @@ def compare_files(
         variance=noise_variance(denoiser.model),
         final_mean=result.means[-1],
     )
-    rows = drain(table)
+    judging = with_estimated_gains(
+        denoiser.model, planes.data, result.judged(), drain(table), own=[True] * (len(result.samples) + 1)
+    )
+    rows = drain(judging)
     folder.mkdir(exist_ok=True)
     for name, found in _images(result).items():
         write_image(folder / f"{name}.tif", planes.restore(found), like=file)

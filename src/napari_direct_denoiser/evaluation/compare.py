@@ -76,6 +76,11 @@ class Row:
         was removed.
     rms_from_direct, rms_from_final_mean
         Root mean squared difference from the direct pass, and from the mean of the most samples; counts.
+    estimated_gain_db, estimated_gain_error_db
+        How much better than the best Gaussian blur it is, estimated without a truth, and the standard error of that;
+        dB. See `estimated_errors.with_estimated_gains`.
+    estimated_gain_why
+        Why the gain is not known.
     """
 
     name: str
@@ -90,6 +95,9 @@ class Row:
     chi_square: float | None = None
     rms_from_direct: float | None = None
     rms_from_final_mean: float | None = None
+    estimated_gain_db: float | None = None
+    estimated_gain_error_db: float | None = None
+    estimated_gain_why: str | None = None
 
 
 def neighbour_correlation(residual: NDArray[Any], axis: int) -> float | None:
@@ -244,5 +252,5 @@ def _row(result: Judged, figures: Sequence[dict[str, float | None]], pixels: int
         samples=result.samples,
         seconds=result.seconds,
         megapixels_per_second=pixels / 1e6 / result.seconds if result.seconds else None,
-        **{name: mean(name) for name in figures[0]},
+        **{name: mean(name) for name in figures[0]},  # type: ignore[arg-type]
     )

@@ -6,14 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from ..progress import HARDLY_DB
 from .compare import rms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..risk import RiskDifference
+    from .estimated_errors import EstimatedErrors
     from .sample_convergence import SampleConvergence
 
 _SURE = 2  # standard errors: a smaller difference is none
@@ -37,6 +36,8 @@ class Verdict:
         Of an estimated difference, counts^2; None for one that was measured against a truth.
     why
         Why the difference is not known.
+    blur
+        What to say if a Gaussian blur would do as well.
     """
 
     samples: int
@@ -46,6 +47,7 @@ class Verdict:
     difference: float | None = None
     standard_error: float | None = None
     why: str | None = None
+    blur: str | None = None
 
     @property
     def is_estimated(self) -> bool:
@@ -69,18 +71,21 @@ class Verdict:
     @property
     def gain_error_db(self) -> float | None:
         """Standard error of an estimated gain, dB."""
-        if self.gain_db is None or self.standard_error is None or self.direct_mse is None:
+        if self.gain_db is None or self.standard_error is None or self.mean_mse is None:
             return None
-        return 10 / math.log(10) * self.standard_error / self.direct_mse
+        return 10 / math.log(10) * self.standard_error / self.mean_mse
 
     def sentence(self) -> str:
-        """Say it in one sentence."""
+        """Say it in one sentence, and one more if a blur would do."""
+        return self._sentence() if self.blur is None else f"{self._sentence()} {self.blur}"
+
+    def _sentence(self) -> str:
         mean = f"the mean of {self.samples} samples" if self.samples > 1 else "one sample"
         times = self.mean_seconds / self.direct_seconds
         seconds = f"{_two_digits(self.direct_seconds)} s against {_two_digits(self.mean_seconds)} s"
         speed = f"{_two_digits(times)} times as fast ({seconds})"
         if self.difference is None:
-            return f"The direct pass is {speed}. Whether it is better than {mean} cannot be said: {self.why}."
+            return f"The direct pass is {speed}. Whether it is better than {mean} is not known. {self.why}"
         if self.standard_error is not None and abs(self.difference) < _SURE * self.standard_error:
             return f"The direct pass is as good as {mean} ({self._by()} between them), and {speed}."
         if self.difference < 0:
@@ -131,43 +136,30 @@ class Compared:
 def measured(result: SampleConvergence, truth: NDArray[Any]) -> Compared:
     """Compare by the errors against a truth (P, H, W)."""
     errors = [rms(each.planes - truth) for each in result.judged()]
-    return Compared(result, errors, _verdict(result, errors[-1] ** 2, errors[-1] ** 2 - errors[-2] ** 2))
+    return _compared(result, errors, errors[-1] ** 2, errors[-1] ** 2 - errors[-2] ** 2)
 
 
-def estimated(result: SampleConvergence, difference: RiskDifference, direct_mse: float | None) -> Compared:
-    """Compare by errors that were estimated without a truth.
-
-    Independent samples add their variance to the error of their mean: the mean squared error of a mean of n is that of
-    the mean of most samples, N, plus variance * (1 / n - 1 / N).
-
-    Parameters
-    ----------
-    result
-        The images.
-    difference
-        Estimated mean squared error of the direct pass minus that of the mean of most samples, counts^2.
-    direct_mse
-        Mean squared error of the direct pass, counts^2; None if it is not known.
-    """
-    verdict = _verdict(result, direct_mse, difference.difference, difference.error)
-    if direct_mse is None or verdict.mean_mse is None:
-        return Compared(result, None, verdict)
-    variance = 0.0 if result.std is None else float(np.mean(np.square(result.std, dtype=np.float64)))
-    means = [verdict.mean_mse + variance * (1 / n - 1 / result.samples[-1]) for n in result.samples]
-    return Compared(result, [math.sqrt(error) for error in (*means, direct_mse)], verdict)
+def estimated(result: SampleConvergence, found: EstimatedErrors) -> Compared:
+    """Compare by errors that were estimated without a truth: those of all means of the result."""
+    if not found.differences:
+        return _compared(result, None, why=f"{found.gain.why}.")
+    last, own = found.differences[-1], found.direct_mse
+    squares = [] if own is None else [*(own - each.difference for each in found.differences), own]
+    errors = [math.sqrt(square) for square in squares] if squares and min(squares) > 0 else None
+    known = None if errors is None else own
+    blur = f"{found.gain.words}." if found.gain.best == "blur" or (found.gain.gain_db or 1) < HARDLY_DB else None
+    return _compared(result, errors, known, last.difference, last.error, blur=blur)
 
 
-def undecided(result: SampleConvergence, why: str) -> Compared:
-    """Compare by the time alone, because the errors are not known."""
-    return Compared(result, None, _verdict(result, why=why))
-
-
-def _verdict(
+def _compared(
     result: SampleConvergence,
+    errors: list[float] | None,
     direct_mse: float | None = None,
     difference: float | None = None,
     standard_error: float | None = None,
     why: str | None = None,
-) -> Verdict:
+    blur: str | None = None,
+) -> Compared:
     seconds = result.direct_seconds, result.seconds[-1]
-    return Verdict(result.samples[-1], *seconds, direct_mse, difference, standard_error, why)
+    verdict = Verdict(result.samples[-1], *seconds, direct_mse, difference, standard_error, why, blur)
+    return Compared(result, errors, verdict)

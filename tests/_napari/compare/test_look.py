@@ -138,7 +138,8 @@ def test_profile_of_a_direct_result_has_a_band_of_two_standard_deviations(panel,
     for method, value in (("std", 3.0), ("sample_std", 7.0)):  # that of the direct pass goes first
         metadata = result_of("noisy", method)
         viewer.add_image(np.full(truth.data.shape, value, "f4"), name=method, metadata=metadata, **common)
-    viewer.add_image(np.full((1, *truth.data.shape[1:]), 9, "f4"), name="of a plane", metadata=result_of("noisy", "std"))
+    one_plane = np.full((1, *truth.data.shape[1:]), 9, "f4")
+    viewer.add_image(one_plane, name="of a plane", metadata=result_of("noisy", "std"))
     look.buttons["profile"].click()
     viewer.layers["Profile line"].add_lines(np.array([[10, 4], [10, 20]]))
     qtbot.waitUntil(lambda: len(look.plot.item.listDataItems()) == 4)

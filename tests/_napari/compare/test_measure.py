@@ -32,7 +32,7 @@ def test_table_with_truth_is_measured_copied_and_saved(
     )
     assert direct.megapixels_per_second == pytest.approx(3 * 24 * 32 / 1e6 / 0.5)
     heads = [table.horizontalHeaderItem(column).text() for column in range(table.columnCount())]
-    assert heads == ["Method", "N", "s", "MP/s", "PSNR", "SSIM"]
+    assert heads == ["Method", "N", "s", "MP/s", "gain", "PSNR", "SSIM"]
     shown = [[table.item(line, column).text() for column in range(4)] for line in range(3)]
     assert shown == [["noisy", "", "", ""], ["direct", "", "0.5", "0.0046"], ["mean", "10", "5", "0.00046"]]
     compare_dock.measure.copy_button.click()
@@ -61,9 +61,13 @@ def test_table_without_truth_shows_statistics_of_the_residuals(viewer, layers, c
     assert smooth.chi_square > 5
     assert smooth.residual_correlation_y > 0.5
     assert direct.rms_from_direct == 0
-    heads = [compare_dock.measure.table.horizontalHeaderItem(column) for column in range(7)]
-    assert [head.text() for head in heads] == ["Method", "N", "s", "MP/s", "corr.", "χ²", "Δ"]
-    assert "Well below 1: noise kept" in heads[5].toolTip()
+    heads = [compare_dock.measure.table.horizontalHeaderItem(column) for column in range(8)]
+    assert [head.text() for head in heads] == ["Method", "N", "s", "MP/s", "gain", "corr.", "χ²", "Δ"]
+    assert "Well below 1: noise kept" in heads[6].toolTip()
+    cell = compare_dock.measure.table.item(1, 4)
+    assert cell.text() == ""
+    assert cell.toolTip() == smooth.estimated_gain_why
+    assert "chosen model" in smooth.estimated_gain_why
 
 
 def test_lazy_and_multiscale_layers_are_read_plane_by_plane_in_the_worker(

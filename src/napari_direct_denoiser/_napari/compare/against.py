@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 _HDN, _DIRECT = "#d55e00", "#56b4e9"  # told apart by the colour-blind
 _ABOUT_DISAGREEMENT = (
-    "Orange: direct is brighter than the mean of samples; blue: darker. In units of the deviation (std) expected at "
-    "the pixel. Gray, within ±1: both say the same. Beyond ±2 they differ, but not which one is wrong: where the mean "
-    "of samples is biased, direct differs from it by design."
+    "Orange: direct is brighter than the mean; blue: darker; in units of the expected deviation (std). Within ±1, "
+    "gray, both say the same. Beyond ±2 they differ, which does not say that direct is wrong: where the mean of samples is "
+    "biased, it differs by design."
 )
 
 
@@ -105,7 +105,7 @@ class AgainstPlot(Panels):
         super().__init__(
             "Root mean squared error over seconds, on a logarithmic axis; lower is better. Orange: mean of the first N "
             "HDN samples. Blue: direct pass.",
-            height=230,
+            height=290,
         )
         self.item = self.panel(0, f"{in_colour('mean of N samples', _HDN)}, {in_colour('direct', _DIRECT)}")
         self.item.showGrid(x=True, y=True, alpha=0.2)
@@ -140,8 +140,9 @@ def against_direct(
     denoiser: Denoiser, noisy: PlaneStack, truth: PlaneStack | None, number: int, samples: Sequence[int]
 ) -> Generator[Update, None, Compared]:
     """Denoise one plane directly and by means of more and more samples, and compare both."""
+    from ...evaluation.estimated_errors import estimated_errors_steps
     from ...evaluation.sample_convergence import sample_convergence_steps
-    from ...evaluation.verdict import measured, undecided
+    from ...evaluation.verdict import estimated, measured
 
     yield Update("Reading the plane in view …")
     plane = noisy[number][None]
@@ -149,10 +150,13 @@ def against_direct(
     if true_plane is not None:
         ssim(true_plane[0], true_plane[0])  # raises now for a truth that could not be compared after the work
     result = yield from mapped(sample_convergence_steps(denoiser.model, plane, samples), _update)
-    yield Update("Comparing …")
     if true_plane is not None:
         return measured(result, true_plane)
-    return undecided(result, "no truth is chosen")
+    errors = yield from mapped(
+        estimated_errors_steps(denoiser.model, plane, result.direct, result.means),
+        lambda progress: Update("Estimating the errors …", progress.fraction),
+    )
+    return estimated(result, errors)
 
 
 def _update(progress: Progress) -> Update:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -42,6 +43,12 @@ def _correlation(row: Row) -> str:
     return f"{max(both, key=abs):.2f}" if both else ""
 
 
+def _gain(row: Row) -> str:
+    if row.estimated_gain_db is None:
+        return ""
+    return f"{row.estimated_gain_db:.2f} ± {row.estimated_gain_error_db:.2f}"
+
+
 _COMMON = (
     _Column(
         "Method",
@@ -51,6 +58,12 @@ _COMMON = (
     _Column("N", "Number of HDN samples.", lambda row: str(row.samples) if row.samples else ""),
     _Column("s", "Seconds, measured when it was denoised in this session.", _number("seconds", ".3g")),
     _Column("MP/s", "Megapixels per second.", _number("megapixels_per_second", ".2g")),
+    _Column(
+        "gain",
+        "Estimated gain over the best Gaussian blur, dB, and its standard error; no truth is used. Hover over an empty "
+        "cell to see why it is empty.",
+        _gain,
+    ),
 )
 _WITH_TRUTH = (
     _Column("PSNR", "Peak signal-to-noise ratio against the truth, in dB, mean over planes.", _number("psnr", ".2f")),
@@ -102,7 +115,8 @@ class CompareTable(QTableWidget):
             self.setHorizontalHeaderItem(number, head)
             for line, row in enumerate(rows):
                 item = QTableWidgetItem(column.text(row))
-                item.setToolTip(row.name)
+                empty = column.text is _gain and row.estimated_gain_why
+                item.setToolTip(row.estimated_gain_why if empty else row.name)
                 if number > 0:
                     item.setTextAlignment(right)
                 self.setItem(line, number, item)
@@ -155,10 +169,24 @@ def judged(layer: Image, axes: str) -> Judged:
 
 
 def measuring(
-    noisy: PlaneStack, results: Sequence[Judged], truth: PlaneStack | None, denoiser: Denoiser | None
+    noisy: PlaneStack,
+    results: Sequence[Judged],
+    truth: PlaneStack | None,
+    denoiser: Denoiser | None,
+    own: Sequence[bool],
 ) -> Generator[Update, None, list[Row]]:
-    """Measure results over all planes, plane by plane."""
+    """Measure results over all planes, plane by plane; `own` says which ones the model made."""
     yield Update("Measuring all planes …")
     variance = None if denoiser is None else noise_variance(denoiser.model)
     steps = table_steps(noisy, results, truth=truth, variance=variance)
-    return (yield from mapped(steps, lambda progress: Update("Measuring all planes …", progress.fraction)))
+    rows = yield from mapped(steps, lambda progress: Update("Measuring all planes …", progress.fraction))
+    if denoiser is None:
+        return [replace(row, estimated_gain_why="The gain needs a model of this session.") for row in rows]
+    from ...evaluation.estimated_errors import with_estimated_gains
+
+    return (
+        yield from mapped(
+            with_estimated_gains(denoiser.model, noisy, results, rows, own),
+            lambda progress: Update("Estimating the gain …", progress.fraction),
+        )
+    )

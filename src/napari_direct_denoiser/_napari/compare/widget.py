@@ -132,8 +132,11 @@ class CompareWidget(RunDock):
             if truth is not None:  # the noisy image itself is the baseline
                 results.insert(0, Judged(planes, "noisy", name=source.name))
             model = self.model_choice.model
-            steps = measuring(planes, results, self._true_planes(noisy, truth, axes), model.denoiser if model else None)
-            hint = "" if truth or model else " χ² is empty: it needs the noise model of a model of this session."
+            name, denoiser = (model.name, model.denoiser) if model else ("", None)
+            own = [facts(layer).get("model") == name for layer in layers]
+            own = [False] * (len(results) - len(own)) + own  # the baseline
+            steps = measuring(planes, results, self._true_planes(noisy, truth, axes), denoiser, own)
+            hint = "" if model else " Columns that need a model of this session are empty."
 
             def show(rows: list[Row]) -> None:
                 self.measure.table.show_rows(rows)
@@ -185,7 +188,7 @@ class CompareWidget(RunDock):
             self.against.show_result(found)
             self.comparison.finish(found.result)
             self._follow_map(self.comparison)
-            self.end(f"Compared on {self._plane.place.name}.", done=True)
+            self.end("", done=True)
 
     def _follow_sliders(self) -> None:
         """Compare another plane if the sliders were moved to one."""
