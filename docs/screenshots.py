@@ -114,27 +114,38 @@ def denoise(studio: Studio) -> None:
 
 
 def compare(studio: Studio) -> None:
-    """Side by side, a wipe, the table, and HDN against direct."""
+    """HDN and direct beside each other without a truth, side by side and a wipe, the table, a line profile."""
     dock = studio.open("Compare")
     layers = studio.viewer.layers
     dock.layer_choice.setCurrentText(SAMPLE)
-    dock.truth_choice.setCurrentText(f"{SAMPLE} truth")
+    dock.truth_choice.setCurrentText("none")
     studio.photograph("compare-idle")
+    dock.against.run_button.click()
+    wait(lambda: dock.comparison is not None and bool(dock.comparison.made), 120)
+    wait(lambda: dock.progress.value() > 100, 120)
+    studio.photograph("compare-running")
+    wait(lambda: not dock.job.running, 600)
+    studio.photograph("compare-against")
+    dock.against.disagreement.setChecked(True)
+    studio.photograph("compare-disagreement")
+    dock.against.leave_button.click()
+    dock.tabs.setCurrentWidget(dock.measure)
+    dock.measure.measure_button.click()
+    wait(lambda: not dock.job.running, 300)
+    studio.photograph("compare-table")
+    dock.truth_choice.setCurrentText(f"{SAMPLE} truth")
+    dock.tabs.setCurrentWidget(dock.look)
     for name in ("side", "wipe"):
         dock.look.buttons[name].click()
         QTest.qWait(500)
         studio.photograph(f"compare-{name}")
         dock.look.buttons[name].click()
-    dock.tabs.setCurrentWidget(dock.measure)
-    dock.measure.measure_button.click()
-    wait(lambda: not dock.job.running, 120)
-    studio.photograph("compare-table")
-    dock.tabs.setCurrentWidget(dock.against)
-    dock.against.run_button.click()
-    wait(lambda: dock.progress.maximum() > 0 and dock.progress.value() > 300, 120)
-    studio.photograph("compare-running")
-    wait(lambda: not dock.job.running, 600)
-    studio.photograph("compare-against")
+    dock.look.buttons["profile"].click()
+    middle = layers[SAMPLE].data.shape[-2] // 2
+    layers["Profile line"].add_lines(np.array([[middle, 60], [middle + 8, 140]]))
+    wait(lambda: bool(dock.look.plot.item.listDataItems()), 20)
+    studio.photograph("compare-profile")
+    dock.look.close_view()
     layers.selection.clear()
 
 

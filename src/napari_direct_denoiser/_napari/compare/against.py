@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _HDN, _DIRECT = "#d55e00", "#56b4e9"  # told apart by the colour-blind
 _ABOUT_DISAGREEMENT = (
     "Orange: direct is brighter than the mean; blue: darker; in units of the expected deviation (std). Within ±1, "
-    "gray, both say the same. Beyond ±2 they differ, which does not say that direct is wrong: where the mean of samples is "
-    "biased, it differs by design."
+    "gray, both say the same. Beyond ±2 they differ, which does not say that direct is wrong: where the mean of "
+    "samples is biased, it differs by design."
 )
 
 
