@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_direct_denoiser.co_model import CoModel
+from napari_direct_denoiser.co_model import CoModel, HDNLoss
 from napari_direct_denoiser.config import PRESETS, HDNConfig, ModelConfig, ScheduleConfig, UNetConfig
 from napari_direct_denoiser.data.patches import PatchSampler, split
 from napari_direct_denoiser.errors import SettingError, TrainingError
 from napari_direct_denoiser.noise import GaussianNoise
-from napari_direct_denoiser.normalization import Normalization
+from napari_direct_denoiser.normalization import NetworkInput, Normalization
 from napari_direct_denoiser.progress import TrainingProgress
 from napari_direct_denoiser.training import loop
 from napari_direct_denoiser.training.co_trainer import CoTrainer, StudentTargets
@@ -155,12 +155,29 @@ def test_a_time_limit_ends_training_and_time_outside_does_not_count(stack: np.nd
 def test_both_networks_learn(stack: np.ndarray) -> None:
     model, noisy, clean = build(stack), torch.from_numpy(stack[:, None]), torch.from_numpy(signal()).float()
     untrained = copy.deepcopy(model)
-    list(train_steps(model, [stack], SCHEDULE, max_steps=300))
+    from_chance = SCHEDULE.model_copy(update={"redrawn_every": 0})
+    list(train_steps(model, [stack], from_chance, max_steps=300))
     with torch.no_grad():
         losses = [float(m.hdn_loss(m.prepare(noisy)).loss) for m in (untrained, model)]
         errors = [float((m.direct(noisy) - clean).square().mean()) for m in (untrained, model)]
     assert losses[1] < losses[0] - 0.3
     assert errors[1] < 0.5 * errors[0]
+
+
+def test_every_fourth_batch_of_hdn_has_noise_drawn_anew(stack: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    learn = CoModel.hdn_loss
+
+    def hdn_loss(model: CoModel, inputs: NetworkInput, generator: torch.Generator | None = None) -> HDNLoss:
+        if model.training:
+            seen.append(inputs.noisy)
+        return learn(model, inputs, generator)
+
+    monkeypatch.setattr(CoModel, "hdn_loss", hdn_loss)
+    list(train_steps(build(stack), [stack], SCHEDULE, max_steps=12))
+    real = np.unique(stack)
+    drawn_anew = [not np.isin(batch.numpy(), real).all() for batch in seen]
+    assert drawn_anew == [step > 0 and step % 4 == 0 for step in range(len(seen))]
 
 
 def test_same_seed_gives_the_same_weights_and_another_seed_others(stack: np.ndarray) -> None:

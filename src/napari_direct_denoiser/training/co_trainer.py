@@ -85,6 +85,7 @@ class CoTrainer:
         self.steps = 0
         self.hdn_frozen = False
         self._hdn_loss = torch.zeros(2, device=model.device)  # running HDN loss, reported while HDN is frozen
+        self._redrawn: NetworkInput | None = None  # the last image with noise drawn anew
         self._next_pair: Pair | None = None
         self._bias = BiasCorrection()
 
@@ -110,13 +111,19 @@ class CoTrainer:
         return losses
 
     def joint_step(self) -> Tensor:
-        """Both networks on one batch: HDN draws a clean image (eq. 3), the Direct Denoiser learns it (eq. 7)."""
+        """Both networks on one batch: HDN draws a clean image (eq. 3), the Direct Denoiser learns it (eq. 7).
+
+        What the noise model does not describe of the noise, HDN learns to encode. So a part of its steps takes images
+        of the Direct Denoiser, with noise drawn from the model: these hold nothing of it.
+        """
         parts = self.schedule.batch // self.micro_batch
         losses = torch.zeros(3, device=self.device)
         for _ in range(parts):
-            inputs = self._draw_inputs()
+            redrawn = self._redrawn if self._redrawn and self.steps % self.schedule.redrawn_every == 0 else None
+            inputs = redrawn or self._draw_inputs()
             hdn = self.learner.hdn_loss(inputs, self.generator)
-            self._bias.add(inputs, hdn.signal)
+            if redrawn is None:
+                self._bias.add(inputs, hdn.signal)
             # The target has no gradient: from here on the two networks run side by side.
             student = self._student_thread.submit(self._learn_sample, inputs, hdn.sample, parts)
             (hdn.loss / parts).backward()  # type: ignore[no-untyped-call]
@@ -161,7 +168,10 @@ class CoTrainer:
         return self.targets.pair(inputs, sample, self.generator)
 
     def _learn_sample(self, inputs: NetworkInput, sample: Tensor, parts: int) -> Tensor:
-        return self._student_backward(self.targets.pair(inputs, sample, self.generator), parts)
+        pair = self.targets.pair(inputs, sample, self.generator)
+        if self.targets.resample_noise and self.schedule.redrawn_every:
+            self._redrawn = pair[0]
+        return self._student_backward(pair, parts)
 
     def _student_backward(self, pair: Pair, parts: int) -> Tensor:
         if self.learner.has_std:
@@ -197,7 +207,7 @@ class CoTrainer:
         self._student_thread.submit(int).result()  # wait for what the other thread still does
         if not is_out_of_memory(error):
             raise error
-        self._next_pair = None
+        self._next_pair = self._redrawn = None
         free_memory(self.device)
         if self.micro_batch == 1:
             raise TrainingError(
