@@ -137,6 +137,9 @@ def test_a_small_gain_is_not_worth_a_network_however_sure_it_is():
     assert "0.12 dB (±0.01) nearer" in curve_of([0.12], error=0.01).outcome()
 
 
-@pytest.mark.parametrize(("rise", "words"), [(0.02, "hardly help"), (0.3, "brought 0.30 dB: longer training may help")])
-def test_whether_longer_training_would_help(rise, words):
+@pytest.mark.parametrize(
+    ("rise", "words"),
+    [(0.02, "Twice as much training would hardly help."), (0.3, "brought 0.30 dB: more training may help.")],
+)
+def test_whether_more_training_would_help(rise, words):
     assert words in curve_of([0.5, 1.9], rise=rise).outcome()

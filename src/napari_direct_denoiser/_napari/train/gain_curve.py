@@ -49,7 +49,7 @@ class GainCurve:
         return f"Estimated gain over the best blur: {gain} ± {error} dB"
 
     def outcome(self) -> str:
-        """Say what was gained, whether a blur would do, and whether longer training would help."""
+        """Say what was gained, whether a blur would do, and whether more training would help."""
         if not self.judged:
             return self._unjudged()
         gain, error = self.gains[-1], self.errors[-1]
@@ -67,12 +67,12 @@ class GainCurve:
         return f"The gain over a blur cannot be estimated. {self.why}." if self.why else ""
 
     def _prospect(self) -> str:
-        """Say whether longer training would help, if that is known."""
+        """Say whether twice as much training would help, as far as its second half tells."""
         if self.rise is None:
             return ""
         if self.rise < HARDLY_DB:
-            return " Longer training would hardly help."
-        return f" The second half of the training brought {self.rise:.2f} dB: longer training may help."
+            return " Twice as much training would hardly help."
+        return f" The second half of the training brought {self.rise:.2f} dB: more training may help."
 
 
 def _decibels(gain: float, error: float) -> tuple[str, str]:
