@@ -34,15 +34,34 @@ def test_shipped_weights(stack: SyntheticStack) -> None:
     assert psnr(untrained.posterior_mean(stack.noisy[:2], 20), stack) > 27.07 - 0.3
 
 
+@pytest.fixture(scope="module")
+def trained(stack: SyntheticStack) -> Denoiser:
+    return train(stack.noisy, preset="quick", noise="poisson:30,500,20", max_steps=100, device="cpu")
+
+
 @pytest.mark.slow
-@pytest.mark.slow
-def test_quick_training(stack: SyntheticStack) -> None:
-    trained = train(stack.noisy, preset="quick", noise="poisson:30,500,20", max_steps=100, device="cpu")
+def test_quick_training(trained: Denoiser, stack: SyntheticStack) -> None:
     assert psnr(trained.denoise(stack.noisy), stack) > 28.25 - 0.3
     assert psnr(trained.posterior_mean(stack.noisy[:2], 20), stack) > 27.24 - 0.3
 
 
+def regions(planes: np.ndarray, side: int = 32) -> np.ndarray:
+    """Means over squares of pixels (P, rows, columns)."""
+    count, height, width = planes.shape
+    return planes.reshape(count, height // side, side, width // side, side).mean((2, 4), dtype=np.float64)
+
+
 @pytest.mark.slow
+def test_intensities_can_be_measured(trained: Denoiser, stack: SyntheticStack) -> None:
+    """The line of the true on the denoised intensity is that of equality; means over regions are those of the truth."""
+    denoised = trained.denoise(stack.noisy)
+    covariance = np.cov(stack.truth.ravel(), denoised.ravel())
+    assert covariance[0, 1] / covariance[1, 1] == pytest.approx(1, abs=0.01)
+    error, noisy = (regions(image) - regions(stack.truth) for image in (denoised, stack.noisy))
+    assert abs((error - noisy).mean()) < 1e-3 * np.ptp(stack.truth)  # 0.23 of 439 counts when this was written
+    assert np.square(error).mean() < 1.05 * np.square(noisy).mean()  # 1.00, likewise
+
+
 @pytest.mark.slow
 def test_training_from_chance(stack: SyntheticStack) -> None:
     """Other networks than those of the shipped weights have to learn, too."""
