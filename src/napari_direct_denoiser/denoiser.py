@@ -46,6 +46,7 @@ class Denoiser(Predictor):
         self.model = model
         self.provenance = provenance
         self._stacks = stacks
+        self._frame_steps: Sequence[int] = ()
 
     @classmethod
     def for_images(
@@ -105,6 +106,7 @@ class Denoiser(Predictor):
         )
         denoiser = cls(model, provenance, stacks)
         denoiser.noise_fit, denoiser.findings = fit, diagnose(frames, fit)
+        denoiser._frame_steps = [stack.step for stack in frames]
         return denoiser
 
     def continued(
@@ -148,6 +150,7 @@ class Denoiser(Predictor):
         provenance = self.provenance.model_copy(update={"settings": settings})
         denoiser = Denoiser(model, provenance, [p.data for p in planes])
         denoiser.noise_fit, denoiser.findings = fit, diagnose(frames, fit)
+        denoiser._frame_steps = [stack.step for stack in frames]
         return denoiser
 
     def train_steps(self, cancelled: Callable[[], bool] = lambda: False) -> Iterator[TrainingProgress]:
@@ -172,6 +175,7 @@ class Denoiser(Predictor):
             seed=settings.seed + before.steps,
             refine_noise=settings.refine_noise,
             trained=before.steps > 0 or preset.pretrained,
+            frame_steps=self._frame_steps if self.noise_fit and self.noise_fit.static else (),
             cancelled=cancelled,
         ):
             if progress.stopped or progress.step >= _CALIBRATION_RATIO * calibrated:

@@ -42,7 +42,7 @@ BLURS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 _STEP = 0.05  # part of the noise that is added; a network takes more of it for structure, less drowns in rounding
 _STRENGTH = 0.12  # largest relative error of the variance with which a noise model fits
 _SHARED = 0.1  # largest covariance of neighbours, as a part of the variance, that the noise model may lack
-_CLIPPED = 0.05  # largest part of the pixels below the lowest value
+_CLIPPED = 0.03  # largest part of the variance of the noise below the lowest value
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1))  # pixels down and to the right
 _RATIO = 0.25, 4.0  # of the errors that neighbours share; beyond, the noise model is wrong
 _BINS = 16  # of brightness
@@ -196,11 +196,11 @@ class Probe:
         """
         error = float(redrawn_error.double().square().mean())
         lowest = self.noisy.min()
-        clipped = float((response.estimate + self.noise < lowest).double().mean())
-        if clipped > _CLIPPED:
+        below = (lowest - response.estimate - self.noise).clamp_min(0)
+        if float(below.double().square().mean()) > _CLIPPED * self.variance:
             return (
-                f"The noise model expects {clipped:.0%} of the pixels below {float(lowest):g}, the lowest value "
-                "that there is: the images are clipped; record with a higher offset"
+                f"The noise model expects {float((below > 0).double().mean()):.0%} of the pixels below the lowest "
+                f"value that there is, {float(lowest):g}: the images are clipped; record with a higher offset"
             )
         for axis, down, right in (("x", 0, 1), ("y", 1, 0)):
             share = self.covariance(response, down, right) / self.variance
@@ -251,6 +251,16 @@ def gain(squared_error: Tensor, more: Tensor, shared: tuple[float, float] = (0.0
     error = math.hypot(sampling, slopes[0] * shared[0], slopes[1] * shared[1])
     decibel = 10 / math.log(10)
     return Gain(decibel * math.log(other / mean), decibel * error)
+
+
+def repeated_error(residuals: Tensor) -> Tensor:
+    """Squared error of an estimate of one frame of a static scene, without that of the noise.
+
+    ``residuals`` (frames, ..., H, W) are two or more other frames less the estimate. Their noise is independent, so
+    that the mean product of two of them (..., H, W) has the mean of the squared error.
+    """
+    count, squares = len(residuals), residuals.square().sum(0)
+    return (residuals.sum(0).square() - squares) / (count * (count - 1))
 
 
 def _stein_kernel(signal: Tensor, drawn: Tensor, residual: Tensor) -> Tensor:

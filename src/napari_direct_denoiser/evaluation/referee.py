@@ -23,7 +23,7 @@ from ..noise.windows import as_float, crop, is_static
 from ..prediction.predict import predict_steps
 from ..prediction.tiling import Output
 from ..progress import HARDLY_DB, Progress, Steps, WorkClock
-from ..risk import SQUARED_ERROR_UNKNOWN, STRUCTURED, Probe, Response, blurs, gain
+from ..risk import SQUARED_ERROR_UNKNOWN, STRUCTURED, Probe, Response, blurs, gain, repeated_error
 
 _MOST_PIXELS = 2_000_000
 _MOST_SIDE = 1024
@@ -108,7 +108,7 @@ def _by_frames(
     mean = (yield from passes(planes, "mean", samples)) if samples else None
 
     def squared_error(estimate: Tensor) -> Tensor:
-        return torch.stack([_product(other - one) for one, other in zip(estimate.double(), others, strict=True)])
+        return torch.stack([repeated_error(other - one) for one, other in zip(estimate.double(), others, strict=True)])
 
     own, noisy = squared_error(direct), _straight(model, planes)
     return _judgement(
@@ -227,10 +227,3 @@ def _straight(model: CoModel, planes: Planes) -> Tensor:
 def _array(images: Tensor) -> Planes:
     planes: Planes = images[:, 0].cpu().numpy()
     return planes
-
-
-def _product(residuals: Tensor) -> Tensor:
-    """Mean product of all pairs of residuals (frames, 1, H, W): the squared error, without the noise."""
-    count = len(residuals)
-    squares = residuals.square().sum(0)
-    return (residuals.sum(0).square() - squares) / (count * (count - 1))

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from ..co_model import CoModel
 from ..config import ScheduleConfig
-from ..data.patches import PatchSampler, split
+from ..data.patches import Part, PatchSampler, split
 from ..errors import SettingError
 from ..networks.blocks import GatedBlock, PlainBlock, SharedConvBlock
 from ..progress import YIELD_SECONDS, TrainingProgress
 from ..system import reusing_memory
 from .co_trainer import CoTrainer
+from .frame_referee import FrameReferee
 from .refit_noise import refit_noise
 from .validation import Validator
 
@@ -37,6 +38,7 @@ def train_steps(
     seed: int = 0,
     refine_noise: bool = False,
     trained: bool = False,
+    frame_steps: Sequence[int] = (),
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[TrainingProgress]:
     """Train a model in place on noisy images, yielding progress at most ten times a second.
@@ -58,6 +60,8 @@ def train_steps(
         Of everything random; whether to fit the noise model anew after a quarter of the budget.
     trained
         The weights of `model` are the best until others are better.
+    frame_steps
+        For each stack, how many planes successive frames of a field are apart: frames of a static scene judge best.
     cancelled
         Once it returns true, the step is abandoned and the generator ends. Called in every block of the networks.
 
@@ -68,12 +72,11 @@ def train_steps(
     TrainingError
         If the loss is not a number before there are good weights, or memory runs out with one patch.
     """
-    if max_minutes is None and max_steps is None:
-        max_minutes, max_steps = schedule.max_minutes, schedule.max_steps
-    clock = _Clock(max_minutes, max_steps)
+    clock = _Clock.of(schedule, max_minutes, max_steps)
     with reusing_memory(model.device):
-        training, validation = _patches(model, stacks, schedule, seed)
-        trainer, validator = CoTrainer(model, training, schedule, seed), Validator(model, validation, schedule)
+        training, validation, held_out = _patches(model, stacks, schedule, seed)
+        frames = FrameReferee.of(held_out, frame_steps, model.multiple, model.device) if frame_steps else None
+        trainer, validator = CoTrainer(model, training, schedule, seed), Validator(model, validation, schedule, frames)
         for network in (trainer.learner, trainer.average):
             raise_when_cancelled(network, cancelled)
         try:
@@ -89,8 +92,11 @@ def train_steps(
 
 def _patches(
     model: CoModel, stacks: Sequence[NDArray[np.generic]], schedule: ScheduleConfig, seed: int
-) -> tuple[PatchSampler, PatchSampler]:
-    """Training and validation patches, with the context that whitening needs, turned as the noise allows."""
+) -> tuple[PatchSampler, PatchSampler, list[Part]]:
+    """Training and validation patches, and the parts of the stacks that the latter are from.
+
+    Patches have the context that whitening needs, and are turned as the noise allows.
+    """
     augmentation, margin = model.noise.augmentation, model.noise.margin
     if model.config.hdn.structured:
         augmentation = replace(augmentation, transpose=False)
@@ -98,7 +104,7 @@ def _patches(
     training, validation = (
         PatchSampler(part, schedule.patch, seed, augmentation=augmentation, margin=margin) for part in parts
     )
-    return training, validation
+    return training, validation, parts[1]
 
 
 def _run(trainer: CoTrainer, validator: Validator, clock: _Clock, refit_seed: int | None) -> Iterator[TrainingProgress]:
@@ -222,6 +228,13 @@ class _Clock:
         self.max_steps = max_steps
         self._before = 0.0
         self._since = self._last_yield = time.perf_counter()
+
+    @classmethod
+    def of(cls, schedule: ScheduleConfig, max_minutes: float | None, max_steps: int | None) -> _Clock:
+        """Take the limits of the schedule if neither is given."""
+        if max_minutes is None and max_steps is None:
+            return cls(schedule.max_minutes, schedule.max_steps)
+        return cls(max_minutes, max_steps)
 
     @property
     def elapsed(self) -> float:

@@ -13,6 +13,8 @@ from ..normalization import NetworkInput
 from ..risk import SQUARED_ERROR_UNKNOWN, STRUCTURED, Gain, Probe, Response, blurs, gain
 from .co_trainer import Pair, StudentTargets
 
+Pairs = Sequence[tuple[NetworkInput, Tensor]]
+
 _BORDER = 8  # pixels at the edge of a patch that are not judged: estimates lack context there, and color starts anew
 
 
@@ -51,7 +53,7 @@ class PatchReferee:
         self._probe = None
         self._redrawn = []
 
-    def redraw(self, model: CoModel, pairs: Sequence[tuple[NetworkInput, Tensor]], generator: torch.Generator) -> None:
+    def redraw(self, model: CoModel, pairs: Pairs, generator: torch.Generator) -> None:
         """Draw noise anew for the samples (whitened) that HDN drew for the patches."""
         targets = StudentTargets(model, 0.0, resample_noise=True)
         self._redrawn = [targets.pair(inputs, sample, generator) for inputs, sample in pairs]

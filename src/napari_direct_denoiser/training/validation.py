@@ -13,6 +13,7 @@ from ..errors import TrainingError
 from ..risk import Gain
 from .bias import BiasCorrection
 from .co_trainer import CoTrainer, Pair
+from .frame_referee import FrameReferee
 from .patch_referee import Measured, PatchReferee
 
 _PATCHES = 32
@@ -35,13 +36,17 @@ class Validator:
         Held-out noisy patches.
     schedule
         Says after how many validations without a better one training stops.
+    frames
+        Judges the Direct Denoiser by frames of a static scene, if there are any.
     """
 
-    def __init__(self, model: CoModel, patches: PatchSampler, schedule: ScheduleConfig) -> None:
+    def __init__(
+        self, model: CoModel, patches: PatchSampler, schedule: ScheduleConfig, frames: FrameReferee | None = None
+    ) -> None:
         self.model, self._stop_after = model, schedule.stop_after
         batches = patches.draw(_PATCHES).to(model.device).split(schedule.micro_batch)  # type: ignore[no-untyped-call]
         self._inputs = [model.prepare(batch, patches.margin) for batch in batches]
-        self._referee = PatchReferee(batches, patches.margin)
+        self._referee = frames or PatchReferee(batches, patches.margin)
         self._kept: Measured | None = None
         self._halfway: Measured | None = None
         self.gain: Gain | None = None

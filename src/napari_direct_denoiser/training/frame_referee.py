@@ -1,0 +1,103 @@
+"""Which weights are nearer to the truth, where frames of a static scene tell: their noise is independent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..co_model import CoModel
+from ..data.images import spread_over
+from ..data.patches import Part
+from ..noise.windows import as_float, is_static
+from ..risk import Gain, Response, blurs, gain, repeated_error
+from .patch_referee import Measured, Pairs
+
+Plane = NDArray[np.float32]  # (H, W)
+
+_SIDE = 256  # pixels of the part of a plane that is judged
+_PLANES = 4
+_NEIGHBOURS = (1, -1, 2, -2)  # frames that may show the same scene
+_BORDER = 8  # pixels at the edge of the part that are not judged
+
+
+class FrameReferee:
+    """Compares estimates of frames with the other frames of the scene. It needs no noise model.
+
+    Parameters
+    ----------
+    scenes
+        (1 + others, 1, H, W) each, counts: the frame that is denoised, and others.
+    """
+
+    def __init__(self, scenes: Sequence[Tensor]) -> None:
+        self._scenes = scenes
+        self._blur_error: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls, parts: Sequence[Part], steps: Sequence[int], multiple: int, device: torch.device
+    ) -> FrameReferee | None:
+        """Take some frames of held-out parts, whose successive frames are so far apart; None if a scene is not static.
+
+        Sides are divisible by ``multiple``.
+        """
+        scenes = []
+        for part, step in zip(parts, steps, strict=True):
+            for number in part.planes[spread_over(len(part.planes), _PLANES)]:
+                scene = _scene(part, int(number), step, multiple)
+                if len(scene) < 3 or min(scene[0].shape) < 4 * _BORDER:
+                    return None
+                scenes.append(torch.from_numpy(np.stack(scene))[:, None].to(device))
+        return cls(scenes[:: max(len(scenes) // _PLANES, 1)]) if scenes else None
+
+    def forget(self) -> None:
+        """A new noise model changes nothing."""
+
+    def redraw(self, model: CoModel, pairs: Pairs, generator: torch.Generator) -> None:
+        """No noise is needed."""
+
+    def measure(self, model: CoModel) -> Measured:
+        """Denoise the first frame of each scene."""
+        direct = [model.direct(scene[:1]) for scene in self._scenes]
+        error = self._error(direct)
+        return Measured(Response(error, error), error, None)
+
+    def is_better(self, one: Measured, other: Measured) -> bool:
+        """Whether the first has the lower mean squared error."""
+        return float(one.squared_error.mean()) < float(other.squared_error.mean())
+
+    def gain(self, measured: Measured, other: Measured | None = None) -> Gain | None:
+        """Gain over others, or over the best blur."""
+        if self._blur_error is None:
+            noisy = [list(blurs(Response(scene[:1], scene[:1]))) for scene in self._scenes]
+            errors = [self._error([blur.estimate for _, blur in each]) for each in zip(*noisy, strict=True)]
+            self._blur_error = min(errors, key=lambda error: float(error.mean()))
+        worse = self._blur_error if other is None else other.squared_error
+        return gain(measured.squared_error, worse - measured.squared_error)
+
+    def _error(self, estimates: Sequence[Tensor]) -> Tensor:
+        errors = [
+            repeated_error(scene[1:].double() - estimate)[..., _BORDER:-_BORDER, _BORDER:-_BORDER]
+            for scene, estimate in zip(self._scenes, estimates, strict=True)
+        ]
+        smallest = [min(error.shape[side] for error in errors) for side in (-2, -1)]
+        return torch.stack([error[..., : smallest[0], : smallest[1]] for error in errors])
+
+
+def _scene(part: Part, number: int, step: int, multiple: int) -> list[Plane]:
+    """A frame of a part and those around it that show the same scene."""
+    rows, columns = _middle(part.rows, multiple), _middle(part.columns, multiple)
+    near = [at for at in (number + step * away for away in _NEIGHBOURS) if 0 <= at < len(part.stack)]
+    first, *others = (as_float(np.asarray(part.stack[at, rows, columns])) for at in (number, *near))
+    return [first, *(other for other in others if is_static(first, other))]
+
+
+def _middle(side: range, multiple: int) -> slice:
+    """The middle of a side, with so many pixels at most that they are divisible by a number."""
+    length = min(len(side), _SIDE) // multiple * multiple
+    begin = side.start + (len(side) - length) // 2
+    return slice(begin, begin + length)
