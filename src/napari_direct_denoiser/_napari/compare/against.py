@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyqtgraph as pg
@@ -20,6 +20,7 @@ from ..shared.panels import Panels, in_colour
 from ..shared.workers import Update
 
 if TYPE_CHECKING:
+    from napari.layers import Image
     from numpy.typing import NDArray
 
     from ...denoiser import Denoiser
@@ -63,7 +64,8 @@ class AgainstPanel(QWidget):
         self.keep.setToolTip("When the comparison is left, keep its layers, hidden. Otherwise they are removed.")
         self.leave_button = QPushButton("Leave")
         self.leave_button.setToolTip("Close the comparison: the viewer is again as it was before.")
-        self.disagreement.toggled.connect(self.about_disagreement.setVisible)
+        self.disagreement.toggled.connect(self._toggle_map)
+        self.about_disagreement.hide()
         form = QFormLayout()
         form.addRow("Samples", self.samples)
         leaving = QHBoxLayout()
@@ -76,14 +78,32 @@ class AgainstPanel(QWidget):
         column.addStretch(0)
         self.setLayout(column)
         self.clear()
-        self.show_controls(comparing=False, has_map=False)
+        self.words.setText("Shows noisy, direct, HDN mean, one sample and std side by side, and says which is better.")
+        self.show_leaving(False)
+        self._map: Image | None = None
+        self.take_map(None)
 
-    def show_controls(self, *, comparing: bool, has_map: bool) -> None:
-        """Show what can be used now."""
+    def show_leaving(self, comparing: bool) -> None:
+        """Show how to leave, during a comparison."""
         for widget in (self.keep, self.leave_button):
             widget.setVisible(comparing)
-        self.disagreement.setVisible(has_map)
-        self.about_disagreement.setVisible(has_map and self.disagreement.isChecked())
+
+    def take_map(self, layer: Image | None) -> None:
+        """Let the box show and hide the map of disagreement, if there is one."""
+        self._map = layer
+        self.disagreement.setVisible(layer is not None)
+        self.disagreement.setChecked(layer is not None and layer.visible)
+        if layer is not None:
+            layer.events.visible.connect(self._follow_map)
+
+    def _toggle_map(self, on: bool) -> None:
+        self.about_disagreement.setVisible(on)
+        if self._map is not None:
+            self._map.visible = on
+
+    def _follow_map(self, event: Any = None) -> None:
+        """The map was shown or hidden in the layer list."""
+        self.disagreement.setChecked(self._map is not None and self._map.visible)
 
     def clear(self) -> None:
         """Remove the result of the comparison before."""

@@ -91,7 +91,6 @@ class CompareWidget(RunDock):
         self.measure.save_button.clicked.connect(self.save_table)
         self.against.run_button.clicked.connect(self.run_against_direct)
         self.against.leave_button.clicked.connect(self.leave)
-        self.against.disagreement.toggled.connect(self._show_map)
         self.look.opening.connect(self.leave)
         self.viewer.dims.events.current_step.connect(self._on_slider)
         self.viewer.events.theme.connect(self._recolour)
@@ -187,7 +186,7 @@ class CompareWidget(RunDock):
         if self.comparison is not None:
             self.against.show_result(found)
             self.comparison.finish(found.result)
-            self._follow_map(self.comparison)
+            self.against.take_map(self.comparison.made.get("disagreement"))
             self.end("", done=True)
 
     def _follow_sliders(self) -> None:
@@ -208,6 +207,7 @@ class CompareWidget(RunDock):
             return
         if self._is_comparing:
             self._stop()
+        self.against.take_map(None)
         comparison.close(keep=self.against.keep.isChecked())
         self._list_layers()
 
@@ -263,8 +263,7 @@ class CompareWidget(RunDock):
         for button in (self.measure.copy_button, self.measure.save_button):
             button.setEnabled(bool(self.measure.table.rows))
         self.against.run_button.setEnabled(ready and model is not None and not running)
-        shown = {} if self.comparison is None else self.comparison.made
-        self.against.show_controls(comparing=bool(shown), has_map="disagreement" in shown)
+        self.against.show_leaving(self.comparison is not None and bool(self.comparison.made))
         missing = "" if model else "The comparison needs a model: train one, or load one in the Denoise dock."
         self.hint(missing if ready else "Open an image.")
 
@@ -331,18 +330,6 @@ class CompareWidget(RunDock):
     def _on_slider(self, event: Any = None) -> None:
         if self.comparison is not None:
             self._slider_timer.start()
-
-    def _show_map(self, on: bool) -> None:
-        """Show or hide the map of disagreement."""
-        if self.comparison is not None and "disagreement" in self.comparison.made:
-            self.comparison.made["disagreement"].visible = on
-
-    def _follow_map(self, comparison: Comparison) -> None:
-        """Keep the box in step with the layer."""
-        layer = comparison.made.get("disagreement")
-        if layer is not None:
-            self.against.disagreement.setChecked(layer.visible)
-            layer.events.visible.connect(lambda: self.against.disagreement.setChecked(layer.visible))
 
     def _recolour(self, event: Any = None) -> None:
         text = get_theme(self.viewer.theme).text.as_hex()
