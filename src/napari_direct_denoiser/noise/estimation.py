@@ -205,14 +205,16 @@ def _skew(windows: Windows, bins: _Bins, gain: float) -> float:
 
     The slope does not depend on the offset, which is unknown as far as read noise hides it.
     """
-    third = np.array([windows.cube[part].mean(dtype=np.float64) for part in bins.members])
-    error = np.array([windows.cube[part].std(dtype=np.float64) for part in bins.members]) / np.sqrt(bins.counts)
-    if not third.any():
+    cubes = [windows.cube[part] for part in bins.members]
+    cubes = [known[np.isfinite(known)].astype(np.float64) for known in cubes]
+    use = (bins.clipped <= _CLIPPED) & np.array([len(known) >= _FEWEST for known in cubes])
+    if np.count_nonzero(use) < 3:
         return 1.0
-    weight = (bins.clipped <= _CLIPPED) / np.maximum(error, 1e-9 * np.abs(third).max()) ** 2
-    if np.count_nonzero(weight) < 3:
-        return 1.0
-    away = bins.signals - np.average(bins.signals, weights=weight)
+    signals, cubes = bins.signals[use], [known for known, used in zip(cubes, use, strict=True) if used]
+    third = np.array([known.mean() for known in cubes])
+    error = np.array([known.std() / len(known) ** 0.5 for known in cubes])
+    weight = 1 / np.maximum(error, 1e-9 * np.abs(third).max() + 1e-30) ** 2
+    away = signals - np.average(signals, weights=weight)
     precision = float(np.sum(weight * away**2)) * gain**4
     measured = float(np.sum(weight * away * third)) * gain**2 / precision
     trust = 1 / (1 + 1 / (0.2**2 * precision))  # prior: 1 with std 0.2

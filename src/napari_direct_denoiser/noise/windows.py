@@ -18,6 +18,8 @@ from .models import LARGEST_COUNT
 _AROUND, _MIDDLE = 7, 3  # outer and inner side of the ring of a window, pixels
 _MARGIN = 5
 _AT = slice(_MARGIN, -_MARGIN, 2), slice(_MARGIN, -_MARGIN, 2)  # the centres of windows
+WINDOWS_AT = _MARGIN % 2, _MARGIN % 2
+"""Which pixel of a mosaic of 2 x 2 pixels they are: always the same."""
 _MAX_PLANES = 40  # more planes add time, not accuracy
 _MAX_SIDE = 1024  # pixels; larger planes do so as well
 _MAX_PIXELS = 8_000_000
@@ -45,7 +47,7 @@ class Windows:
     square: Values
     """Square of a high-pass of unit energy: on average the variance of the noise, where there is no structure."""
     cube: Values
-    """Cube of the high-pass, scaled so that its expectation is the third central moment; 0 where that is unknown."""
+    """Cube of the high-pass, scaled so that its expectation is the third central moment; NaN where that is unknown."""
     along_x: NDArray[np.float32]
     """(windows, 3): products of a high-pass with itself 0, 1 and 2 pixels further along x."""
     along_y: NDArray[np.float32]
@@ -91,9 +93,12 @@ def _sampled(stacks: Sequence[Frames]) -> Iterator[tuple[int, int]]:
 
 
 def crop(shape: tuple[int, ...], index: int) -> tuple[slice, slice]:
-    """Region of a large plane to measure; it differs between planes, spread by the golden ratio."""
+    """Region of a large plane to measure; it differs between planes, spread by the golden ratio.
+
+    It begins at an even row and column, where a mosaic of 2 x 2 pixels does.
+    """
     starts = [
-        int((side - _MAX_SIDE) * (index * step % 1)) if side > _MAX_SIDE else 0
+        int((side - _MAX_SIDE) * (index * step % 1)) // 2 * 2 if side > _MAX_SIDE else 0
         for side, step in zip(shape[-2:], (0.6180339887, 0.7548776662), strict=True)
     ]
     return slice(starts[0], starts[0] + _MAX_SIDE), slice(starts[1], starts[1] + _MAX_SIDE)
@@ -164,15 +169,16 @@ def _spatial(plane: Plane, wrong: Mask, missing: Mask) -> Windows:
 
 def _temporal(plane: Plane, frames: Sequence[Plane], wrong: Mask, missing: Mask) -> Windows:
     """Windows of the difference of two or three frames of a static scene."""
-    shown = ~missing
     if len(frames) == 1:
         high, mean = (plane - frames[0]) / np.float32(2**0.5), (plane + frames[0]) / np.float32(2)
-        cube = np.zeros_like(high)  # the difference of two frames is symmetric
     else:
         high = (2 * plane - frames[0] - frames[1]) / np.float32(6**0.5)
-        cube = np.float32(6**0.5) * (high - np.float32(np.median(high[shown]))) ** 3
         mean = (4 * plane + frames[0] + frames[1]) / np.float32(6)  # weighted as their variances are in the square
-    high = high - np.float32(np.median(high[shown]))
+    usable = ~(missing | wrong)
+    if usable.any():  # a lamp that drifts; the median of skewed noise is not 0
+        high = high - np.float32(high[usable].mean(dtype=np.float64))
+    # the difference of two frames is symmetric
+    cube = np.full_like(high, np.nan) if len(frames) == 1 else np.float32(6**0.5) * high**3
     return _windows(plane, mean, mean, high, cube, _across(high), wrong, missing, temporal=True)
 
 
