@@ -99,6 +99,9 @@ def test_map_of_disagreement_is_off_at_first_and_two_sided(viewer, stack, compar
     assert not panel.about_disagreement.isHidden()
     disagreement.visible = False  # in the layer list
     assert not panel.disagreement.isChecked()
+    compare_dock.parent().destroyOnClose()  # the cross in the title of the dock
+    assert names(viewer.layers) == ["cells truth", "cells"]
+    assert not grid_of(viewer).enabled
 
 
 def test_comparison_follows_the_slider(viewer, noisy, stack, compare_dock, few_samples, plus_one, finish, qtbot):

@@ -125,7 +125,7 @@ class AgainstPlot(Panels):
         super().__init__(
             "Root mean squared error over seconds, on a logarithmic axis; lower is better. Orange: mean of the first N "
             "HDN samples. Blue: direct pass.",
-            height=290,
+            height=230,
         )
         self.item = self.panel(0, f"{in_colour('mean of N samples', _HDN)}, {in_colour('direct', _DIRECT)}")
         self.item.showGrid(x=True, y=True, alpha=0.2)

@@ -46,18 +46,16 @@ def _correlation(row: Row) -> str:
 def _gain(row: Row) -> str:
     if row.estimated_gain_db is None:
         return ""
-    return f"{row.estimated_gain_db:.2f} ± {row.estimated_gain_error_db:.2f}"
+    return f"{row.estimated_gain_db:.1f} ± {row.estimated_gain_error_db:.1f}"
+
+
+def _method(row: Row) -> str:
+    return f"{row.method} of {row.samples}" if row.samples else row.method
 
 
 _COMMON = (
-    _Column(
-        "Method",
-        "Direct pass, or mean or median of N samples of HDN; for other layers their name.",
-        lambda row: row.method,
-    ),
-    _Column("N", "Number of HDN samples.", lambda row: str(row.samples) if row.samples else ""),
+    _Column("Method", "Direct pass, or mean or median of N samples of HDN; for other layers their name.", _method),
     _Column("s", "Seconds, measured when it was denoised in this session.", _number("seconds", ".3g")),
-    _Column("MP/s", "Megapixels per second.", _number("megapixels_per_second", ".2g")),
     _Column(
         "gain",
         "Estimated gain over the best Gaussian blur, dB, and its standard error; no truth is used. Hover over an empty "
@@ -83,7 +81,6 @@ _WITHOUT_TRUTH = (
         "noise kept (a little below is usual). Well above 1: structure removed.",
         _number("chi_square", ".2f"),
     ),
-    _Column("Δ", "RMS difference from the direct pass, in image units.", _number("rms_from_direct", ".3g")),
 )
 
 

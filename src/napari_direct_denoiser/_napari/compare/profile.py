@@ -27,7 +27,7 @@ _MILLISECONDS_BETWEEN_READINGS = 100
 _SEGMENT = 512  # points of a line that are read at a time
 # Okabe and Ito's colours for the colour-blind; those that are visible on dark and on light
 _COLOURS = ("#999999", "#56b4e9", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#0072b2")
-_KEY_LETTERS = 34  # fit into the width of the dock
+_KEY_LETTERS = 28  # fit into the width of the dock
 _BAND = 2  # standard deviations on both sides of a result
 _BAND_ALPHA = 70  # of 255
 
@@ -62,7 +62,9 @@ class ProfilePlot(Panels):
         keys = []
         for number, (name, profile) in enumerate(profiles.items()):
             colour = _COLOURS[number % len(_COLOURS)]
-            short = name if len(name) <= _KEY_LETTERS else f"{name[: _KEY_LETTERS // 2]}…{name[-_KEY_LETTERS // 2 :]}"
+            short = name.removeprefix(next(iter(profiles))).strip() or name  # results are named after the noisy image
+            if len(short) > _KEY_LETTERS:
+                short = f"{short[: _KEY_LETTERS // 2]}…{short[-_KEY_LETTERS // 2 :]}"
             if name in stds:
                 self._draw_band(distance, profile, stds[name], colour)
                 short += f" ± {_BAND} std"
