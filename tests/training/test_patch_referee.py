@@ -145,7 +145,8 @@ def test_frames_of_a_static_scene_judge_by_themselves(start: Denoiser) -> None:
     assert gain is not None
     assert gain.db > 0.5
     assert measured.why is None
-    assert referee.is_better(measured, worse)
-    assert not referee.is_better(worse, measured)
+    better = referee.gain(measured, worse)
+    assert better is not None
+    assert better.db > 3 * better.error_db
     moving = split([STACK.noisy], SCHEDULE.patch)[1]
     assert FrameReferee.of(moving, [1], model.multiple, model.device) is None

@@ -66,10 +66,6 @@ class FrameReferee:
         error = self._error(direct)
         return Measured(Response(error, error), error, None)
 
-    def is_better(self, one: Measured, other: Measured) -> bool:
-        """Whether the first has the lower mean squared error."""
-        return float(one.squared_error.mean()) < float(other.squared_error.mean())
-
     def gain(self, measured: Measured, other: Measured | None = None) -> Gain | None:
         """Gain over others, or over the best blur."""
         if self._blur_error is None:

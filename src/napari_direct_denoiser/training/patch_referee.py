@@ -68,11 +68,6 @@ class PatchReferee:
         why = STRUCTURED if structured else probe.misfit(response, redrawn_error)
         return Measured(response, probe.squared_error(response, redrawn_error), why)
 
-    def is_better(self, one: Measured, other: Measured) -> bool:
-        """Whether the first has the lower mean squared error."""
-        assert self._probe is not None
-        return self._probe.difference(one.response, other.response).difference < 0
-
     def gain(self, measured: Measured, other: Measured | None = None) -> Gain | None:
         """Gain over others, or over the best blur."""
         assert self._probe is not None

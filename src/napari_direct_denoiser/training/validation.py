@@ -17,6 +17,7 @@ from .frame_referee import FrameReferee
 from .patch_referee import Measured, PatchReferee
 
 _PATCHES = 32
+_SURE = 3  # standard errors; many weights are compared with the kept ones
 _LONG = 0.5  # of the budget: what the rest of it brings tells whether more would help
 
 
@@ -25,8 +26,8 @@ class Validator:
 
     HDN is measured by the negative ELBO of held-out patches, always with the same random numbers. The best HDN draws
     the targets of the Direct Denoiser. They change when HDN gets better and once when it is frozen, so the new weights
-    of the Direct Denoiser and the kept ones are compared on the same targets. Where the noise model fits the patches,
-    and the loss is l2, they are compared by their estimated distance from the truth instead.
+    of the Direct Denoiser and the kept ones are compared on the same targets. Where their estimated distances from the
+    truth differ for sure, these decide instead: targets that HDN draws cannot show what HDN does wrong.
 
     Parameters
     ----------
@@ -137,11 +138,13 @@ class Validator:
         measured = self._referee.measure(new)
         if self.best_step is None:
             better = True
-        elif measured.why is None and self.model.config.loss == "l2":
-            self._kept = self._kept or self._referee.measure(self.model)
-            better = self._referee.is_better(measured, self._kept)
         else:
             better = self.direct_loss < self._direct_loss(self.model)
+            if measured.why is None and self.model.config.loss == "l2":
+                self._kept = self._kept or self._referee.measure(self.model)
+                gain = self._referee.gain(measured, self._kept)
+                if gain is not None and abs(gain.db) > _SURE * gain.error_db:
+                    better = gain.db > 0
         if better or self._kept is None:
             self._kept = measured if better else self._referee.measure(self.model)
             self.why_no_gain = self._kept.why
