@@ -60,12 +60,13 @@ def test_the_gain_is_drawn_live_with_its_error_and_summed_up_at_the_end(dock, ru
     assert gain.words.text().startswith("Estimated gain over the best blur: 1.")
     assert gain.words.text().endswith("± 0.1 dB") or gain.words.text().endswith("± 0.2 dB")
     assert gain.plot.isVisibleTo(dock)
-    qtbot.waitUntil(lambda: len(gain.plot.line.getData()[0]) > 6)
-    steps, gains = gain.plot.line.getData()
+    qtbot.waitUntil(lambda: np.size(gain.plot.validations.getData()[0]) > 6)
+    steps, gains = gain.plot.validations.getData()
     assert steps[0] >= 5
     np.testing.assert_allclose(gains, [rising(step)[0] for step in steps])
-    for edge, sign in ((gain.plot.low, -1), (gain.plot.high, 1)):
-        np.testing.assert_allclose(edge.getData()[1], gains + sign * 0.15)
+    for line, distance in ((gain.plot.low, -0.15), (gain.plot.line, 0), (gain.plot.high, 0.15)):
+        np.testing.assert_allclose(line.getData()[1][:-1], gains + distance)
+        assert line.getData()[0][-1] >= steps[-1]  # the newest gain holds until now
     dock.stop_button.click()
     finish(dock)
     assert gain.words.text().startswith("Denoised images are an estimated 1.")

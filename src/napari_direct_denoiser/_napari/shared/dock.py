@@ -6,8 +6,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent, QObject, QPropertyAnimation, QSize, Qt, QTimer
-from qtpy.QtGui import QColor, QPalette
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtGui import QColor, QPalette, QResizeEvent
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -57,6 +57,29 @@ class _VerticalScrollArea(QScrollArea):
         if event.type() == QEvent.Type.LayoutRequest:
             self.updateGeometry()
         return super().eventFilter(watched, event)
+
+
+class _Section(QCollapsible):
+    """A collapsible section. The dock scrolls to it when it has grown."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title)
+        self._grown = QTimer(self)
+        self._grown.setSingleShot(True)
+        self._grown.timeout.connect(self._scroll_to)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Wait until the dock is laid out."""
+        super().resizeEvent(event)
+        if self.isExpanded() and event.size().height() > event.oldSize().height():
+            self._grown.start(50)
+
+    def _scroll_to(self) -> None:
+        area = self.parentWidget()
+        while area is not None and not isinstance(area, QScrollArea):
+            area = area.parentWidget()
+        if area is not None:
+            area.ensureWidgetVisible(self, 0, 8)
 
 
 class RunDock(QWidget):
@@ -222,8 +245,8 @@ def main_button(text: str) -> QPushButton:
 
 
 def collapsed(title: str, tooltip: str, content: QWidget) -> QCollapsible:
-    """Make a section that is collapsed under its title. The dock scrolls to it when it is expanded."""
-    section = QCollapsible(title)
+    """Make a section that is collapsed under its title."""
+    section = _Section(title)
     section.layout().setContentsMargins(0, 0, 0, 0)
     section.layout().setSpacing(0)
     section.addWidget(content)
@@ -234,20 +257,7 @@ def collapsed(title: str, tooltip: str, content: QWidget) -> QCollapsible:
     button.setPalette(palette)
     section.setCollapsedIcon("▶")
     section.setExpandedIcon("▼")
-    laid_out = QTimer(section)
-    laid_out.setSingleShot(True)
-    laid_out.timeout.connect(lambda: _scroll_to(section))
-    section.findChild(QPropertyAnimation).finished.connect(lambda: section.isExpanded() and laid_out.start(50))
     return section
-
-
-def _scroll_to(widget: QWidget) -> None:
-    """Scroll the dock so that a widget is in view, its top first."""
-    area = widget.parentWidget()
-    while area is not None and not isinstance(area, QScrollArea):
-        area = area.parentWidget()
-    if area is not None:
-        area.ensureWidgetVisible(widget, 0, 8)
 
 
 def stacked(*parts: QWidget | QLayout) -> QVBoxLayout:

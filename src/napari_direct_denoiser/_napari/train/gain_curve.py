@@ -20,6 +20,8 @@ class GainCurve:
     gains: list[float] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
     """Standard errors; 0 where there is none."""
+    newest_step: int = 0
+    """Of all records: until then the newest gain holds."""
     judged: bool = False
     """Whether the newest validation could estimate the gain."""
     why: str | None = None
@@ -31,7 +33,7 @@ class GainCurve:
     def add(self, record: TrainingProgress | Record) -> None:
         """Add a record. Those between two validations repeat the values of the first, and are left out."""
         gain, error, self.why = record.estimated_gain_db, record.estimated_gain_error_db, record.estimated_gain_why
-        self.rise = record.estimated_rise_db
+        self.rise, self.newest_step = record.estimated_rise_db, record.step
         validated = record.validation_neg_elbo, record.validation_direct_loss, gain
         self.judged = gain is not None
         if gain is None or validated == self._validated:

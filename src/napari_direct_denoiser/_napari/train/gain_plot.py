@@ -83,20 +83,21 @@ class GainPlot(Panels):
         self.blur = pg.InfiniteLine(0, angle=0, pen=pg.mkPen("#999999", width=1, style=Qt.PenStyle.DashLine))
         self.low, self.high = pg.PlotDataItem(), pg.PlotDataItem()
         self.band = pg.FillBetweenItem(self.low, self.high, brush=pg.mkBrush(TRAIN_COLOUR + "50"))
-        self.line = pg.PlotDataItem(
-            pen=pg.mkPen(TRAIN_COLOUR, width=2), symbol="o", symbolSize=5, symbolBrush=TRAIN_COLOUR, symbolPen=None
-        )
-        for part in (self.blur, self.band, self.line):
+        self.line = pg.PlotDataItem(pen=pg.mkPen(TRAIN_COLOUR, width=2))
+        self.validations = pg.PlotDataItem(pen=None, symbol="o", symbolSize=5, symbolBrush=TRAIN_COLOUR, symbolPen=None)
+        for part in (self.blur, self.band, self.line, self.validations):
             self.item.addItem(part)
 
     def draw(self, curve: GainCurve) -> None:
-        """Show a curve."""
-        gains, errors = np.array(curve.gains), np.array(curve.errors)
-        self.line.setData(curve.steps, gains)
-        self.low.setData(curve.steps, gains - errors)
-        self.high.setData(curve.steps, gains + errors)
+        """Show a curve. The kept weights, and with them the newest gain, hold until now."""
+        self.validations.setData(curve.steps, curve.gains)
+        steps = [*curve.steps, curve.newest_step]
+        gains, errors = (np.array([*values, values[-1]]) for values in (curve.gains, curve.errors))
+        self.line.setData(steps, gains)
+        self.low.setData(steps, gains - errors)
+        self.high.setData(steps, gains + errors)
         edges = [*(gains - errors), *(gains + errors)]
-        limits = robust_range([], [], [*curve.steps, *curve.steps], edges)
+        limits = robust_range([], [], [*steps, *steps], edges)
         if limits is not None:
             low, high = limits
             low = max(min(edges), 2 * low - high)  # of the rise at the beginning as much as of what follows
