@@ -98,6 +98,7 @@ class AgainstPanel(QWidget):
 
     def _toggle_map(self, on: bool) -> None:
         self.about_disagreement.setVisible(on)
+        self.plot.setVisible(self.plot.drawn and not on)  # a small screen has no room for both
         if self._map is not None:
             self._map.visible = on
 
@@ -108,11 +109,13 @@ class AgainstPanel(QWidget):
     def clear(self) -> None:
         """Remove the result of the comparison before."""
         self.words.setText("")
+        self.plot.drawn = False
         self.plot.hide()
 
     def show_result(self, found: Compared) -> None:
         """Draw the curve and describe the result."""
-        self.plot.setVisible(found.errors is not None)
+        self.plot.drawn = found.errors is not None
+        self.plot.setVisible(self.plot.drawn and not self.disagreement.isChecked())
         if found.errors is not None:
             self.plot.show_errors(found.result, found.errors, "estimated " if found.verdict.is_estimated else "")
         self.words.setText(found.verdict.sentence())
@@ -131,6 +134,8 @@ class AgainstPlot(Panels):
         self.item.showGrid(x=True, y=True, alpha=0.2)
         self.item.setLogMode(x=True)
         self.item.setLabel("bottom", "seconds")
+        self.drawn = False
+        """Whether there is a curve."""
 
     def show_errors(self, result: SampleConvergence, errors: Sequence[float], kind: str) -> None:
         """Draw the errors of the means, and of the direct pass, which is the last."""
