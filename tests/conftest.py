@@ -39,3 +39,13 @@ def data_dir() -> Path:
 def rng() -> np.random.Generator:
     """The same random numbers in every run."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def few_pixels_measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a training measures of itself takes seconds: outside its own tests, it measures few pixels."""
+    if "training" in request.path.parts:
+        return
+    for name, value in (("_PIXELS", 10_000), ("_SIDE", 96), ("_SAMPLES_SIDE", 64), ("_SAMPLES", 2)):
+        monkeypatch.setattr(f"napari_direct_denoiser.training.calibrate_std.{name}", value)
+    monkeypatch.setattr("napari_direct_denoiser.training.validation._PATCHES", 8)
