@@ -9,7 +9,7 @@ import pytest
 import tifffile
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import convolve, gaussian_filter
 from scipy.signal import lfilter
 
 from napari_direct_denoiser.data.images import Frames
@@ -111,6 +111,20 @@ def test_repeated_frames_with_noise_that_is_no_product_of_both_axes() -> None:
         assert along[1] == pytest.approx(ahead.mean() / standard.var(), abs=0.03)
     found = float(fit.model.variance(torch.from_numpy(scene)).mean())
     assert found == pytest.approx(float(noise.var()), rel=0.15)
+
+
+def test_noise_of_pixels_that_were_interpolated_from_a_checkerboard(truth: NDArray[np.float32]) -> None:
+    """As the green ones of a colour camera. Across an axis, the highest frequencies repeat the lowest along it."""
+    rng = np.random.default_rng(0)
+    row, column = np.indices(truth.shape[1:])
+    kernel = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 4
+    camera = rng.normal(0, 20, truth.shape[1:]) * ((row + column) % 2)
+    noise = convolve(camera, kernel, mode="wrap") + rng.normal(0, 3, truth.shape[1:])
+    found = measured((truth + noise).astype(np.float32))
+    expected = [np.mean(noise * np.roll(noise, -lag, 1)) / noise.var() for lag in range(4)]
+    assert expected[1] == pytest.approx(0.39, abs=0.01)
+    for along in (found.along_x, found.along_y):
+        np.testing.assert_allclose(along[:4], expected, atol=0.05)
 
 
 @pytest.mark.parametrize("side", [16, 40, 64])

@@ -39,6 +39,7 @@ _REACH = 3  # rows and columns of neighbours along both axes
 _RIDGE = 1e-4  # white noise, as part of the variance, that keeps the equations solvable
 _FINE = (1, -4, 6, -4, 1)  # fourth difference
 _COARSER, _FINER = (1, -2, 1), (1, -6, 15, -20, 15, -6, 1)
+_SHORT, _NOTHING = 4, 0.05  # pixels at which correlation has ended, and what is left there then
 _SEPARABLE = 0.1  # largest difference of the correlation of neighbours between those two
 
 
@@ -107,10 +108,15 @@ def correlation_of(planes: Sequence[Plane], share: float = 1.0) -> Autocorrelati
     along = [_along(planes, axis) for axis in (0, 1)]  # along y, along x
     correlated = [lags[1] > _LEAST for lags in along]
     axes: Axes = "yx" if all(correlated) else "y" if correlated[0] else "x" if correlated[1] else ""
-    if axes == "yx" and not _is_separable(planes):
-        return Autocorrelation(_in_windows(planes, share), axes)
     down, right = (lags if own or not axes else none for lags, own in zip(along, correlated, strict=True))
-    return Autocorrelation(np.outer(down, np.concatenate([right[:0:-1], right])), axes)
+    product = np.outer(down, np.concatenate([right[:0:-1], right]))
+    if axes == "yx":
+        whole = _in_windows(planes, share)
+        short = max(abs(down[_SHORT:]).max(), abs(right[_SHORT:]).max()) < _NOTHING
+        # structure that windows keep makes their correlation larger, never smaller, as long as it ends within them
+        if (short and (product - whole).max() > _SEPARABLE) or not _is_separable(planes):
+            return Autocorrelation(whole, axes)
+    return Autocorrelation(product, axes)
 
 
 def _is_separable(planes: Sequence[Plane]) -> bool:

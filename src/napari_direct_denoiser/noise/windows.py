@@ -18,8 +18,6 @@ from .models import LARGEST_COUNT
 _AROUND, _MIDDLE = 7, 3  # outer and inner side of the ring of a window, pixels
 _MARGIN = 5
 _AT = slice(_MARGIN, -_MARGIN, 2), slice(_MARGIN, -_MARGIN, 2)  # the centres of windows
-WINDOWS_AT = _MARGIN % 2, _MARGIN % 2
-"""Which pixel of a mosaic of 2 x 2 pixels they are: always the same."""
 _MAX_PLANES = 40  # more planes add time, not accuracy
 _MAX_SIDE = 1024  # pixels; larger planes do so as well
 _MAX_PIXELS = 8_000_000
@@ -93,12 +91,9 @@ def _sampled(stacks: Sequence[Frames]) -> Iterator[tuple[int, int]]:
 
 
 def crop(shape: tuple[int, ...], index: int) -> tuple[slice, slice]:
-    """Region of a large plane to measure; it differs between planes, spread by the golden ratio.
-
-    It begins at an even row and column, where a mosaic of 2 x 2 pixels does.
-    """
+    """Region of a large plane to measure; it differs between planes, spread by the golden ratio."""
     starts = [
-        int((side - _MAX_SIDE) * (index * step % 1)) // 2 * 2 if side > _MAX_SIDE else 0
+        int((side - _MAX_SIDE) * (index * step % 1)) if side > _MAX_SIDE else 0
         for side, step in zip(shape[-2:], (0.6180339887, 0.7548776662), strict=True)
     ]
     return slice(starts[0], starts[0] + _MAX_SIDE), slice(starts[1], starts[1] + _MAX_SIDE)
