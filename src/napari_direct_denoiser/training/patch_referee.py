@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..co_model import CoModel
@@ -78,7 +79,7 @@ class PatchReferee:
     def _drawn(self, model: CoModel) -> Probe:
         if self._probe is None:
             noisy = torch.cat(list(self._batches))
-            self._whole = Probe.draw(model.noise, noisy, torch.cat([model.direct(batch) for batch in self._batches]))
+            self._whole = Probe.draw(model.noise, noisy, torch.cat([_direct(model, batch) for batch in self._batches]))
             self._noisy, self._shifted = (each.split(len(self._batches[0])) for each in (noisy, self._whole.shifted))  # type: ignore[no-untyped-call]
             self._probe, self._best_blur = self._whole.inside(self._margin + self._border), None
         return self._probe
@@ -104,3 +105,10 @@ class PatchReferee:
         """Leave out the margin and the border of patches (B, 1, H, W)."""
         cut = slice(margin + self._border, -margin - self._border)
         return image[..., cut, cut]
+
+
+def _direct(model: CoModel, noisy: Tensor) -> Tensor:
+    """The direct pass over patches (B, 1, H, W) whose sides, with their margin, need not be divisible."""
+    height, width = noisy.shape[-2:]
+    padded = F.pad(noisy, (0, -width % model.multiple, 0, -height % model.multiple), mode="reflect")
+    return model.direct(padded)[..., :height, :width]
