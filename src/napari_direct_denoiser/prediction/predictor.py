@@ -148,8 +148,8 @@ class Predictor(ABC):
     ) -> NDArray[np.float32]:
         """Pixel-wise standard deviation of the error of `denoise`, counts, in one pass. See there for the rest.
 
-        With ``n``: the standard deviation of ``n`` posterior samples. So it is with 50 for a model of an older version,
-        which does not predict it.
+        With ``n``: the standard deviation of ``n`` posterior samples, calibrated to the error of their mean. So it is
+        with 50 for a model of an older version, which does not predict it.
         """
         return self._output(
             image, "std" if n is None else "sample_std", 50 if n is None else n, seed, axes=axes, channel=channel
