@@ -27,7 +27,7 @@ from .training.calibrate_std import calibrate_std
 from .training.loop import train_steps
 from .training.provenance import History, Provenance, Record
 
-_FIRST_CALIBRATION = 400  # steps after which predicted standard deviations are calibrated; at the end they are again
+_FIRST_CALIBRATION = 200  # steps after which predicted standard deviations are calibrated; at the end they are again
 _CALIBRATION_RATIO = 4  # and each time after so many times more steps: it takes seconds
 
 
