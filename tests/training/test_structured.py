@@ -15,7 +15,7 @@ def lines_kept(
     structured: bool, noise: str, noisy: NDArray[np.float32], truth: NDArray[np.float32], lines: NDArray[np.float64]
 ) -> list[float]:
     """Part of the line noise that is still in the mean of 8 samples and in the direct pass, 0 to 1."""
-    settings = TrainSettings(preset="quick", noise=noise, structured=structured, max_steps=80, device="cpu")
+    settings = TrainSettings(preset="quick", noise=noise, structured=structured, max_steps=40, device="cpu")
     denoiser = Denoiser.for_images(noisy, settings)
     for _ in denoiser.train_steps():
         pass
@@ -25,7 +25,7 @@ def lines_kept(
 
 @pytest.mark.slow
 def test_structured_removes_lines_that_plain_hdn_keeps() -> None:
-    stack = simulate(planes=8, size=128, seed=0)
+    stack = simulate(planes=4, size=128, seed=0)
     lines = uniform_filter1d(np.random.default_rng(0).normal(0, 1, stack.noisy.shape), 8, axis=2)  # 8 pixels long
     lines *= 10 / lines.std()  # counts; the camera's own noise is about 5
     noisy = (stack.noisy + lines).astype(np.float32)
