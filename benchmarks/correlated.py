@@ -11,7 +11,6 @@ The noise model is always `auto`; ``w2s-x-given`` is given the true coefficients
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from quality import best_gaussian
-from quality_data import SHARED
+from quality_data import SHARED, add_row
 from scipy.signal import lfilter
 
 from napari_direct_denoiser.config import train_settings
@@ -169,12 +168,7 @@ def main() -> None:
     for name in CASES if "all" in args.images else args.images:
         row = measure(name, CASES[name](args.data), args)
         row = {key: f"{value:.2f}" if isinstance(value, float) else value for key, value in row.items()}
-        new = not args.csv.exists()
-        with args.csv.open("a", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        add_row(args.csv, COLUMNS, row)
         print(" ".join(f"{key} {value}" for key, value in row.items()), flush=True)
 
 

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from correlated import CASES
 from numpy.typing import NDArray
-from quality_data import DATASETS, SHARED, load_dataset
+from quality_data import DATASETS, SHARED, add_row, load_dataset
 from quality_tables import COLOURS, canvas, save
 
 from napari_direct_denoiser import load
@@ -191,12 +191,7 @@ def main() -> None:
         row = {key: f"{value:.5g}" if isinstance(value, float) else value for key, value in row_of(name, args).items()}
         print(" ".join(f"{key} {value}" for key, value in row.items()), file=sys.stderr, flush=True)
         if args.csv:
-            new = not args.csv.exists()
-            with args.csv.open("a", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-                if new:
-                    writer.writeheader()
-                writer.writerow(row)
+            add_row(args.csv, COLUMNS, row)
     if args.table:
         print(table(read(args.table)))
         if args.plot:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import csv
 import itertools
 import json
 import math
@@ -36,7 +35,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from quality_data import DATASETS, SHARED, Dataset, load_dataset
+from quality_data import DATASETS, SHARED, Dataset, add_row, load_dataset
 from scipy.ndimage import gaussian_filter
 from torch.optim import Adam, Adamax
 
@@ -69,14 +68,8 @@ class Results:
         figures = {"psnr": mean_psnr(image, truth), "mae": float(np.abs(image - truth.astype(np.float64)).mean())}
         row = {**self.common, "method": method, "planes": len(image), **figures, **columns}
         self.rows.append(row)
-        new = not self.path.exists() or not self.path.stat().st_size
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(
-                {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()}
-            )
+        written = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()}
+        add_row(self.path, COLUMNS, written)
         tell(self.line(row))
 
     def line(self, row: dict[str, Any]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,16 @@ class Dataset:
     planes: Images
     truth: Images
     every: int = 1
+
+
+def add_row(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> None:
+    """Add a row to a CSV file; a new or empty file begins with the names of the columns."""
+    new = not path.exists() or not path.stat().st_size
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def load_dataset(name: str, folder: Path) -> Dataset:

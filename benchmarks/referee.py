@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import csv
 import itertools
 import math
 import sys
@@ -28,7 +27,7 @@ import numpy as np
 import torch
 from correlated import CASES
 from numpy.typing import NDArray
-from quality_data import DATASETS, SHARED
+from quality_data import DATASETS, SHARED, add_row
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
@@ -179,12 +178,7 @@ def main() -> None:
     for name in NAMES if "all" in args.images else args.images:
         row = measure(name, args)
         row = {key: f"{value:.2f}" if isinstance(value, float) else value for key, value in row.items()}
-        new = not args.csv.exists()
-        with args.csv.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row), lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        add_row(args.csv, list(row), row)
         print(" ".join(f"{key} {value}" for key, value in row.items()), flush=True)
 
 

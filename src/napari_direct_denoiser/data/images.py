@@ -25,6 +25,7 @@ __all__ = [  # those of the axes as well: other rooms import all from here
     "check_finite",
     "check_planes",
     "guess_axes",
+    "middle",
     "named_axes",
     "plane_regions",
     "sampled_planes",
@@ -142,6 +143,13 @@ def sampled_planes(stacks: Sequence[PlaneStack], most: int) -> Iterator[NDArray[
     for number in spread_over(len(planes), most):
         stack, index = planes[number]
         yield np.ascontiguousarray(stack[index], dtype=np.float32)
+
+
+def middle(side: int, most: int, multiple: int) -> slice:
+    """The middle of a side: as many pixels as are divisible by ``multiple``, at most ``most``."""
+    length = min(side, most) // multiple * multiple
+    begin = (side - length) // 2
+    return slice(begin, begin + length)
 
 
 def spread_over(count: int, most: int) -> NDArray[np.intp]:

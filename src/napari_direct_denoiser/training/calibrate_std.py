@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..co_model import CoModel
-from ..data.images import PlaneStack, sampled_planes
+from ..data.images import PlaneStack, middle, sampled_planes
 from ..risk import Probe
 from ..std_calibration import Curve, StdCalibration
 
@@ -95,10 +95,9 @@ def _planes(model: CoModel, stacks: Sequence[PlaneStack]) -> Iterator[Tensor]:
 
 
 def _middle(image: Tensor, most: int, multiple: int) -> Tensor:
-    """The middle of images (..., H, W), with sides of at most so many pixels that are divisible by a number."""
-    sides = [min(side, most) // multiple * multiple for side in image.shape[-2:]]
-    top, left = ((side - kept) // 2 for side, kept in zip(image.shape[-2:], sides, strict=True))
-    return image[..., top : top + sides[0], left : left + sides[1]]
+    """The middle of images (..., H, W), see `images.middle`."""
+    rows, columns = (middle(side, most, multiple) for side in image.shape[-2:])
+    return image[..., rows, columns]
 
 
 def _measure(model: CoModel, noisy: Tensor, generator: torch.Generator) -> _Measured:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..co_model import CoModel
-from ..data.images import spread_over
+from ..data.images import middle, spread_over
 from ..data.patches import Part
 from ..noise.windows import as_float, is_static
 from ..risk import Gain, Response, blurs, gain, repeated_error
@@ -86,14 +86,8 @@ class FrameReferee:
 
 def _scene(part: Part, number: int, step: int, multiple: int) -> list[Plane]:
     """A frame of a part and those around it that show the same scene."""
-    rows, columns = _middle(part.rows, multiple), _middle(part.columns, multiple)
+    sides = (side[middle(len(side), _SIDE, multiple)] for side in (part.rows, part.columns))
+    rows, columns = (slice(side.start, side.stop) for side in sides)
     near = [at for at in (number + step * away for away in _NEIGHBOURS) if 0 <= at < len(part.stack)]
     first, *others = (as_float(np.asarray(part.stack[at, rows, columns])) for at in (number, *near))
     return [first, *(other for other in others if is_static(first, other))]
-
-
-def _middle(side: range, multiple: int) -> slice:
-    """The middle of a side, with so many pixels at most that they are divisible by a number."""
-    length = min(len(side), _SIDE) // multiple * multiple
-    begin = side.start + (len(side) - length) // 2
-    return slice(begin, begin + length)
