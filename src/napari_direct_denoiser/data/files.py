@@ -9,6 +9,9 @@ from pathlib import Path
 
 from ..errors import DenoiserError, SettingError
 
+IMAGE_SUFFIXES = (".tif", ".tiff", ".npy", ".zarr")
+"""Of the files, and of the folders (zarr), that hold an image."""
+
 
 def check_folder(folder: str | Path, *, what: str = "output", create: bool = False) -> None:
     """Check that files can be written into a folder, without writing any.
