@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from .checkpoint import load_checkpoint, newer_version, save_checkpoint, start_from_pretrained
 from .co_model import CoModel
 from .config import PRESETS, Device, ModelConfig, Preset, PresetName, TrainSettings, train_settings
-from .data.images import Planes, as_planes, check_planes, take_channel
-from .errors import ImageError, ModelFileError, TrainingError
+from .data.stacks import open_stacks
+from .errors import ModelFileError, TrainingError
 from .noise import Finding, NoiseFit, NoiseModel, diagnose, fit_noise, from_document
 from .normalization import Normalization
 from .prediction.predictor import Predictor
@@ -63,7 +63,8 @@ class Denoiser(Predictor):
         Parameters
         ----------
         images
-            Noisy counts: one array, or a list of arrays, with at least two axes.
+            Noisy counts: one array, or a list of arrays, with at least two axes. Of dask and zarr arrays, and memory
+            maps, that are large, planes are read when they are needed; see `open_stacks`.
         settings
             What to train.
         axes
@@ -83,15 +84,14 @@ class Denoiser(Predictor):
         if settings.preset == "auto":
             settings = settings.model_copy(update={"preset": "quick"})
         preset = _preset(settings)
-        planes = _training_planes(images, axes, channel, preset.schedule.patch)
-        stacks = [p.data for p in planes]
+        frames, axes = open_stacks(images, axes, min_side=preset.schedule.patch, channel=channel)
+        stacks = [each.planes for each in frames]
         config = preset.model.model_copy(
             update={
                 "loss": settings.loss,
                 "hdn": preset.model.hdn.model_copy(update={"structured": settings.structured}),
             }
         )
-        frames = [p.frames for p in planes]
         fit = fit_noise(settings.noise if noise is None else noise, frames)
         noise = fit.model
         model = CoModel.initialized(config, noise, Normalization.of(stacks, config.units, noise), settings.seed)
@@ -100,7 +100,7 @@ class Denoiser(Predictor):
         model.to_device(settings.device).eval()
         provenance = Provenance(
             settings=settings,
-            axes=planes[0].axes,
+            axes=axes,
             version=version("napari-direct-denoiser"),
             torch_version=torch.__version__,
         )
@@ -142,13 +142,12 @@ class Denoiser(Predictor):
         """
         limits = {"max_minutes": max_minutes, "max_steps": max_steps, "device": device, "refine_noise": False}
         settings = train_settings(**{**self.provenance.settings.model_dump(), **limits})
-        planes = _training_planes(images, axes, channel, _preset(settings).schedule.patch)
-        frames = [p.frames for p in planes]
+        frames, _ = open_stacks(images, axes, min_side=_preset(settings).schedule.patch, channel=channel)
         model = copy.deepcopy(self.model).to_device(device)
         fit = fit_noise(model.noise, frames)
         model.noise = fit.model  # the same, unless these images have line noise and those before had none
         provenance = self.provenance.model_copy(update={"settings": settings})
-        denoiser = Denoiser(model, provenance, [p.data for p in planes])
+        denoiser = Denoiser(model, provenance, [each.planes for each in frames])
         denoiser.noise_fit, denoiser.findings = fit, diagnose(frames, fit)
         denoiser._frame_steps = [stack.step for stack in frames]
         return denoiser
@@ -243,24 +242,6 @@ class Denoiser(Predictor):
             "steps": self.provenance.steps,
             "version": self.provenance.version,
         }
-
-
-def _training_planes(
-    images: ArrayLike | Sequence[ArrayLike], axes: str | None, channel: int | None, min_side: int
-) -> list[Planes]:
-    """View one image or several as planes that can be trained on; `ImageError` if they cannot."""
-    many = images if isinstance(images, list | tuple) else [images]
-    if not many:
-        raise ImageError("Expected at least one image to train on, found none: give one")
-    found = []
-    for number, image in enumerate(many):
-        name = "image" if len(many) == 1 else f"image {number + 1}"
-        image, its_axes = take_channel(
-            image if hasattr(image, "shape") else np.asarray(image), axes, channel, name=name
-        )
-        found.append(as_planes(image, its_axes, name=name))
-        check_planes(found[-1], min_side=min_side, name=name)
-    return found
 
 
 def _preset(settings: TrainSettings) -> Preset:

@@ -73,8 +73,7 @@ class Planes:
     @property
     def frames(self) -> Frames:
         """The planes, with the distance between neighbours along T, or along the last axis if there is no T."""
-        others = "".join(axis for axis in self.axes if axis not in "YX")
-        return Frames(self.data, math.prod(self.leading[others.find("T") + 1 :]) if "T" in others else 1)
+        return Frames(self.data, _frame_step(self.axes, self.leading))
 
     def restore(self, planes: NDArray[Any]) -> NDArray[np.float32]:
         """Bring planes back to the shape and axis order of the image.
@@ -116,6 +115,12 @@ class LazyPlanes:
         """Where each plane lies in the image; see `plane_regions`."""
         return plane_regions(tuple(self.data.shape), self.axes)
 
+    @property
+    def step(self) -> int:
+        """How many planes successive frames of a field are apart; see `Frames`."""
+        sides = zip(self.axes, self.data.shape, strict=True)
+        return _frame_step(self.axes, [side for axis, side in sides if axis not in "YX"])
+
     def __len__(self) -> int:
         return len(self.regions)
 
@@ -135,6 +140,11 @@ class LazyPlanes:
         planes = as_planes(np.asarray(self.data[region]), self.axes, name=name)
         check_finite(planes, name, [part.start or 0 for part in region])
         return planes
+
+
+def _frame_step(axes: str, leading: Sequence[int]) -> int:
+    others = "".join(axis for axis in axes if axis not in "YX")
+    return math.prod(leading[others.find("T") + 1 :]) if "T" in others else 1
 
 
 def sampled_planes(stacks: Sequence[PlaneStack], most: int) -> Iterator[NDArray[np.float32]]:
