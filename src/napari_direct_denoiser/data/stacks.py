@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ImageError
 from ..system import available_memory
 from .axes import named_axes, take_channel
-from .images import Frames, LazyPlanes, as_planes, check_planes, spread_over
+from .images import Frames, LazyPlanes, as_planes, as_sliceable, check_planes, spread_over
 
 _WHOLE_SHARE = 1 / 8  # of the free memory: smaller images are read whole
 _MOST_WHOLE = 2**30  # bytes, all images together
@@ -67,7 +67,9 @@ def open_stacks(
     names = names or (["image"] if len(many) == 1 else [f"image {number + 1}" for number in range(len(many))])
     opened: list[tuple[Any, str]] = []
     for image, name in zip(many, names, strict=True):
-        array, its_axes = take_channel(_array(image, channel), axes, channel, name=name)
+        array = image if hasattr(image, "shape") else np.asarray(image)
+        array = array if channel is None else as_sliceable(array, axes)
+        array, its_axes = take_channel(array, axes, channel, name=name)
         opened.append((array, named_axes(tuple(array.shape), its_axes, name=name)))
     unread = sum(_bytes(array) for array, _ in opened if _is_lazy(array))
     whole = unread <= min(_MOST_WHOLE, _WHOLE_SHARE * available_memory(torch.device("cpu")))
@@ -157,17 +159,6 @@ def _cached(array: Any, axes: str, cache: PlaneCache, name: str, min_side: int) 
     if all(planes.data.min() == planes.data.max() == tried[0].data.flat[0] for planes in tried):
         raise ImageError(f"Expected an image with contrast, found {tried[0].data.flat[0]} in every pixel of {name}")
     return Frames(cast("NDArray[Any]", CachedPlanes(lazy, cache, name)), lazy.step)
-
-
-def _array(image: Any, channel: int | None) -> Any:
-    """Give what has a shape and is indexed by slices; taking a channel of a zarr array would read it."""
-    if not hasattr(image, "shape"):
-        return np.asarray(image)
-    if channel is None or isinstance(image, np.ndarray) or hasattr(image, "__dask_graph__"):
-        return image
-    import dask.array as da
-
-    return da.from_array(image, chunks=getattr(image, "chunks", "auto"), name=False)  # type: ignore[no-untyped-call]
 
 
 def _is_lazy(array: Any) -> bool:

@@ -5,6 +5,7 @@ from unittest.mock import create_autospec
 import dask.array as da
 import numpy as np
 import pytest
+import zarr
 from napari.layers import Image, Shapes
 
 from napari_direct_denoiser._napari.shared.layers import Source, read_layer
@@ -29,7 +30,7 @@ def test_part_tells_its_shape_without_reading():
 
 def test_part_is_cut_where_its_axes_are():
     found = part((5, 6, 7), "XTY", rows=slice(1, 4), columns=slice(2, 5))
-    np.testing.assert_array_equal(found.read(), found.source.data[2:5, :, 1:4])
+    np.testing.assert_array_equal(found.pixels(), found.source.data[2:5, :, 1:4])
 
 
 def test_parts_of_different_axes_get_the_same():
@@ -75,3 +76,14 @@ def test_time_left_does_not_count_the_slow_first_step():
     assert seconds_left(first, first) is None
     assert seconds_left(first, record(0.02, 11.0)) is None
     assert seconds_left(first, record(0.11, 20.0)) == pytest.approx(89)
+
+
+def test_a_lazy_layer_stays_lazy_when_it_is_cut_and_gets_axes(tmp_path):
+    array = zarr.create_array(tmp_path / "a.zarr", data=np.arange(4 * 50 * 60).reshape(4, 50, 60), chunks=(1, 50, 60))
+    found = Part(Source("a", array, None, {}), "TYX", slice(10, 30), slice(0, 25))
+    (image, other), axes = together([found, part((2, 5, 6), "ZYX")])
+    assert axes == "ZTYX"
+    assert hasattr(image, "__dask_graph__")
+    assert image.chunksize == (1, 1, 20, 25)
+    np.testing.assert_array_equal(image[0, 2], array[2, 10:30, :25])
+    assert isinstance(other, np.ndarray)

@@ -10,7 +10,7 @@ from napari.layers import Image
 from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-from ...data.images import guess_axes
+from ...data.images import as_sliceable, guess_axes
 from ...errors import DenoiserError, ImageError
 from .layers import Source, full_shape, geometry, read_layer, without_axis
 
@@ -109,16 +109,13 @@ def read_channel(layer: Image, found: ChannelAxis, channel: int) -> tuple[Source
         return replace(
             source, name=name, data=data[..., channel], appearance={**source.appearance, **limits}
         ), source.axes
-    if not isinstance(data, np.ndarray) and not hasattr(data, "__dask_graph__"):
-        import dask.array as da  # a slice of any other array, such as zarr, would be read at once
-
-        data = da.from_array(data)
     source = read_layer(layer, found.axes)
     affine = source.appearance["affine"].copy()
     corner = np.eye(len(found.axes))[found.axis] * channel
     affine[:-1, -1] += np.subtract(layer.data_to_world(corner), layer.data_to_world(0 * corner))
     cut = (slice(None),) * found.axis + (slice(channel, channel + 1),)
-    source = replace(source, name=name, data=data[cut], appearance={**source.appearance, "affine": affine})
+    pixels = as_sliceable(data, found.axes)[cut]
+    source = replace(source, name=name, data=pixels, appearance={**source.appearance, "affine": affine})
     return source, found.axes
 
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..shared.workers import Update
-from .parts import Part, together
+from .parts import MIN_SIDE, Part, together
 
 if TYPE_CHECKING:
     from ...noise import Finding, NoiseFit
@@ -41,19 +43,19 @@ def calibrated(choice: NoiseChoice) -> NoiseFit | None:
         return None
     from ...noise import fit_calibration  # late: it brings torch
 
-    signal = choice.signal.read() if choice.signal else None
-    return fit_calibration(choice.calibration.read(), signal, choice.calibration.axes)
+    signal = np.asarray(choice.signal.pixels()) if choice.signal else None
+    return fit_calibration(np.asarray(choice.calibration.pixels()), signal, choice.calibration.axes)
 
 
 def looking(parts: Sequence[Part], choice: NoiseChoice) -> Generator[Update, None, Look]:
     """Fit the noise model, and compare it with the noise of the images."""
     yield Update("Measuring the noise …")
-    from ...data.images import as_planes
+    from ...data.stacks import open_stacks
     from ...noise import diagnose, fit_noise
 
     calibration = calibrated(choice)
     images, axes = together(parts)
-    frames = [as_planes(image, axes).frames for image in images]
+    frames, _ = open_stacks(images, axes, min_side=MIN_SIDE)
     fit = fit_noise(choice.text if calibration is None else calibration.model, frames)
     return Look(fit, diagnose(frames, fit), calibration)
 

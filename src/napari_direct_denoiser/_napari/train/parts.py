@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...config import PRESETS
-from ...data.images import Planes, check_planes, named_axes
+from ...data.images import Planes, as_sliceable, check_planes, named_axes
 from ...errors import DenoiserError, ImageError
 from ..shared.layers import Source, full_shape
 
 if TYPE_CHECKING:
     from napari.layers import Image, Shapes
-    from numpy.typing import NDArray
 
 MIN_SIDE = max(preset.schedule.patch for preset in PRESETS.values())
 
@@ -47,10 +46,10 @@ class Part:
         height, width = (len(range(sizes[axis])[part]) for axis, part in (("Y", self.rows), ("X", self.columns)))
         return math.prod(size for axis, size in sizes.items() if axis not in "YX"), height, width
 
-    def read(self) -> NDArray[Any]:
-        """Read the pixels, with all axes; may take long."""
+    def pixels(self) -> Any:
+        """The pixels, with all axes: an array in memory as it is, any other as a dask array, of which none is read."""
         cut = {"Y": self.rows, "X": self.columns}
-        return np.asarray(self.source.data[tuple(cut.get(axis, slice(None)) for axis in self.axes)])  # type: ignore[call-overload,index]
+        return as_sliceable(self.source.data, self.axes)[tuple(cut.get(axis, slice(None)) for axis in self.axes)]
 
 
 def parts_of(
@@ -117,16 +116,16 @@ def check_part(part: Part) -> None:
     check_planes(plane, min_side=MIN_SIDE, name=repr(part.source.name), require_contrast=False)
 
 
-def together(parts: Sequence[Part]) -> tuple[list[NDArray[Any]], str]:
-    """Read all parts and give them the same axes. Axes that a part lacks have length 1."""
+def together(parts: Sequence[Part]) -> tuple[list[Any], str]:
+    """Give all parts the same axes. Axes that a part lacks have length 1. Nothing is read."""
     axes = parts[0].axes
     for part in parts[1:]:
         axes = "".join(axis for axis in part.axes if axis not in axes) + axes
-    return [with_axes(part.read(), part.axes, axes) for part in parts], axes
+    return [with_axes(part.pixels(), part.axes, axes) for part in parts], axes
 
 
-def with_axes(image: NDArray[Any], axes: str, wanted: str) -> NDArray[Any]:
-    """Transpose an image to these axes. Axes that it lacks have length 1."""
+def with_axes(image: Any, axes: str, wanted: str) -> Any:
+    """Transpose a numpy or dask image to these axes. Axes that it lacks have length 1."""
     shown = image.transpose([axes.index(axis) for axis in wanted if axis in axes])
     return shown[tuple(slice(None) if axis in axes else None for axis in wanted)]
 
