@@ -34,7 +34,7 @@ OPTIONS = {
     "fit-noise": "--calibration --signal --correlated --output --axes --json",
     "denoise": "--model --output --method --samples --seed --dtype --axes --channel --json",
     "compare": "--model --truth --samples --output --axes --channel --json",
-    "evaluate": "--truth --model --axes --json",
+    "evaluate": "--truth --model --axes --channel --json",
     "info": "--json",
     "demo": "--headless --output",
 }
@@ -434,6 +434,12 @@ def test_channels(training: list[Any], stack: SyntheticStack, folder: Path) -> N
     assert "found 2" in error_line(call(*denoise, "--channel", "2"))
     compare = ["compare", "both.tif", "--model", "m.safetensors", "--samples", "1", "--output", "c", "--json"]
     assert last_line(call(*compare, "--channel", "0"))["rows"]
+    judge = ["evaluate", "both.tif", "--model", "m.safetensors", "--json"]
+    assert "2 channels" in error_line(call(*judge))
+    assert last_line(call(*judge, "--channel", "1")).keys() >= JUDGED
+    score = ["evaluate", "both.tif", "--truth", "noisy.tif", "--json"]
+    assert last_line(call(*score, "--channel", "0"))["psnr"] is None  # infinite: the same image
+    assert last_line(call(*score, "--channel", "1"))["psnr"] < 20
     Path("m.safetensors").unlink()
     values = last_line(call(*train, "--channel", "each"))
     assert values.keys() == {*TRAINED, "models"}

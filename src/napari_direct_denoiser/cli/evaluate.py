@@ -11,7 +11,7 @@ import typer
 from ..config import CompareSettings
 from ..progress import drain
 from .console import print_json, print_table, progress_bars, say
-from .options import Axes, Channel, FileAxes, Json, Model, open_image, setting
+from .options import Axes, Channel, FileAxes, Json, Model, channel_of, open_image, setting
 
 _COMPARE = CompareSettings()
 
@@ -25,6 +25,7 @@ def evaluate(
         Path | None, typer.Option(metavar="M.safetensors", help="Model file: how well does it denoise the image?")
     ] = None,
     axes: FileAxes = None,
+    channel: Channel = None,
     as_json: Json = False,
 ) -> None:
     """Judge a denoised image by its truth, or a model by a noisy image alone.
@@ -39,13 +40,13 @@ def evaluate(
             param_hint="--truth, --model",
         )
     if model is not None:
-        _judge(image, model, axes, as_json)
+        _judge(image, model, axes, channel, as_json)
     else:
         assert truth is not None
-        _score(image, truth, axes, as_json)
+        _score(image, truth, axes, channel, as_json)
 
 
-def _judge(image: Path, model: Path, axes: str | None, as_json: bool) -> None:
+def _judge(image: Path, model: Path, axes: str | None, channel: int | None, as_json: bool) -> None:
     """Estimate the gain of a model on a noisy image."""
     from ..config import MIN_SIDE
     from ..data.images import check_planes
@@ -53,7 +54,7 @@ def _judge(image: Path, model: Path, axes: str | None, as_json: bool) -> None:
     from ..evaluation.referee import referee_steps
 
     denoiser = load(model)
-    file, known = open_image(image, axes)
+    file, known = open_image(image, axes, channel)
     planes = denoiser.planes(file.data, known)
     check_planes(planes, min_side=MIN_SIDE, name=str(image))
     with progress_bars() as report:
@@ -69,8 +70,8 @@ def _judge(image: Path, model: Path, axes: str | None, as_json: bool) -> None:
         typer.echo(found.words)
 
 
-def _score(image: Path, truth: Path, axes: str | None, as_json: bool) -> None:
-    """Compare every plane with the truth."""
+def _score(image: Path, truth: Path, axes: str | None, channel: int | None, as_json: bool) -> None:
+    """Compare every plane with the truth, which may have no channels."""
     from ..data.images import as_planes, check_planes
     from ..evaluation.metrics import evaluate as compare
 
@@ -79,6 +80,8 @@ def _score(image: Path, truth: Path, axes: str | None, as_json: bool) -> None:
         file, known = open_image(path)
         if axes and len(axes) == file.data.ndim:  # the truth may be one plane
             known = axes
+        if path == image or "C" in (known or file.axes or "").upper():
+            file, known = channel_of(file, known, channel, str(path))
         planes.append(as_planes(file.data, known, name=str(path)))
         seen = planes[-1]
         if seen.data.dtype.kind in "iu":  # flat areas look like labels, but a truth may have them
