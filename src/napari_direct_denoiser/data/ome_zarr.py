@@ -231,7 +231,7 @@ def _make(
     names = [axis.lower() for axis in axes]
     for number, level in enumerate(layout):
         # Blosc cuts large chunks for its threads, and puts the parts in the order in which they are ready: one part.
-        blosc = {"cname": "zstd", "clevel": 3, "blocksize": math.prod(level.chunks) * dtype.itemsize}
+        blosc = {"cname": "zstd", "clevel": 1, "blocksize": math.prod(level.chunks) * dtype.itemsize}
         form: dict[str, Any] = {
             "compressors": {
                 "name": "blosc",
