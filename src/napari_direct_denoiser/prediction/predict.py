@@ -81,12 +81,12 @@ def predict_steps(
     Raises
     ------
     SettingError
-        For N < 1, an unknown output, or more samples to keep than are drawn: at once.
+        As `check_request`: at once.
     DenoiserError
         While running, if memory runs out or a network fails.
     """
     keep = samples if keep is None else keep
-    _check_request(outputs, samples, keep)
+    check_request(outputs, samples, keep)
     return _predict(model, planes, outputs, samples, seed, first, keep)
 
 
@@ -96,7 +96,7 @@ def _predict(
     with _guarded():
         shapes = {name: (keep, *planes.shape) if name == "sample" else planes.shape for name in outputs}
         results = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    yield from _denoise_into(model, planes, results, "PYX", samples, seed, first)
+    yield from _denoise_into(model, planes, results, "PYX", samples, seed, first, check=False)
     return cast("dict[str, Array]", results)
 
 
@@ -109,6 +109,7 @@ def denoise_into(
     samples: int = 50,
     seed: int = 0,
     first: int = 0,
+    check: bool = True,
 ) -> Generator[Progress, None, None]:
     """Denoise an image plane by plane into arrays; a generator of progress.
 
@@ -137,26 +138,24 @@ def denoise_into(
         Seed of the samples.
     first
         Number of the first plane, if the image is part of a larger one: its samples are those it has there.
-
-    Yields
-    ------
-    Progress
-        Over all planes.
+    check
+        Refuse an image whose first plane is no intensities.
 
     Raises
     ------
     SettingError
-        For N < 1, an unknown output, or more samples to keep than are drawn: at once.
+        As `check_request`: at once.
     ImageError
         If planes are too small, are no intensities, or have pixels that are NaN, infinite or beyond float32.
     DenoiserError
         If memory runs out or a network fails.
     """
-    _check_request(targets, samples, targets["sample"].shape[0] if "sample" in targets else samples)
-    return _denoise_into(model, image, targets, axes, samples, seed, first, check=True)
+    check_request(targets, samples, targets["sample"].shape[0] if "sample" in targets else samples)
+    return _denoise_into(model, image, targets, axes, samples, seed, first, check)
 
 
-def _check_request(outputs: Collection[str], samples: int, keep: int) -> None:
+def check_request(outputs: Collection[str], samples: int, keep: int) -> None:
+    """Raise `SettingError` for N < 1, an unknown output, or more samples to keep than are drawn."""
     if samples < 1:
         raise SettingError(f"Expected at least 1 sample, found {samples}: choose 1 or more")
     unknown = [name for name in outputs if name not in get_args(Output)]
@@ -175,8 +174,7 @@ def _denoise_into(
     samples: int,
     seed: int,
     first: int,
-    *,
-    check: bool = False,
+    check: bool,
 ) -> Generator[Progress, None, None]:
     if "sample" in targets and all(name == "sample" or in_one_pass(model, name) for name in targets):
         samples = targets["sample"].shape[0]  # no statistics need the others
