@@ -1,0 +1,142 @@
+"""Blocks on a dask cluster of two workers: the same result as here, also if a worker is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from napari_direct_denoiser import Denoiser, TrainSettings, load
+from napari_direct_denoiser.data.ome_zarr import ZarrImage
+from napari_direct_denoiser.errors import DenoiserError, ImageError, SettingError
+from napari_direct_denoiser.prediction.blocks import denoise_blocks
+from napari_direct_denoiser.prediction.cluster import Cluster, connected
+from napari_direct_denoiser.progress import drain
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def stack() -> NDArray[np.uint16]:
+    return np.random.default_rng(0).poisson(150, (12, 64, 72)).astype(np.uint16)
+
+
+@pytest.fixture(scope="module")
+def denoiser(stack: NDArray[np.uint16]) -> Denoiser:
+    return Denoiser.for_images(stack, TrainSettings(noise="poisson:2,100,3", preset="quick", device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, memory_limit=None, dashboard_address=None, silence_logs=50
+        ) as local,
+        distributed.Client(local) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def cluster(client: Any, denoiser: Denoiser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    denoiser.save(path)
+    with connected(load, path.read_bytes(), scheduler=client.scheduler.address) as cluster:
+        yield cluster
+
+
+def image_at(path: Path, shape: tuple[int, ...], identity: int = 0) -> ZarrImage:
+    return ZarrImage.create(path, shape, "TYX", "float32", block=(64, 72), identity={"number": identity})
+
+
+class Slow:
+    """An image that is read slowly, as from a disk that others use."""
+
+    def __init__(self, pixels: NDArray[Any]) -> None:
+        self.pixels, self.shape, self.dtype = pixels, pixels.shape, pixels.dtype
+
+    def __getitem__(self, region: Any) -> NDArray[Any]:
+        time.sleep(0.2)
+        return self.pixels[region]
+
+
+class Full:
+    """An image on a disk that is full."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape, self.dtype = shape, np.dtype(np.float32)
+
+    def __setitem__(self, region: Any, pixels: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_killed_worker_changes_nothing(
+    client: Any, cluster: Cluster, denoiser: Denoiser, stack: NDArray[np.uint16], tmp_path: Path
+) -> None:
+    expected = drain(denoiser.denoise_steps(stack, ["direct", "sample"], samples=2, seed=3))
+    targets = {"direct": image_at(tmp_path / "direct.zarr", stack.shape)}
+    targets["sample"] = ZarrImage.create(tmp_path / "s.zarr", (2, *stack.shape), "NTYX", "float32", block=(64, 72))
+    before = client.run(os.getpid)
+    steps = denoise_blocks(denoiser.model, Slow(stack), targets, axes="TYX", samples=2, seed=3, cluster=cluster)
+    killed, fractions = 0, []
+    for progress in steps:
+        fractions.append(progress.fraction)
+        if not killed and 0 < progress.fraction < 1:
+            killed = next(iter(before.values()))
+            os.kill(killed, signal.SIGKILL)
+    assert killed
+    assert killed not in client.run(os.getpid).values()
+    assert fractions[-1] == 1
+    for name, target in targets.items():
+        np.testing.assert_array_equal(target[...], expected[name])
+
+
+def test_a_bad_plane_is_named_and_a_new_start_does_what_is_missing(
+    cluster: Cluster, denoiser: Denoiser, stack: NDArray[np.uint16], tmp_path: Path
+) -> None:
+    image = stack[:5].astype(np.float32)
+    image[3, 1, 2] = np.inf
+    target = image_at(tmp_path / "out.zarr", image.shape)
+    with pytest.raises(ImageError, match=r"found 1 NaN or infinite pixels in cells\.tif, the first at T=3, Y=1, X=2"):
+        drain(denoise_blocks(denoiser.model, image, {"direct": target}, axes="TYX", name="cells.tif", cluster=cluster))
+    image[3, 1, 2] = 0
+    target = image_at(tmp_path / "out.zarr", image.shape)
+    steps = denoise_blocks(denoiser.model, image, {"direct": target}, axes="TYX", cluster=cluster)
+    assert drain(steps).planes == 1
+    np.testing.assert_array_equal(target[...], denoiser.denoise(image))
+
+
+def test_a_stopped_run_leaves_the_workers_idle(
+    client: Any, cluster: Cluster, denoiser: Denoiser, stack: NDArray[np.uint16], tmp_path: Path
+) -> None:
+    target = image_at(tmp_path / "out.zarr", stack.shape)
+    steps = denoise_blocks(denoiser.model, Slow(stack), {"direct": target}, axes="TYX", cluster=cluster)
+    next(steps)
+    steps.close()
+    until = time.monotonic() + 5
+    while any(client.processing().values()) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(client.processing().values())
+
+
+def test_a_failing_block_is_one_clear_error(cluster: Cluster, denoiser: Denoiser, stack: NDArray[np.uint16]) -> None:
+    target = Full(stack.shape)
+    with pytest.raises(DenoiserError, match=r"could not be written .No space left"):
+        drain(denoise_blocks(denoiser.model, stack, {"direct": target}, axes="TYX", cluster=cluster))
+
+
+def test_a_scheduler_that_does_not_answer_is_an_error_within_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_direct_denoiser.prediction.cluster._ANSWER_SECONDS", 0.5)
+    for address in ("tcp://127.0.0.1:9", "nowhere"):
+        with (
+            pytest.raises(SettingError, match=f"at {address}, found none that answers"),
+            connected(load, b"", scheduler=address),
+        ):
+            pass
