@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from napari_direct_denoiser import Denoiser, TrainSettings, load
 from napari_direct_denoiser.data.ome_zarr import ZarrImage
 from napari_direct_denoiser.errors import DenoiserError, ImageError, SettingError
-from napari_direct_denoiser.prediction.blocks import denoise_blocks
 from napari_direct_denoiser.prediction.cluster import Cluster, connected
+from napari_direct_denoiser.prediction.streaming import denoise_blocks
 from napari_direct_denoiser.progress import drain
 
 distributed = pytest.importorskip("distributed")

@@ -22,7 +22,8 @@ from napari_direct_denoiser.data.views import View
 from napari_direct_denoiser.errors import DenoiserError, ImageError, SettingError
 from napari_direct_denoiser.noise import LineNoise
 from napari_direct_denoiser.prediction import blocks
-from napari_direct_denoiser.prediction.blocks import block_sides, denoise_blocks
+from napari_direct_denoiser.prediction.blocks import block_sides
+from napari_direct_denoiser.prediction.streaming import denoise_blocks, denoised_planes
 from napari_direct_denoiser.prediction.tiling import Output
 from napari_direct_denoiser.progress import drain
 
@@ -203,3 +204,15 @@ def test_dask_planes_are_computed_when_they_are_needed(denoiser: Denoiser, stack
     drain(steps)
     assert computed == [0, 0, 1, 2]
     np.testing.assert_array_equal(target, denoiser.denoise(stack[0]))
+
+
+def test_planes_come_one_by_one(denoiser: Denoiser, stack: NDArray[np.uint16]) -> None:
+    image = stack.transpose(2, 0, 3, 1)  # Y T X Z
+    disk, progress = Disk(image), []
+    planes = denoised_planes(denoiser.model, disk, "mean", axes="YTXZ", samples=2, seed=1, report=progress.append)
+    found = [next(planes)]
+    assert len(disk.read) == 2  # the first one, and before it a look at it
+    found += planes
+    expected = denoiser.posterior_mean(stack, 2, seed=1)
+    np.testing.assert_array_equal(np.stack(found), expected.reshape(6, 64, 72))
+    assert progress[-1].fraction == 1
