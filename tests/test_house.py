@@ -24,7 +24,7 @@ _HERE = "tests/test_house.py"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"config", "progress"}),
-    frozenset({"system", "std_calibration"}),
+    frozenset({"system", "std_calibration", "losses"}),
     frozenset({"data", "networks"}),
     frozenset({"noise"}),
     frozenset({"normalization"}),

@@ -11,6 +11,7 @@ followed by `direct_loss` (Salmon & Krull 2023, section 4).
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import Device, ModelConfig
+from .losses import perceptual, pixel_loss
 from .networks import LadderVAE, UNet
 from .networks.ladder_vae import free_bits
 from .noise import NoiseModel
@@ -52,6 +54,7 @@ class CoModel(nn.Module):
         self.unet = UNet(config.direct, VIEWS[config.units])
         self.noise = noise
         self.std_calibration = StdCalibration()
+        self._encoder: tuple[LadderVAE, ...] = ()  # frozen, so not a module of this one
         self.compute = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
 
     @classmethod
@@ -139,14 +142,16 @@ class CoModel(nn.Module):
         self.hdn.load_state_dict(other.hdn.state_dict())
         self.correct_bias(other.normalization.hdn_scale, other.normalization.hdn_shift)
 
-    def direct_loss(self, inputs: NetworkInput, clean: Tensor) -> Tensor:
-        """L2 or L1 distance of the direct prediction to a whitened clean image (eq. 7), in `Normalization.unit`.
+    def direct_loss(self, inputs: NetworkInput, clean: Tensor, fraction: float = 1.0) -> Tensor:
+        """Loss of the direct prediction of a whitened clean image (eq. 7), in `Normalization.unit`; see `losses`.
 
-        The distance is that of the images in counts, where the error of neighbours adds up as their noise does.
+        Images are compared in counts, where the error of neighbours adds up as their noise does. Some losses depend on
+        the fraction of the training that is done.
         """
-        return self._distance(self.noise.color(self.denoise(inputs) - clean))
+        denoised = self.denoise(inputs)
+        return self._loss(denoised, clean, self.noise.color(denoised - clean), None, fraction)
 
-    def direct_losses(self, inputs: NetworkInput, clean: Tensor) -> tuple[Tensor, Tensor]:
+    def direct_losses(self, inputs: NetworkInput, clean: Tensor, fraction: float = 1.0) -> tuple[Tensor, Tensor]:
         """`direct_loss`, and the negative log-likelihood of the error, which trains the predicted standard deviation.
 
         The error is that in counts, taken as normally distributed around 0. The likelihood has no gradient but to the
@@ -156,11 +161,29 @@ class CoModel(nn.Module):
         denoised, std = self.denoise_with_std(inputs)
         error = self.noise.color(denoised - clean)
         likelihood = std.log() + 0.5 * (error.detach() / std).square()
-        return self._distance(error), likelihood.mean() - math.log(self.normalization.unit)
+        loss = self._loss(denoised, clean, error, std.detach(), fraction)
+        return loss, likelihood.mean() - math.log(self.normalization.unit)
 
-    def _distance(self, error: Tensor) -> Tensor:
-        error = error / self.normalization.unit
-        return error.abs().mean() if self.config.loss == "l1" else error.square().mean()
+    def freeze_encoder(self) -> None:
+        """Keep HDN's encoder as it is now, for a loss that compares features."""
+        if self.config.loss == "perceptual":
+            self._encoder = (copy.deepcopy(self.hdn).eval().requires_grad_(False),)
+
+    def _loss(self, denoised: Tensor, clean: Tensor, error: Tensor, std: Tensor | None, fraction: float) -> Tensor:
+        """The loss of the settings. The standard deviation of the error is that of the batch if not given."""
+        unit, loss = self.normalization.unit, pixel_loss(self.config.loss)
+        if loss is not None:
+            error = error / unit
+            return loss(error, error.detach().square().mean().sqrt() if std is None else std / unit, fraction)
+        prediction, target = self.noise.color(denoised) / unit, self.noise.color(clean) / unit
+        return perceptual(prediction, target, self._features if self._encoder else None)
+
+    def _features(self, image: Tensor) -> list[Tensor]:
+        """Features of an image in units of the noise at every level of the frozen encoder."""
+        views = self.prepare_white(self.normalization.unit * image).views
+        with self.compute.autocast():
+            features: list[Tensor] = self._encoder[0].encode(views)
+        return features
 
     def direct(self, noisy: Tensor) -> Tensor:
         """Denoise (B, 1, H, W) counts in one pass."""

@@ -25,6 +25,10 @@ _LABELS = {
 _CHOICES = {
     "l2": "L2: learn the mean",
     "l1": "L1: learn the median",
+    "tukey": "Tukey: learn the densest part",
+    "perceptual": "Perceptual: sharper",
+    "quantile:0.05": "Quantile 0.05: lower limit",
+    "quantile:0.95": "Quantile 0.95: upper limit",
     "auto": "Automatic",
     "quick": "Quick: minutes",
     "balanced": "Balanced: longer, a little better",
@@ -44,7 +48,7 @@ def control(settings: type[Config], name: str, choices: list[str] | None = None)
     kind, optional = _plain_type(field.annotation)
     options: dict[str, Any] = {"tooltip": field.description}
     value = field.default
-    if get_origin(kind) is Literal:
+    if get_origin(kind) is Literal or choices:
         values = choices or list(get_args(kind))
         value = value if value in values else values[0]
         options["choices"] = [(_CHOICES.get(each, each.capitalize()), each) for each in values]

@@ -11,7 +11,7 @@ from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
 from qtpy.QtWidgets import QFileDialog, QLabel, QWidget
 
-from ...config import TrainSettings, train_settings
+from ...config import LOSSES, TrainSettings, train_settings
 from ...errors import DenoiserError
 from ..shared.dock import RunDock, collapsed, main_button, stacked
 from ..shared.forms import Form, control
@@ -47,7 +47,10 @@ class TrainWidget(RunDock):
         self.form = Form([control(TrainSettings, name) for name in ("preset", "max_minutes")])
         self.noise = NoiseSection()
         self.advanced = Form(
-            [control(TrainSettings, name) for name in ("loss", "structured", "max_steps", "seed", "device")]
+            [
+                control(TrainSettings, "loss", list(LOSSES)),
+                *(control(TrainSettings, name) for name in ("structured", "max_steps", "seed", "device")),
+            ]
         )
         self.ready = QLabel()
         self.ready.setWordWrap(True)
