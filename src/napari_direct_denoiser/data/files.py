@@ -11,6 +11,12 @@ from ..errors import DenoiserError, SettingError
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".npy", ".zarr")
 """Of the files, and of the folders (zarr), that hold an image."""
+_ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
+
+
+def is_zarr(path: str | Path) -> bool:
+    """Whether there is a zarr group or array."""
+    return any(Path(path, name).exists() for name in _ZARR_FILES)
 
 
 def check_folder(folder: str | Path, *, what: str = "output", create: bool = False) -> None:

@@ -1,85 +1,86 @@
-"""Image files: TIFF with axes and pixel size, and npy. How an image is written is planned before it is computed."""
+"""Image files: opened by their kind, and written. How an image is written is planned before it is computed."""
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from ..errors import ImageError, SettingError
+from .axes import guess_axes
 from .dtypes import to_dtype
-from .files import check_target, replacing
-from .images import guess_axes
+from .files import check_target, is_zarr, replacing
+from .image_file import ImageFile, LazyImage, MappedArray
+from .read_tiff import open_tiff
+from .read_zarr import open_zarr
 
-if TYPE_CHECKING:
-    import tifffile
+__all__ = [
+    "ImageFile",
+    "WritePlan",
+    "check_output",
+    "open_image",
+    "plan_image",
+    "read_image",
+    "write_image",
+    "write_planned",
+]
 
 _TIFF = (".tif", ".tiff")
 _SUFFIXES = (*_TIFF, ".npy")
-_IMAGEJ_FIELDS = ("unit", "spacing", "finterval", "fps")
-_OME_FIELDS = ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeZ", "TimeIncrement")
 _IMAGEJ_BYTES = 2**32 - 2**16  # an ImageJ file is a classic TIFF, which holds 4 GiB
 _OME_AXES = "TZCAPRHEQ"  # beside Y and X; what tifffile writes
 _IMAGEJ_DTYPES = frozenset({"uint8", "uint16", "float32"})
 _OME_DTYPES = _IMAGEJ_DTYPES | {"int8", "int16", "int32", "uint32", "float64"}
 _TIFF_DTYPES = _OME_DTYPES | {"int64", "uint64", "float16"}
-_UNKNOWN = frozenset("QI")  # letters of tifffile for axes that a file does not name
-_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class ImageFile:
-    """Content of an image file.
+def open_image(path: str | Path) -> ImageFile:
+    """Open an image file: TIFF (ImageJ, OME or other), npy or zarr (OME-Zarr or other).
 
-    Attributes
-    ----------
-    data
-        The image, as stored.
-    axes
-        One letter for each axis as the file names them (Q, I: unknown); None if it does not, or not each one once.
-    metadata
-        What `plan_image` needs to plan a file of the same kind: ``kind`` (imagej, ome or plain), ``resolution`` and
-        ``resolutionunit`` of the TIFF tags, and ``fields`` (pixel size, unit and time step).
-    """
-
-    data: NDArray[Any]
-    axes: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def known_axes(self) -> str | None:
-        """The axes, if the file names all of them."""
-        return None if self.axes is None or _UNKNOWN & set(self.axes) else self.axes
-
-
-def read_image(path: str | Path) -> ImageFile:
-    """Read a TIFF (ImageJ, OME or other) or npy file.
+    Returns
+    -------
+    ImageFile
+        Its ``data`` are a `LazyImage`: they are read when they are asked for. A plane is read as a whole where it is
+        compressed in a TIFF.
 
     Raises
     ------
     ImageError
-        If the file is missing, a folder, empty, neither TIFF nor npy, or damaged.
+        If the file is missing, a folder other than a zarr, empty, of another kind, or damaged.
     """
     path = Path(path)
     _check_source(path)
     try:
+        if is_zarr(path):
+            return open_zarr(path)
         if path.suffix.lower() in _TIFF:
-            return _read_tiff(path)
-        return ImageFile(np.load(path, allow_pickle=False))
+            return open_tiff(path)
+        return _open_npy(path)
     except ImageError:
         raise
     except Exception as error:  # damaged files make the readers raise errors of every kind
-        kind = "TIFF" if path.suffix.lower() in _TIFF else "npy file of numbers"
+        kind = "zarr folder" if path.is_dir() else "TIFF" if path.suffix.lower() in _TIFF else "npy file of numbers"
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(
             f"Expected a {kind}, found {path} which cannot be read as one ({reason}): convert it"
         ) from error
+
+
+def read_image(path: str | Path) -> ImageFile:
+    """Read an image file into memory.
+
+    Raises
+    ------
+    ImageError
+        As `open_image`, or if a plane is damaged.
+    """
+    file = open_image(path)
+    return replace(file, data=np.asarray(file.data))
 
 
 def check_output(path: str | Path) -> None:
@@ -239,54 +240,22 @@ def write_image(path: str | Path, data: ArrayLike, like: ImageFile | None = None
 
 
 def _check_source(path: Path) -> None:
+    if is_zarr(path):
+        return
     if path.is_dir():
         raise ImageError(f"Expected an image file, found the folder {path}: give a file in it")
     if not path.exists():
         raise ImageError(f"Expected an image file, found no {path}: check its name")
     if path.suffix.lower() not in _SUFFIXES:
-        raise ImageError(f"Expected a .tif, .tiff or .npy file, found {path}: convert it, or correct its suffix")
+        raise ImageError(f"Expected a .tif, .tiff, .npy or .zarr, found {path}: convert it, or correct its suffix")
     if not path.stat().st_size:
         raise ImageError(f"Expected an image file, found {path} with 0 bytes: it is empty, copy or save it again")
 
 
-def _read_tiff(path: Path) -> ImageFile:
-    import tifffile
-
-    with tifffile.TiffFile(path) as tiff:
-        series = tiff.series[0]
-        if len(tiff.series) > 1:
-            _log.warning("%s holds %d images; only the first, %s, is read", path, len(tiff.series), series.shape)
-        last = series.pages[-1]
-        if last is not None and max(map(sum, zip(last.dataoffsets, last.databytecounts, strict=True)), default=0) > (
-            path.stat().st_size
-        ):
-            raise ImageError(f"Expected a whole TIFF, found {path} cut short: copy or save it again")
-        page = series.keyframe
-        metadata = {
-            "kind": "imagej" if tiff.is_imagej else "ome" if tiff.is_ome else "plain",
-            "resolution": page.resolution,
-            "resolutionunit": int(page.resolutionunit),
-            "fields": _imagej_fields(tiff) if tiff.is_imagej else _ome_fields(tiff) if tiff.is_ome else {},
-        }
-        axes = series.axes if len(set(series.axes)) == len(series.axes) else None  # QQYX: of no use
-        return ImageFile(series.asarray(), axes, metadata)
-
-
-def _imagej_fields(tiff: tifffile.TiffFile) -> dict[str, Any]:
-    found = tiff.imagej_metadata or {}
-    fields = {name: found[name] for name in _IMAGEJ_FIELDS if name in found}
-    if "unit" in fields:  # ImageJ spells the micro sign in ASCII, as \\u00B5, and tifffile writes nothing else
-        fields["unit"] = "".join(c if c.isascii() else f"\\u{ord(c):04X}" for c in fields["unit"])
-    return fields
-
-
-def _ome_fields(tiff: tifffile.TiffFile) -> dict[str, Any]:
-    import tifffile
-
-    image = tifffile.xml2dict(tiff.ome_metadata or "")["OME"]["Image"]
-    pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
-    names = [name + unit for name in _OME_FIELDS for unit in ("", "Unit")]
-    return {name: pixels[name] for name in names if name in pixels}
+def _open_npy(path: Path) -> ImageFile:
+    mapped = np.lib.format.open_memmap(path, mode="r")
+    order = "F" if mapped.flags.fnc else "C"
+    return ImageFile(LazyImage(path, MappedArray(path, mapped.offset, mapped.shape, mapped.dtype, order)))
 
 
 def _metadata(found: Mapping[str, Any], kind: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import ImageError
-from .files import IMAGE_SUFFIXES
+from .files import IMAGE_SUFFIXES, is_zarr
 
 _ENDINGS = ", ".join(f"*{suffix}" for suffix in IMAGE_SUFFIXES)
 
@@ -20,7 +20,7 @@ def find_images(arguments: Sequence[str | Path]) -> list[Path]:
     ----------
     arguments
         Each is an image file, a folder of them, or a pattern such as ``folder/*.tif`` (``**`` includes the folders
-        below). A folder that ends in .zarr is an image. Hidden files are left out of folders and patterns.
+        below). A zarr folder is an image. Hidden files are left out of folders and patterns.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def find_images(arguments: Sequence[str | Path]) -> list[Path]:
 
 def _find(argument: str) -> list[Path]:
     path = Path(argument)
-    if path.is_dir() and path.suffix.lower() not in IMAGE_SUFFIXES:
+    if path.is_dir() and path.suffix.lower() not in IMAGE_SUFFIXES and not is_zarr(path):
         images = _images(path.iterdir())
         if not images:
             raise ImageError(f"Expected images in the folder {path} ({_ENDINGS}), found none: give another folder")

@@ -19,12 +19,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..errors import DenoiserError, SettingError
 from .axes import Region
-from .files import check_folder
+from .files import check_folder, is_zarr
 from .ome_metadata import Version, write_multiscale
 from .pyramid import Level, halved, halved_region, pyramid
 
 SUFFIX = ".zarr"
-_MARKS = ("zarr.json", ".zgroup", ".zarray")
 _IDENTITY = "napari_direct_denoiser_made_by"
 _CHUNK: dict[Version, int] = {"0.4": 1024, "0.5": 512}  # longest side, pixels
 _REMOVALS, _SETTLE_SECONDS = 20, 0.1  # tries, and the pause between them, to remove a folder in use
@@ -42,7 +41,7 @@ def check_zarr_target(path: Path, needed_bytes: int = 0) -> None:
     if path.suffix != SUFFIX:
         raise SettingError(f"Expected a folder name that ends in {SUFFIX}, found {path.name}: change its suffix")
     check_folder(path.parent, what=path.name)
-    if path.exists() and not any((path / mark).exists() for mark in _MARKS):
+    if path.exists() and not is_zarr(path):
         raise SettingError(f"Expected a zarr folder to replace, found {path}, which is none: choose another place")
     free = shutil.disk_usage(path.parent).free
     if free < needed_bytes:
