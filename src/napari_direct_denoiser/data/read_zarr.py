@@ -87,9 +87,7 @@ def open_zarr(path: Path) -> ImageFile:
     if not names:
         raise ImageError(f"Expected an image, found the zarr group {path} without any: check its name")
     if len(names) > 1:
-        raise ImageError(
-            f"Expected one image, found {len(names)} in {path}: name one of them, such as {path / names[0]}"
-        )
+        raise ImageError(f"Expected one image, found {len(names)} in {path}: name one, such as {path / names[0]}")
     return open_zarr(path / names[0])
 
 
