@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 
 # The first call of torch takes longer than hypothesis waits for an example. In CI every run tries the same examples.
@@ -21,6 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if DOCKS in item.path.parents:
             item.add_marker("gui")
+        if "device" in item.fixturenames:  # type: ignore[attr-defined]
+            item.add_marker("on_device")
     # Files go to the process that is free: a slow one at the end would leave the other process idle.
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
@@ -33,6 +37,17 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real microscopy data is not part of the repository and not on this machine (no {folder})")
     return folder
+
+
+@pytest.fixture
+def device() -> Iterator[torch.device]:
+    """Where this test makes its tensors: on the CPU, or on what the variable names (benchmarks/gpu.sh sets it)."""
+    device = torch.device(os.environ.get("DIRECT_DENOISER_TEST_DEVICE", "cpu"))
+    if device.type == "cpu":
+        yield device
+        return
+    with device, torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        yield device
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
@@ -10,6 +12,8 @@ from napari_direct_denoiser.config import PRESETS, HDNConfig, UNetConfig
 from napari_direct_denoiser.networks import LadderVAE, UNet
 from napari_direct_denoiser.networks.blocks import GatedBlock, PlainBlock, SharedConvBlock, conv3
 from napari_direct_denoiser.networks.ladder_vae import free_bits, normal_kl
+
+pytestmark = pytest.mark.usefixtures("device")
 
 SMALL_HDN = HDNConfig(filters=(8, 8, 8), latent_channels=4, blocks=1, space_to_depth=2, gated=False)
 GATED_HDN = HDNConfig(filters=(8, 8, 8), latent_channels=4, blocks=1, space_to_depth=1, gated=True, dropout=0.2)
@@ -49,7 +53,7 @@ def test_hdn_keeps_the_shape_and_gives_a_kl_for_every_level(config: HDNConfig) -
 
 
 def seeded(*seeds: int) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+    return [torch.Generator(torch.get_default_device()).manual_seed(seed) for seed in seeds]
 
 
 @pytest.mark.parametrize("config", [SMALL_HDN, GATED_HDN])
@@ -107,8 +111,11 @@ def test_convolutions_reflect_as_those_of_torch(stride: int) -> None:
         torch.testing.assert_close(ours(x), theirs(x))
 
 
-@pytest.mark.parametrize("block", [GatedBlock(4, dropout=0.2), PlainBlock(4), SharedConvBlock(4)])
-def test_blocks_that_save_memory_without_gradients_give_the_same(block: torch.nn.Module) -> None:
+@pytest.mark.parametrize(
+    "make", [lambda: GatedBlock(4, dropout=0.2), lambda: PlainBlock(4), lambda: SharedConvBlock(4)]
+)
+def test_blocks_that_save_memory_without_gradients_give_the_same(make: Callable[[], torch.nn.Module]) -> None:
+    block = make()
     for parameter in block.parameters():
         torch.nn.init.normal_(parameter)  # plain blocks begin as the identity
     x = torch.randn(2, 4, 6, 6)

@@ -50,10 +50,10 @@ EXAMPLES: list[NoiseModel] = [
 
 
 @pytest.fixture(params=EXAMPLES, ids=lambda model: model.kind)
-def model(request: pytest.FixtureRequest) -> NoiseModel:
+def model(request: pytest.FixtureRequest, device: torch.device) -> NoiseModel:
     """Each example in turn."""
     example: NoiseModel = request.param
-    return example
+    return example.to(device)
 
 
 @pytest.fixture

@@ -21,6 +21,10 @@ from napari_direct_denoiser.noise.correlated import CorrelatedNoise
 from napari_direct_denoiser.normalization import anscombe
 
 
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator(torch.get_default_device()).manual_seed(seed)
+
+
 def signals(model: NoiseModel) -> Tensor:
     """Signals (counts) at which the model is tried: within its range, or from the offset to 3000 counts above."""
     low, high = model.signal_range or (getattr(model, "offset", 0.0), 3000.0)
@@ -45,7 +49,7 @@ def test_every_kind_has_an_example(examples: list[NoiseModel]) -> None:
 
 def test_samples_have_mean_signal_and_the_variance_of_the_model(model: NoiseModel) -> None:
     for signal in signals(model).tolist():
-        drawn = model.sample(level(model, signal, 200_000), torch.Generator().manual_seed(2)).double()
+        drawn = model.sample(level(model, signal, 200_000), seeded(2)).double()
         variance = float(model.variance(torch.tensor([signal])))
         assert float(drawn.mean()) == pytest.approx(signal, abs=0.08 * variance**0.5)
         assert float((drawn - signal).square().mean()) == pytest.approx(variance, rel=0.06)
@@ -55,21 +59,21 @@ def test_samples_come_from_the_density(model: NoiseModel) -> None:
     """The density of correlated noise is that of a pixel without the noise of those before it."""
     for signal in signals(model).tolist():
         clean = level(model, signal, 20_000)
-        drawn = model.sample(clean, torch.Generator().manual_seed(0)).double()
+        drawn = model.sample(clean, seeded(0)).double()
         if isinstance(model, CorrelatedNoise):
             drawn = signal + model.whiten(drawn - signal)[model.reach :, model.reach : -model.reach].flatten()
-        drawn = drawn.numpy()
+        drawn = drawn.cpu().numpy()
         x = torch.linspace(float(drawn.min()) - 10, float(drawn.max()) + 10, 40_001, dtype=torch.float64)
-        density = model.log_prob(*alone(model, x, torch.full_like(x, signal))).exp().numpy().ravel()
+        density = model.log_prob(*alone(model, x, torch.full_like(x, signal))).exp().cpu().numpy().ravel()
         cumulative = np.cumsum(density) * float(x[1] - x[0])
         assert cumulative[-1] == pytest.approx(1, abs=0.01)
-        assert stats.kstest(drawn, lambda v, x=x, c=cumulative: np.interp(v, x.numpy(), c)).pvalue > 1e-3
+        assert stats.kstest(drawn, lambda v, x=x, c=cumulative: np.interp(v, x.cpu().numpy(), c)).pvalue > 1e-3
 
 
 def test_samples_are_drawn_from_the_generator_alone(model: NoiseModel) -> None:
     (signal,) = alone(model, signals(model).float())
     before = torch.get_rng_state()
-    one, same, other = (model.sample(signal, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
+    one, same, other = (model.sample(signal, seeded(seed)) for seed in (3, 3, 4))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), before)
@@ -115,7 +119,7 @@ def state(model: NoiseModel) -> dict[str, object]:
 
 
 def test_document_rebuilds_every_field(model: NoiseModel) -> None:
-    again = from_document(json.loads(json.dumps(model.document())))
+    again = from_document(json.loads(json.dumps(model.document()))).to(torch.get_default_device())
     assert type(again) is type(model)
     assert state(again) == state(model)
     assert again.document() == model.document()
@@ -137,7 +141,7 @@ def test_variance_as_a_line_makes_the_std_one_everywhere(examples: list[NoiseMod
     for model in examples:
         tolerance = {"mixture": 0.35}.get(model.kind, 0.03)  # a line fits the variance of this mixture roughly
         for signal in (signals(model)[1:] if model.kind == "poisson" else signals(model)).tolist():
-            drawn = model.sample(level(model, signal, 50_000), torch.Generator().manual_seed(1))
+            drawn = model.sample(level(model, signal, 50_000), seeded(1))
             assert float(anscombe(drawn, *model.linear_variance()).std()) == pytest.approx(1, abs=tolerance)
 
 
