@@ -32,7 +32,8 @@ OPTIONS = {
     "train": "--model --preset --noise --refine-noise --loss --structured --axes --channel --max-minutes --max-steps "
     "--seed --device --json",
     "fit-noise": "--calibration --signal --correlated --output --axes --json",
-    "denoise": "--model --output --method --samples --seed --dtype --axes --channel --json",
+    "denoise": "--model --output --method --samples --seed --dtype --axes --channel --ome-zarr --overwrite --workers "
+    "--scheduler --json",
     "compare": "--model --truth --samples --output --axes --channel --json",
     "evaluate": "--truth --model --axes --channel --json",
     "info": "--json",

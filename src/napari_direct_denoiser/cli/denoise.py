@@ -2,70 +2,166 @@
 
 from __future__ import annotations
 
-import time
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ..config import DenoiseSettings, Method, ResultDtype
-from ..errors import SettingError
+from ..errors import DenoiserError, SettingError
 from .console import print_json, progress_bars, say
-from .options import Axes, Channel, Json, Model, named_like, open_image, setting
+from .options import Axes, Channel, Json, Model, setting
 
 if TYPE_CHECKING:
-    from ..prediction.tiling import Output
+    from ..prediction.cluster import Cluster
+    from .denoise_file import Recipe
 
 _DENOISE = DenoiseSettings()
+
+Images = Annotated[
+    list[Path], typer.Argument(metavar="IMAGE...", help="Noisy images: TIFF, npy, .zarr, folders and patterns.")
+]
+Result = Annotated[
+    Path, typer.Option(help="Image to write: .tif, .tiff, .npy or .zarr; axes as the input. Of many images: a folder.")
+]
+OmeZarr = Annotated[
+    Literal["0.4", "0.5"] | None,
+    typer.Option(help="Version of a .zarr that is written; if not given, that of the input, or 0.5."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a .zarr, or the results in a folder, of another run.")
+]
+Workers = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Processes of this computer that write a .zarr together.")
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="dask scheduler whose workers write a .zarr, such as tcp://10.0.0.5:8786."),
+]
+Connect = Callable[[], "Cluster | None"]
 
 
 def denoise(
     context: typer.Context,
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Noisy image: a TIFF or npy file.")],
+    image: Images,
     model: Model,
-    output: Annotated[Path, typer.Option(help="Image to write: .tif, .tiff or .npy; axes as the input.")],
+    output: Result,
     method: Annotated[Method, setting(_DENOISE, "method")] = _DENOISE.method,
     samples: Annotated[int, setting(_DENOISE, "samples")] = _DENOISE.samples,
     seed: Annotated[int, setting(_DENOISE, "seed")] = _DENOISE.seed,
     dtype: Annotated[ResultDtype, setting(_DENOISE, "dtype")] = _DENOISE.dtype,
     axes: Axes = None,
     channel: Channel = None,
+    ome_zarr: OmeZarr = None,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     as_json: Json = False,
 ) -> None:
-    """Denoise every plane of an image. Method sample stacks N samples in front of the image's own axes.
+    """Denoise every plane of an image, or of many. Method sample stacks N samples in front of the image's own axes.
 
     Method std gives the standard deviation of the error of the direct pass, or with --samples that of so many samples.
+    A .zarr is written plane by plane; if that is interrupted, the same command goes on with it.
     """
-    DenoiseSettings(method=method, samples=samples, seed=seed, dtype=dtype)  # raises if a value makes no sense
+    settings = DenoiseSettings(method=method, samples=samples, seed=seed, dtype=dtype)  # raises if it makes no sense
     if method == "std" and dtype == "same":
         raise SettingError("Expected float32 for a standard deviation, found --dtype same: leave --dtype out")
-    from ..data.dtypes import result_dtype
-    from ..data.io import check_output, plan_image, write_planned
-    from ..denoiser import load
-    from ..prediction.tiling import in_one_pass
-    from ..progress import drain
+    if workers is not None and scheduler is not None:
+        raise typer.BadParameter("expected one of them, found both", param_hint="--workers, --scheduler")
+    from ..data.many import find_images
 
-    check_output(output)
-    file, known = open_image(image, axes, channel)
-    denoiser = load(model)
-    shape = file.data.shape
-    used = denoiser.axes_of(shape, known)
-    drawn = samples if method == "sample" else None
-    pixels = result_dtype(dtype, file.data.dtype, method)
-    plan = plan_image(output, shape, named_like(file, used), samples=drawn, dtype=pixels)
-    planes = len(denoiser.planes(file.data, used).data)
+    found = find_images(image)
+    many = found != image
+    distributed = workers is not None or scheduler is not None
+    if distributed:
+        _check_written_by_block(found if many else [output])
+    recipe = _recipe(context, model, settings, axes=axes, channel=channel, version=ome_zarr, overwrite=overwrite)
+    with ExitStack() as stack:
+
+        def connect() -> Cluster | None:
+            return _connect(stack, model, workers, scheduler) if distributed else None
+
+        facts = (_denoise_many if many else _denoise_one)(recipe, found, output, connect)
+    drawn = recipe.samples or 0
+    if as_json:
+        seconds, planes = facts.pop("seconds"), facts.pop("planes")
+        print_json(seconds=seconds, method=method, samples=drawn, planes=planes, output=str(output), **facts)
+    if failed := facts.get("failed"):
+        raise DenoiserError(
+            f"{len(failed)} of {len(found)} images could not be denoised, see above: mend them and start again, "
+            "what is done is skipped"
+        )
+
+
+def _recipe(context: typer.Context, path: Path, settings: DenoiseSettings, **choices: Any) -> Recipe:
+    """Load the model, and collect what is done to each image."""
+    from ..denoiser import load
+    from .denoise_file import Recipe
+
     source = context.get_parameter_source("samples")
     of_samples = source is not None and source.name == "COMMANDLINE"
-    wanted: Output = "sample_std" if method == "std" and of_samples else method
-    steps = denoiser.denoise_steps(file.data, [wanted], samples=samples, seed=seed, axes=used)
-    began = time.perf_counter()
+    output = "sample_std" if settings.method == "std" and of_samples else settings.method
+    denoiser = load(path)
+    return Recipe(denoiser, hashlib.sha256(path.read_bytes()).hexdigest(), settings, output, **choices)
+
+
+def _denoise_one(recipe: Recipe, images: Sequence[Path], output: Path, connect: Connect) -> dict[str, Any]:
+    from .denoise_file import FileWork
+
+    work = FileWork(recipe, images[0], output)
+    if work.is_done:
+        say(f"{output} is done already, by the same model and settings")
+        return {"seconds": 0.0, "planes": 0}
+    cluster = connect()
     with progress_bars() as report:
-        result = drain(steps, lambda progress: report(method, progress))[wanted]
-    seconds = time.perf_counter() - began
-    clipped = write_planned(plan, result)
-    if clipped:
-        say(f"{clipped} of {result.size} pixels were clipped to the range of {pixels}")
-    say(f"{output}: {planes} planes in {seconds:.2f} s")
-    if as_json:
-        number = 0 if in_one_pass(denoiser.model, wanted) else samples
-        print_json(seconds=seconds, method=method, samples=number, planes=planes, output=str(output))
+        done = work.run(lambda progress: report(recipe.settings.method, progress), cluster)
+    if done.clipped:
+        say(f"{done.clipped} of {work.result_pixels} pixels were clipped to the range of {work.dtype}")
+    say(f"{output}: {done.planes} planes in {done.seconds:.2f} s")
+    return {"seconds": done.seconds, "planes": done.planes}
+
+
+def _denoise_many(recipe: Recipe, images: Sequence[Path], folder: Path, connect: Connect) -> dict[str, Any]:
+    from .denoise_many import denoise_many
+
+    with progress_bars() as report:
+        method = recipe.settings.method
+        outcome = denoise_many(recipe, images, folder, lambda progress: report(method, progress), connect)
+    planes, seconds = (sum(getattr(each, name) for *_, each in outcome.done) for name in ("planes", "seconds"))
+    skipped = sum(each.skipped for *_, each in outcome.done)
+    if clipped := sum(each.clipped for *_, each in outcome.done):
+        say(f"{clipped} pixels were clipped to the range of the images")
+    say(f"{folder}: {len(outcome.done) - skipped} images, {planes} planes in {seconds:.2f} s; {skipped} done before")
+    for path, error in outcome.failed:
+        say(f"{path}: {error}")
+    files = [
+        {
+            "input": str(path),
+            "output": str(target),
+            "planes": each.planes,
+            "seconds": each.seconds,
+            "skipped": each.skipped,
+        }
+        for path, target, each in outcome.done
+    ]
+    failed = [{"input": str(path), "error": error} for path, error in outcome.failed]
+    return {"seconds": seconds, "planes": planes, "files": files, "failed": failed}
+
+
+def _check_written_by_block(targets: Sequence[Path]) -> None:
+    other = next((target for target in targets if target.suffix != ".zarr"), None)
+    if other is not None:
+        raise SettingError(
+            f"Expected results that end in .zarr, which workers write block by block, found {other.name}: "
+            "leave --workers and --scheduler out, or write .zarr"
+        )
+
+
+def _connect(stack: ExitStack, model: Path, workers: int | None, scheduler: str | None) -> Cluster:
+    from ..denoiser import load
+    from ..prediction.streaming import connect
+
+    return stack.enter_context(connect(load, model.read_bytes(), workers=workers, scheduler=scheduler))

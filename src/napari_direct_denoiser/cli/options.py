@@ -50,3 +50,12 @@ def open_image(path: Path, axes: str | None = None, channel: int | None = None) 
     from ..data.io import read_image
 
     return channel_of(read_image(path), axes, channel, str(path))
+
+
+def lazy_image(path: Path, axes: str | None = None, channel: int | None = None) -> tuple[ImageFile, str | None]:
+    """Open an image file of which only what is needed is read; see `channel_of`."""
+    from ..data.io import open_image
+    from ..data.views import sliceable
+
+    file = open_image(path)
+    return channel_of(replace(file, data=sliceable(file.data)), axes, channel, str(path))

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -23,7 +25,7 @@ from ..data.axes import Region
 from ..data.dtypes import to_dtype
 from ..data.images import as_planes, check_finite, check_planes, middle
 from ..data.views import sliceable
-from ..errors import DenoiserError, ImageError
+from ..errors import DenoiserError, ImageError, SettingError
 from ..progress import Progress, Steps, WorkClock, drain
 from ..system import reusing_memory
 from .blocks import Block, block_sides, cut_into_blocks
@@ -33,6 +35,7 @@ from .tiling import Output
 if TYPE_CHECKING:
     from ..co_model import CoModel
     from .cluster import Cluster
+    from .predictor import Predictor
 
 _CHECKED_SIDE = 2048  # pixels of the first plane that are checked before the work
 
@@ -159,6 +162,20 @@ def denoised_planes(
             if clock.tick(pixels):
                 report(clock.progress())
         yield as_planes(steps.result[output], axes).data[0]
+
+
+def connect(
+    load: Callable[[Path], Predictor], content: bytes, *, scheduler: str | None = None, workers: int | None = None
+) -> AbstractContextManager[Cluster]:
+    """Send a model to the workers of a dask cluster; see `cluster.connected`. Needs the library ``distributed``."""
+    try:
+        from .cluster import connected
+    except ImportError as error:
+        raise SettingError(
+            f"Expected the library distributed for work on several processes, found none ({error}): "
+            'pip install "napari-direct-denoiser[distributed]"'
+        ) from error
+    return connected(load, content, scheduler=scheduler, workers=workers)
 
 
 def _check_first(image: Any, axes: str, name: str) -> None:
