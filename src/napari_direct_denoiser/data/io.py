@@ -16,6 +16,7 @@ from .axes import guess_axes
 from .dtypes import to_dtype
 from .files import check_target, is_zarr, replacing
 from .image_file import ImageFile, LazyImage, MappedArray
+from .pixel_size import tiff_metadata
 from .read_tiff import open_tiff
 from .read_zarr import open_zarr
 
@@ -150,13 +151,14 @@ def plan_image(
         return WritePlan(path, "npy", full, letters, {}, dtype)
     if dtype.name not in _TIFF_DTYPES:
         raise SettingError(f"Expected numbers that a TIFF can hold, found {dtype}: write float32, or a .npy file")
-    metadata = like.metadata if like else {}
     named_ome = path.stem.lower().endswith(".ome")
-    wanted = "ome" if named_ome else metadata.get("kind", "imagej")
+    kind = like.metadata.get("kind", "imagej") if like else "imagej"
+    fits = dtype.itemsize * math.prod(full) < _IMAGEJ_BYTES
+    wanted = "ome" if named_ome or "ome" in kind or (kind == "imagej" and not fits) else kind
     if wanted == "ome":
         held = _ome_axes(letters, full) if dtype.name in _OME_DTYPES else None
         if held is not None:
-            return WritePlan(path, "ome", *held, _metadata(metadata, "ome"), dtype)
+            return WritePlan(path, "ome", *held, _metadata(like, "ome", letters), dtype)
         if named_ome:
             raise SettingError(
                 "Expected at most three axes before Y and X and no 64-bit integers or float16 for an OME-TIFF, found "
@@ -166,8 +168,8 @@ def plan_image(
     if wanted != "plain":
         held = _imagej_axes(letters, full, dtype)
         if held is not None:
-            return WritePlan(path, "imagej", *held, _metadata(metadata, "imagej"), dtype)
-    return WritePlan(path, "plain", full, letters, _metadata(metadata, "plain"), dtype)
+            return WritePlan(path, "imagej", *held, _metadata(like, "imagej", letters), dtype)
+    return WritePlan(path, "plain", full, letters, _metadata(like, "plain", letters), dtype)
 
 
 def write_planned(plan: WritePlan, data: ArrayLike) -> int:
@@ -258,10 +260,14 @@ def _open_npy(path: Path) -> ImageFile:
     return ImageFile(LazyImage(path, MappedArray(path, mapped.offset, mapped.shape, mapped.dtype, order)))
 
 
-def _metadata(found: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Keep resolution, and the fields that a file of this kind understands."""
-    kept = {name: found[name] for name in ("resolution", "resolutionunit") if name in found}
-    return {**kept, "fields": found.get("fields", {}) if kind in (found.get("kind"), "plain") else {}}
+def _metadata(like: ImageFile | None, kind: str, axes: str) -> dict[str, Any]:
+    """Resolution and fields for a TIFF of this kind."""
+    if like is None:
+        return {}
+    kept = {name: like.metadata[name] for name in ("resolution", "resolutionunit") if name in like.metadata}
+    if kind == like.metadata.get("kind") or (kind == "plain" and kept):
+        return {**kept, "fields": like.metadata.get("fields", {})}
+    return {**kept, "fields": {}, **tiff_metadata(kind, like, axes)}
 
 
 def _imagej_axes(axes: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[tuple[int, ...], str] | None:
