@@ -8,17 +8,21 @@ import os
 import re
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, uint8
 
+from .co_model import CoModel
+from .config import ModelConfig
 from .data.files import check_target, replacing
 from .errors import ModelFileError
-
-if TYPE_CHECKING:
-    from .co_model import CoModel
+from .noise import from_document
+from .normalization import Normalization
+from .std_calibration import StdCalibration
+from .training.provenance import Provenance
+from .training.state import State
 
 FORMAT_VERSION = 1
 """Increased when older versions of this package can no longer read the files."""
@@ -28,12 +32,64 @@ WEIGHTS = Path(__file__).parent / "weights" / "quick.safetensors"
 Learned on simulated images by ``scripts/pretrain.py``.
 """
 SUFFIX = ".safetensors"
+_RESUME = ".resume" + SUFFIX
 KEY = "napari_direct_denoiser"
 
 
 def check_model_output(path: str | Path) -> None:
     """Raise `SettingError` if a model cannot be written to `path`, before any work is done for it."""
     check_target(path, [SUFFIX], what="model file")
+
+
+def save_model(path: str | Path, model: CoModel, provenance: Provenance) -> None:
+    """Write a model file, atomically; `DenoiserError` if that is not possible."""
+    save_checkpoint(path, model.state_dict(), _document(model, provenance))
+
+
+def load_model(path: str | Path) -> tuple[CoModel, Provenance]:
+    """Read a model, on the CPU, and its provenance; `ModelFileError` as `load_checkpoint`, or if it holds no model."""
+    tensors, document = load_checkpoint(path)
+    model, provenance = _model(path, document)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise _no_model(path, document, error) from error
+    return model, provenance
+
+
+def resume_path(model: Path) -> Path:
+    """The file beside a model file from which an interrupted training of it goes on."""
+    return model.with_name(model.stem + _RESUME)
+
+
+def save_training(path: str | Path, model: CoModel, provenance: Provenance, state: State) -> None:
+    """Write an interrupted training, atomically; `DenoiserError` if that is not possible."""
+    tensors: dict[str, Tensor] = {}
+    packed = _packed(state, tensors)
+    save_checkpoint(path, tensors, {**_document(model, provenance), "training": packed})
+
+
+def load_training(path: str | Path) -> tuple[CoModel, Provenance, State]:
+    """Read an interrupted training: the model without its weights, its provenance, and the state.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, damaged, or written by another version of this package.
+    """
+    try:
+        tensors, document = load_checkpoint(path)
+        model, provenance = _model(path, document)
+        if provenance.version != version("napari-direct-denoiser"):
+            raise ModelFileError(
+                f"{path} was written by version {provenance.version}, this is version "
+                f"{version('napari-direct-denoiser')}: go on with that version"
+            )
+        if "training" not in document:
+            raise ModelFileError(f"{path} is a finished model, not an interrupted training: choose a *{_RESUME} file")
+        return model, provenance, _unpacked(document["training"], tensors)
+    except ModelFileError as error:
+        raise ModelFileError(f"{error}; or delete it to start from the beginning") from error
 
 
 def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], document: dict[str, Any]) -> None:
@@ -114,8 +170,76 @@ def newer_version(document: dict[str, Any]) -> str | None:
 
 
 def start_from_pretrained(model: CoModel) -> None:
-    """Load the weights that come with the package into a model with the networks of the quick preset."""
-    model.load_state_dict(load_file(WEIGHTS))
+    """Load the weights that come with the package into a model with the networks of the quick preset.
+
+    They hold no DivNoising: with this teacher only the Direct Denoiser has a start.
+    """
+    weights = load_file(WEIGHTS)
+    if isinstance(model.config.hdn, HDNConfig):
+        model.load_state_dict(weights)
+    else:
+        prefix = "unet."
+        model.unet.load_state_dict({name[len(prefix) :]: weights[name] for name in weights if name.startswith(prefix)})
+
+
+def _document(model: CoModel, provenance: Provenance) -> dict[str, Any]:
+    """What a file tells of a model beside its weights."""
+    return {
+        "config": model.config.model_dump(mode="json"),
+        "scaling": model.normalization.model_dump(mode="json"),
+        "noise": model.noise.document(),
+        "calibration": model.std_calibration.model_dump(mode="json"),
+        "provenance": provenance.model_dump(mode="json"),
+    }
+
+
+def _model(path: str | Path, document: dict[str, Any]) -> tuple[CoModel, Provenance]:
+    """A model without its weights, and its provenance."""
+    try:
+        config = ModelConfig.model_validate(document["config"])
+        normalization = Normalization.model_validate(document["scaling"])
+        provenance = Provenance.model_validate(document["provenance"])
+        model = CoModel(config, from_document(document["noise"]), normalization)
+        model.std_calibration = StdCalibration.model_validate(document.get("calibration", {}))
+    except Exception as error:  # a document may be wrong in any way
+        raise _no_model(path, document, error) from error
+    return model, provenance
+
+
+def _no_model(path: str | Path, document: dict[str, Any], error: Exception) -> ModelFileError:
+    if newer := newer_version(document):
+        return ModelFileError(
+            f"{path} was written by version {newer}, this is version {version('napari-direct-denoiser')}, which "
+            "does not know all of it: upgrade napari-direct-denoiser"
+        )
+    reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+    return ModelFileError(f"{path} does not hold a model of this package ({reason}): train again")
+
+
+def _packed(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Turn nested containers into JSON that refers to ``tensors``, to which theirs are added."""
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        tensors[name] = value
+        return {"tensor": name}
+    if isinstance(value, dict):  # keys may be numbers
+        return {"dict": [[key, _packed(each, tensors)] for key, each in value.items()]}
+    if isinstance(value, list | tuple):
+        return {type(value).__name__: [_packed(each, tensors) for each in value]}
+    return value
+
+
+def _unpacked(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Undo `_packed`."""
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {key: _unpacked(each, tensors) for key, each in content}
+    values = [_unpacked(each, tensors) for each in content]
+    return tuple(values) if kind == "tuple" else values
 
 
 def _header(source: Path, metadata: dict[str, str] | None) -> dict[str, Any]:

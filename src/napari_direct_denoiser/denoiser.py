@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -13,22 +12,19 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from .checkpoint import load_checkpoint, newer_version, save_checkpoint, start_from_pretrained
+from .checkpoint import load_model, load_training, save_model, save_training, start_from_pretrained
 from .co_model import CoModel
-from .config import PRESETS, Device, ModelConfig, Preset, PresetName, TrainSettings, train_settings
+from .config import PRESETS, Device, Preset, PresetName, TrainSettings, train_settings
 from .data.stacks import open_stacks
-from .errors import ModelFileError, TrainingError
-from .noise import Finding, NoiseFit, NoiseModel, diagnose, fit_noise, from_document
+from .errors import TrainingError
+from .noise import Finding, NoiseFit, NoiseModel, diagnose, fit_noise
 from .normalization import Normalization
 from .prediction.predictor import Predictor
 from .progress import TrainingProgress
-from .std_calibration import StdCalibration
-from .training.calibrate_std import calibrate_std
-from .training.loop import train_steps
-from .training.provenance import History, Provenance, Record
-
-_FIRST_CALIBRATION = 200  # steps after which predicted standard deviations are calibrated; at the end they are again
-_CALIBRATION_RATIO = 4  # and each time after so many times more steps: it takes seconds
+from .training.course import Course
+from .training.provenance import Provenance
+from .training.state import State, check_fingerprint, restore_model, same_settings
+from .training.world import ALONE, World
 
 
 class Denoiser(Predictor):
@@ -47,6 +43,9 @@ class Denoiser(Predictor):
         self.provenance = provenance
         self._stacks = stacks
         self._frame_steps: Sequence[int] = ()
+        """How many planes of each stack successive frames of a static scene are apart; empty if it is not static."""
+        self._saved: State | None = None
+        self._course: Course | None = None
 
     @classmethod
     def for_images(
@@ -81,17 +80,11 @@ class Denoiser(Predictor):
         SettingError, ModelFileError
             The noise model or device does not exist.
         """
-        if settings.preset == "auto":
-            settings = settings.model_copy(update={"preset": "quick"})
+        settings = _chosen(settings)
         preset = _preset(settings)
+        config = preset.networks(settings)
         frames, axes = open_stacks(images, axes, min_side=preset.schedule.patch, channel=channel)
         stacks = [each.planes for each in frames]
-        config = preset.model.model_copy(
-            update={
-                "loss": settings.loss,
-                "hdn": preset.model.hdn.model_copy(update={"structured": settings.structured}),
-            }
-        )
         fit = fit_noise(settings.noise if noise is None else noise, frames)
         noise = fit.model
         model = CoModel.initialized(config, noise, Normalization.of(stacks, config.units, noise), settings.seed)
@@ -106,7 +99,7 @@ class Denoiser(Predictor):
         )
         denoiser = cls(model, provenance, stacks)
         denoiser.noise_fit, denoiser.findings = fit, diagnose(frames, fit)
-        denoiser._frame_steps = [stack.step for stack in frames]
+        denoiser._frame_steps = [stack.step for stack in frames] if fit.static else ()
         return denoiser
 
     def continued(
@@ -149,67 +142,92 @@ class Denoiser(Predictor):
         provenance = self.provenance.model_copy(update={"settings": settings})
         denoiser = Denoiser(model, provenance, [each.planes for each in frames])
         denoiser.noise_fit, denoiser.findings = fit, diagnose(frames, fit)
-        denoiser._frame_steps = [stack.step for stack in frames]
+        denoiser._frame_steps = [stack.step for stack in frames] if fit.static else ()
         return denoiser
 
-    def train_steps(self, cancelled: Callable[[], bool] = lambda: False) -> Iterator[TrainingProgress]:
-        """Train on the images of `for_images` or `continued`, yielding progress; the model is usable at every yield.
+    @classmethod
+    def resumed(
+        cls,
+        path: str | Path,
+        images: ArrayLike | Sequence[ArrayLike],
+        settings: TrainSettings,
+        axes: str | None = None,
+        *,
+        channel: int | None = None,
+    ) -> Denoiser:
+        """Take up an interrupted training, which `train_steps` then goes on with as if nothing had happened.
+
+        Parameters
+        ----------
+        path
+            A file written by `save_training`.
+        images, axes, channel
+            What was trained on, as in `for_images`.
+        settings
+            Those of the training. Its limits are the new ones, if it has any, and its device may be another one.
+
+        Raises
+        ------
+        ModelFileError
+            The file cannot be read.
+        SettingError
+            The settings are others, or the device is not there.
+        ImageError
+            The images are others.
+        """
+        model, provenance, state = load_training(path)
+        settings = same_settings(provenance.settings, _chosen(settings), path)
+        frames, _ = open_stacks(images, axes, min_side=_preset(settings).schedule.patch, channel=channel)
+        stacks = [each.planes for each in frames]
+        check_fingerprint(stacks, state["images"], path)
+        restore_model(model, state["training"]["validator"]["model"])
+        model.to_device(settings.device).eval()
+        denoiser = cls(model, provenance.model_copy(update={"settings": settings}), stacks)
+        denoiser._saved, denoiser._frame_steps = state, state["frame_steps"]
+        return denoiser
+
+    def train_steps(
+        self, cancelled: Callable[[], bool] = lambda: False, world: World = ALONE
+    ) -> Iterator[TrainingProgress]:
+        """Train on the images that were given, yielding progress; the model is usable at every yield.
 
         The images are let go at the end. Once ``cancelled`` says so, from any thread, training ends within a step.
-        Raises `TrainingError` where training cannot go on and nothing good was learned.
+        The processes of ``world`` train together. Raises `TrainingError` where training cannot go on and nothing good
+        was learned.
         """
         if not self._stacks:
             raise TrainingError("Expected images to train on, found none: make the model with for_images or continued")
         stacks, self._stacks = self._stacks, ()
-        before = self.provenance
-        settings = before.settings
-        preset = _preset(settings)
-        history, calibrated = History(before.history), _FIRST_CALIBRATION // _CALIBRATION_RATIO
-        for progress in train_steps(
-            self.model,
-            stacks,
-            preset.schedule,
-            max_minutes=settings.max_minutes,
-            max_steps=settings.max_steps,
-            seed=settings.seed + before.steps,
-            refine_noise=settings.refine_noise,
-            trained=before.steps > 0 or preset.pretrained,
-            frame_steps=self._frame_steps if self.noise_fit and self.noise_fit.static else (),
-            cancelled=cancelled,
-        ):
-            if progress.stopped or progress.step >= _CALIBRATION_RATIO * calibrated:
-                calibrated = progress.step
-                straight = [self.model.noise.without_lines(stack) for stack in stacks]
-                self.model.std_calibration = calibrate_std(self.model, straight, settings.seed)
-            progress = replace(
-                progress,
-                step=before.steps + progress.step,
-                total_steps=progress.total_steps and before.steps + progress.total_steps,
-                elapsed_seconds=before.seconds + progress.elapsed_seconds,
-            )
-            history.add(
-                Record(
-                    step=progress.step,
-                    seconds=progress.elapsed_seconds,
-                    neg_elbo=progress.neg_elbo,
-                    direct_loss=progress.direct_loss,
-                    validation_neg_elbo=progress.validation_neg_elbo,
-                    validation_direct_loss=progress.validation_direct_loss,
-                    estimated_gain_db=progress.estimated_gain_db,
-                    estimated_gain_error_db=progress.estimated_gain_error_db,
-                    estimated_gain_why=progress.estimated_gain_why,
-                    estimated_rise_db=progress.estimated_rise_db,
-                )
-            )
-            self.provenance = self.provenance.model_copy(
-                update={
-                    "steps": progress.step,
-                    "seconds": progress.elapsed_seconds,
-                    "stopped": progress.stopped,
-                    "history": history.records,
-                }
-            )
-            yield progress
+        saved, self._saved = self._saved, None
+        options: dict[str, Any] = {"cancelled": cancelled, "world": world, "state": saved}
+        preset, frame_steps = _preset(self.provenance.settings), self._frame_steps
+        self._course = Course(self.model, self.provenance, stacks, preset, frame_steps=frame_steps, **options)
+        del stacks, saved, options  # the course lets them go
+        try:
+            for progress in self._course.steps():
+                self.provenance = self._course.provenance
+                yield progress
+        finally:
+            self._course = None
+
+    def save_training(self, path: str | Path) -> None:
+        """Write a training that is under way to a file, from which `resumed` goes on, atomically.
+
+        Between two records of `train_steps` only. If several processes train together, all must call this; the first
+        writes.
+
+        Raises
+        ------
+        TrainingError
+            If no training is under way.
+        DenoiserError
+            If the file cannot be written.
+        """
+        if self._course is None:
+            raise TrainingError("Expected a training that is under way, found none: call this while train_steps runs")
+        state = self._course.state()
+        if self._course.world.is_first:
+            save_training(path, self.model, self.provenance, state)
 
     @property
     def trained_axes(self) -> str:
@@ -218,14 +236,7 @@ class Denoiser(Predictor):
 
     def save(self, path: str | Path) -> None:
         """Write the model to one safetensors file, atomically; `DenoiserError` if that is not possible."""
-        document = {
-            "config": self.model.config.model_dump(mode="json"),
-            "scaling": self.model.normalization.model_dump(mode="json"),
-            "noise": self.model.noise.document(),
-            "calibration": self.model.std_calibration.model_dump(mode="json"),
-            "provenance": self.provenance.model_dump(mode="json"),
-        }
-        save_checkpoint(path, self.model.state_dict(), document)
+        save_model(path, self.model, self.provenance)
 
     def summary(self) -> dict[str, Any]:
         """What `direct-denoiser info` shows."""
@@ -242,6 +253,10 @@ class Denoiser(Predictor):
             "steps": self.provenance.steps,
             "version": self.provenance.version,
         }
+
+
+def _chosen(settings: TrainSettings) -> TrainSettings:
+    return settings.model_copy(update={"preset": "quick"}) if settings.preset == "auto" else settings
 
 
 def _preset(settings: TrainSettings) -> Preset:
@@ -293,20 +308,5 @@ def load(path: str | Path, device: Device = "auto") -> Denoiser:
     SettingError
         If the device is not there.
     """
-    tensors, document = load_checkpoint(path)
-    try:
-        config = ModelConfig.model_validate(document["config"])
-        normalization = Normalization.model_validate(document["scaling"])
-        provenance = Provenance.model_validate(document["provenance"])
-        model = CoModel(config, from_document(document["noise"]), normalization)
-        model.std_calibration = StdCalibration.model_validate(document.get("calibration", {}))
-        model.load_state_dict(tensors)
-    except Exception as error:  # a document may be wrong in any way
-        if newer := newer_version(document):
-            raise ModelFileError(
-                f"{path} was written by version {newer}, this is version {version('napari-direct-denoiser')}, which "
-                "does not know all of it: upgrade napari-direct-denoiser"
-            ) from error
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
-        raise ModelFileError(f"{path} does not hold a model of this package ({reason}): train again") from error
+    model, provenance = load_model(path)
     return Denoiser(model.to_device(device).eval(), provenance)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 _VALIDATION_SHARE = 0.15
 _MIN_PLANES = 7  # stacks with fewer planes are split into regions instead of planes
+_WINDOW = 0.75  # of the planes that are kept: the others are still kept when the window moves on
+_PATCHES_PER_PLANE = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +94,14 @@ _ALL = Augmentation()
 class PatchSampler:
     """Draws random square patches; every position of every plane is equally likely.
 
+    Of stacks that are read when needed and keep fewer planes in memory than there are, patches come from a window of
+    planes, which moves on slowly through all of them in random order: each plane is read once for many patches.
+
     Parameters
     ----------
     parts
-        Where to draw from: parts of stacks or whole stacks (planes, Y, X), with sides of at least `patch`.
+        Where to draw from: parts of stacks or whole stacks (planes, Y, X), with sides of at least `patch`. A stack that
+        is read when needed says in an attribute `cached_planes` how many planes it keeps, of all stacks together.
     patch
         Side, pixels.
     seed
@@ -117,34 +123,67 @@ class PatchSampler:
     ) -> None:
         self._parts = [part if isinstance(part, Part) else Part.whole(part) for part in parts]
         self.patch, self.margin, self.augmentation = patch, margin, augmentation
-        self._random = np.random.default_rng(seed)
-        positions = np.array(
-            [len(p.planes) * (len(p.rows) - patch + 1) * (len(p.columns) - patch + 1) for p in self._parts], float
-        )
-        self._share = positions / positions.sum()
+        self._seed = seed
+        self._part_of = np.repeat(np.arange(len(self._parts)), [len(part.planes) for part in self._parts])
+        self._plane = np.concatenate([part.planes for part in self._parts])
+        positions = [(len(p.rows) - patch + 1) * (len(p.columns) - patch + 1) for p in self._parts]
+        self._weight = np.array(positions, float)[self._part_of]
+        cached = [getattr(part.stack, "cached_planes", None) for part in self._parts]
+        is_read = np.array([each is not None for each in cached])[self._part_of]
+        self._held, self._read = np.flatnonzero(~is_read), np.flatnonzero(is_read)
+        self._window = max(int(_WINDOW * min((each for each in cached if each is not None), default=0)), 1)
+        if self._window >= len(self._read):
+            self._held, self._read = np.arange(len(self._plane)), self._read[:0]
+        np.random.default_rng(seed).shuffle(self._read)
+        self._weight_read = self._weight[self._read].sum()
 
-    def draw(self, count: int) -> Tensor:
-        """Draw (count, 1, patch + 2 margin, patch + 2 margin) float32, on the CPU."""
-        which = self._random.choice(len(self._parts), size=count, p=self._share)
+    def draw(self, count: int, number: int = 0, share: tuple[int, int] = (0, 1)) -> Tensor:
+        """Draw (count, 1, patch + 2 margin, patch + 2 margin) float32, on the CPU.
+
+        Parameters
+        ----------
+        count
+            Patches of the whole draw.
+        number
+            Which draw this is, from 0: the same number gives the same patches.
+        share
+            Read only this part of so many equal parts of the draw.
+        """
+        planes, weight = self._planes(count * number)
+        chance = np.random.default_rng([self._seed, number]).random((count, 6))
+        part, parts = share
+        chance = chance[count * part // parts : count * (part + 1) // parts]
+        shares = np.cumsum(weight)
+        drawn = planes[np.searchsorted(shares, chance[:, 0] * shares[-1], side="right").clip(max=len(planes) - 1)]
         side = self.patch + 2 * self.margin
-        patches = np.empty((count, 1, side, side), np.float32)
-        for place, number in enumerate(which):
-            patches[place, 0] = self._one(self._parts[number])
+        patches = np.empty((len(chance), 1, side, side), np.float32)
+        for place, (plane, (_, *where)) in enumerate(zip(drawn, chance, strict=True)):
+            patches[place, 0] = self._one(plane, *where)
         return torch.from_numpy(patches)
 
-    def _one(self, part: Part) -> NDArray[np.generic]:
-        sides = len(part.planes), len(part.rows) - self.patch + 1, len(part.columns) - self.patch + 1
-        plane, y, x = (int(self._random.integers(side)) for side in sides)
-        number = part.planes[plane]
+    def _planes(self, drawn: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """The planes that patches may come from after so many were drawn, and the weight of each."""
+        if not len(self._read):
+            return self._held, self._weight[self._held]
+        window = self._read[(drawn // _PATCHES_PER_PLANE + np.arange(self._window)) % len(self._read)]
+        weight = self._weight[window] * (self._weight_read / self._weight[window].sum())
+        return np.concatenate([self._held, window]), np.concatenate([self._weight[self._held], weight])
+
+    def _one(self, place: int, *chance: float) -> NDArray[np.generic]:
+        """Read a patch of a plane; five numbers below 1 tell where, and how it is turned."""
+        part, number = self._parts[self._part_of[place]], self._plane[place]
+        y, x = (
+            int(c * (len(side) - self.patch + 1)) for c, side in zip(chance, (part.rows, part.columns), strict=False)
+        )
         if self.margin:
             patch = self._with_margin(part.stack, number, part.rows[y], part.columns[x])
         else:
             rows, columns = part.rows[y : y + self.patch], part.columns[x : x + self.patch]
             patch = part.stack[number, rows.start : rows.stop, columns.start : columns.stop]
         allowed = self.augmentation.flip_y, self.augmentation.flip_x
-        flips = [axis for axis in (0, 1) if self._random.random() < 0.5 and allowed[axis]]
+        flips = [axis for axis in (0, 1) if chance[2 + axis] < 0.5 and allowed[axis]]
         patch = np.flip(patch, tuple(flips)) if flips else patch
-        return patch.T if self.augmentation.transpose and self._random.random() < 0.5 else patch
+        return patch.T if self.augmentation.transpose and chance[4] < 0.5 else patch
 
     def _with_margin(self, stack: NDArray[np.generic], number: int, y: int, x: int) -> NDArray[np.generic]:
         """Read the patch and what its margin shows of the plane, not the whole plane: that may have to be computed."""

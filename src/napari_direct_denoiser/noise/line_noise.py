@@ -252,7 +252,7 @@ class _WithoutLines:
         self._planes, self._stds = planes, (row_std, column_std)
         self._offsets: dict[int, tuple[Line, Line]] = {}
         self.shape = planes.shape
-        self.cached_planes = getattr(planes, "cached_planes", len(planes))  # of a stack that is read when needed
+        self.cached_planes = getattr(planes, "cached_planes", None)  # of a stack that is read when needed
 
     def __len__(self) -> int:
         return len(self._planes)

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..normalization import NetworkInput
+from .state import State
+from .world import ALONE, World
 
 _DECAY = 0.95  # of the moments, a step
 _AROUND, _MIDDLE = 7, 3  # sides of the ring around a pixel
@@ -20,9 +22,13 @@ _MOST = 0.2  # largest correction of the scale
 
 
 class BiasCorrection:
-    """Line ``scale * sample + shift`` that makes samples unbiased, from running moments of noisy images and samples."""
+    """Line ``scale * sample + shift`` that makes samples unbiased, from running moments of noisy images and samples.
 
-    def __init__(self) -> None:
+    The moments are those of the images of all processes that train together.
+    """
+
+    def __init__(self, world: World = ALONE) -> None:
+        self._world = world
         self._moments: Tensor | None = None
         self._added = 0
 
@@ -34,9 +40,19 @@ class BiasCorrection:
         signal = signal.double()
         parts = [noisy, signal, ring, noisy * ring, signal * ring, noisy * noisy]
         moments = torch.stack([part.mean() for part in parts])
+        self._world.average([moments])
         self._added += 1
         weight = max(1 / self._added, 1 - _DECAY)
         self._moments = moments if self._moments is None else self._moments.lerp(moments, weight)
+
+    def state(self) -> State:
+        """The moments so far."""
+        return {"moments": self._moments, "added": self._added}
+
+    def restore(self, state: State, device: torch.device) -> None:
+        """Go on with these moments."""
+        self._moments = None if state["moments"] is None else state["moments"].to(device)
+        self._added = state["added"]
 
     def line(self) -> tuple[float, float]:
         """Scale, and shift in counts; 1 and 0 before anything was added."""

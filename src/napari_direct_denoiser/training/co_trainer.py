@@ -10,8 +10,10 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Adam, Adamax, Optimizer
@@ -26,14 +28,15 @@ from ..networks.blocks import ChannelDropout
 from ..normalization import NetworkInput
 from ..system import free_memory, is_out_of_memory
 from .bias import BiasCorrection
+from .state import State, model_state, optimizer_state, restore_model, restore_optimizer
+from .targets import Pair, StudentTargets
+from .world import ALONE, SharedLoss, World, explaining_loss
 
 _WARM_UP_STEPS = 20
 _MAX_GRADIENT = 10.0
 _MAX_THREADS = 4  # for each of two small networks
 _HDN_LOSS_SMOOTHING = 0.02
-
-Pair = tuple[NetworkInput, Tensor]
-"""Input and target of the Direct Denoiser: a prepared noisy image, and a clean one, (B, 1, H, W) counts."""
+_SAMPLE, _NOISE, _PAIR = range(3)  # what random numbers are for
 
 
 class CoTrainer:
@@ -48,7 +51,10 @@ class CoTrainer:
     schedule
         Batch size, learning rates, and how they fall.
     seed
-        Of everything that is drawn but the patches.
+        Of everything that is drawn but the patches. What is drawn depends on the seed, the step and the part of the
+        batch alone: a training that goes on after an interruption draws the same.
+    world
+        The processes that train together.
 
     Attributes
     ----------
@@ -58,9 +64,12 @@ class CoTrainer:
         Exponential moving average of its weights: the model that is validated and kept.
     """
 
-    def __init__(self, model: CoModel, patches: PatchSampler, schedule: ScheduleConfig, seed: int) -> None:
+    def __init__(
+        self, model: CoModel, patches: PatchSampler, schedule: ScheduleConfig, seed: int, world: World = ALONE
+    ) -> None:
         self.schedule, self.patches, self.device = schedule, patches, model.device
-        self.generator = torch.Generator(device=model.device).manual_seed(seed)
+        self._seed, self._world = seed, world
+        self.generator, self._noise_generator = (torch.Generator(device=model.device) for _ in range(2))
         self.learner = copy.deepcopy(model).train()
         for module in self.learner.modules():
             if isinstance(module, ChannelDropout):
@@ -77,17 +86,21 @@ class CoTrainer:
             ReduceLROnPlateau(optimizer, factor=0.5, patience=schedule.patience)
             for optimizer in (self.hdn_optimizer, self.direct_optimizer)
         ]
-        self.side_by_side = schedule.side_by_side and model.device.type == "cpu"
         available = torch.get_num_threads()
+        self.side_by_side = schedule.side_by_side and model.device.type == "cpu" and (world.size == 1 or available > 1)
         self.threads = min(max(available // 2, 1), _MAX_THREADS) if self.side_by_side else available
         self._student_thread: Executor = ThreadPoolExecutor(1, "direct-denoiser") if self.side_by_side else _Immediate()
-        self.micro_batch = schedule.micro_batch
+        self._share = world.share_of(schedule.batch)
+        self.micro_batch = math.gcd(schedule.micro_batch, self._share)
+        structured = model.config.hdn.structured
+        self._hdn_loss_of = SharedLoss(world, self.learner.hdn, self.learner.hdn_loss, skips=structured)
+        self._direct_losses_of = SharedLoss(world, self.learner.unet, partial(_direct_losses, self.learner))
         self.steps = 0
         self.hdn_frozen = False
         self._hdn_loss = torch.zeros(2, device=model.device)  # running HDN loss, reported while HDN is frozen
         self._redrawn: NetworkInput | None = None  # the last image with noise drawn anew
         self._next_pair: Pair | None = None
-        self._bias = BiasCorrection()
+        self._bias = BiasCorrection(world)
 
     def step(self, fraction: float) -> Tensor:
         """Take one step at this fraction of the budget.
@@ -107,6 +120,7 @@ class CoTrainer:
             except (RuntimeError, MemoryError) as error:
                 self._reduce_micro_batch(error)
         self.steps += 1
+        self._world.average([buffer for buffer in self.learner.hdn.buffers() if buffer.is_floating_point()])
         self._ema.update_parameters(self.learner)
         return losses
 
@@ -116,17 +130,20 @@ class CoTrainer:
         What the noise model does not describe of the noise, HDN learns to encode. So a part of its steps takes images
         of the Direct Denoiser, with noise drawn from the model: these hold nothing of it.
         """
-        parts = self.schedule.batch // self.micro_batch
+        parts = self._share // self.micro_batch
         losses = torch.zeros(3, device=self.device)
-        for _ in range(parts):
+        for part in range(parts):
+            last = part == parts - 1
             redrawn = self._redrawn if self._redrawn and self.steps % self.schedule.redrawn_every == 0 else None
-            inputs = redrawn or self._draw_inputs()
-            hdn = self.learner.hdn_loss(inputs, self.generator)
-            if redrawn is None:
-                self._bias.add(inputs, hdn.signal)
-            # The target has no gradient: from here on the two networks run side by side.
-            student = self._student_thread.submit(self._learn_sample, inputs, hdn.sample, parts)
-            (hdn.loss / parts).backward()  # type: ignore[no-untyped-call]
+            inputs = redrawn or self._draw_inputs(self.steps, part)
+            self.generator.manual_seed(self._seed_of(self.steps, part, _SAMPLE))
+            with self._hdn_loss_of.gradients(shared=last):
+                hdn = self._hdn_loss_of(inputs, self.generator)
+                if redrawn is None:
+                    self._bias.add(inputs, hdn.signal)
+                # The target has no gradient: from here on the two networks run side by side.
+                student = self._student_thread.submit(self._learn_sample, inputs, hdn.sample, part)
+                (hdn.loss / parts).backward()
             losses += torch.stack([hdn.reconstruction, hdn.kl.sum(), student.result()]) / parts
         self._update_weights(self.hdn_optimizer)
         self._update_weights(self.direct_optimizer)
@@ -136,11 +153,12 @@ class CoTrainer:
 
     def student_step(self) -> Tensor:
         """Only the Direct Denoiser, on one batch, while the frozen HDN draws the targets of the next one."""
-        parts = self.schedule.batch // self.micro_batch
+        parts = self._share // self.micro_batch
         direct_loss = torch.zeros((), device=self.device)
-        for _ in range(parts):
-            student = self._student_thread.submit(self._student_backward, self._next_pair or self._draw_pair(), parts)
-            self._next_pair = self._draw_pair()
+        for part in range(parts):
+            pair = self._next_pair or self._draw_pair(self.steps, part)
+            student = self._student_thread.submit(self._student_backward, pair, part)
+            self._next_pair = self._draw_pair(*((self.steps, part + 1) if part < parts - 1 else (self.steps + 1, 0)))
             direct_loss += student.result() / parts
         self._update_weights(self.direct_optimizer)
         return torch.cat([self._hdn_loss, direct_loss[None]])
@@ -158,29 +176,39 @@ class CoTrainer:
             for plateau, loss in zip(self._plateaus, (neg_elbo, direct_loss), strict=True):
                 plateau.step(loss)
 
-    def _draw_inputs(self) -> NetworkInput:
-        return self.learner.prepare(self.patches.draw(self.micro_batch).to(self.device), self.patches.margin)
+    def _draw_inputs(self, step: int, part: int) -> NetworkInput:
+        patches = self.patches.draw(self.schedule.batch, step, self._part_of_batch(part))
+        return self.learner.prepare(patches.to(self.device), self.patches.margin)
 
     @torch.no_grad()
-    def _draw_pair(self) -> Pair:
-        inputs = self._draw_inputs()
+    def _draw_pair(self, step: int, part: int) -> Pair:
+        inputs = self._draw_inputs(step, part)
+        self.generator.manual_seed(self._seed_of(step, part, _PAIR))
         sample = self.targets.teacher.hdn_loss(inputs, self.generator).sample
         return self.targets.pair(inputs, sample, self.generator)
 
-    def _learn_sample(self, inputs: NetworkInput, sample: Tensor, parts: int) -> Tensor:
-        pair = self.targets.pair(inputs, sample, self.generator)
+    def _part_of_batch(self, part: int) -> tuple[int, int]:
+        """Which part of the batch of all processes a part of this one is, and how many there are."""
+        parts = self._share // self.micro_batch
+        return self._world.rank * parts + part, self._world.size * parts
+
+    def _seed_of(self, step: int, part: int, purpose: int) -> int:
+        numbers = (self._seed, step, *self._part_of_batch(part), purpose)
+        return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+    def _learn_sample(self, inputs: NetworkInput, sample: Tensor, part: int) -> Tensor:
+        self._noise_generator.manual_seed(self._seed_of(self.steps, part, _NOISE))
+        pair = self.targets.pair(inputs, sample, self._noise_generator)
         if self.targets.resample_noise and self.schedule.redrawn_every:
             self._redrawn = pair[0]
-        return self._student_backward(pair, parts)
+        return self._student_backward(pair, part)
 
-    def _student_backward(self, pair: Pair, parts: int) -> Tensor:
-        if self.learner.has_std:
-            loss, std_loss = self.learner.direct_losses(*pair)  # the second has a gradient to the second head alone
-            total = loss + std_loss
-        else:
-            total = loss = self.learner.direct_loss(*pair)
-        (total / parts).backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+    def _student_backward(self, pair: Pair, part: int) -> Tensor:
+        parts = self._share // self.micro_batch
+        with self._direct_losses_of.gradients(shared=part == parts - 1):
+            total, loss = self._direct_losses_of(*pair)
+            (total / parts).backward()
+        return cast(Tensor, loss.detach())
 
     def _update_weights(self, optimizer: Optimizer) -> None:
         if self.schedule.anneal == "budget":  # the published schedule does not clip gradients
@@ -206,7 +234,13 @@ class CoTrainer:
         """After an out-of-memory error, halve the patches that pass the networks at a time; re-raise any other."""
         self._student_thread.submit(int).result()  # wait for what the other thread still does
         if not is_out_of_memory(error):
-            raise error
+            with explaining_loss():
+                raise error
+        if self._world.size > 1:  # the others wait for the gradients of this step
+            raise TrainingError(
+                f"Out of memory on process {self._world.rank + 1} of {self._world.size}: start more processes, so that "
+                "each has a smaller share of the batch, or choose another preset"
+            ) from error
         self._next_pair = self._redrawn = None
         free_memory(self.device)
         if self.micro_batch == 1:
@@ -217,36 +251,51 @@ class CoTrainer:
             warnings.warn("Out of memory: training goes on with fewer patches at a time, more slowly", stacklevel=2)
         self.micro_batch //= 2
 
+    def state(self) -> State:
+        """What the next steps depend on, with that of all processes: all of them must call this."""
+        return {
+            "steps": self.steps,
+            "micro_batch": self.micro_batch * self._world.size,
+            "learner": model_state(self.learner),
+            "average": model_state(self.average),
+            "averaged": int(self._ema.n_averaged),
+            "teacher": model_state(self.targets.teacher) if self.hdn_frozen else None,
+            "optimizers": [optimizer_state(each) for each in (self.hdn_optimizer, self.direct_optimizer)],
+            "plateaus": [dict(plateau.state_dict()) for plateau in self._plateaus],
+            "hdn_loss": self._hdn_loss,
+            "redrawn": None if self._redrawn is None else [self._world.gathered(each) for each in self._redrawn],
+            "bias": self._bias.state(),
+        }
 
-class StudentTargets:
-    """Makes input and target of the Direct Denoiser from posterior samples.
+    def restore(self, state: State) -> None:
+        """Go on where another trainer of the same images stood, which may have had more or fewer processes."""
+        self.steps = state["steps"]
+        self.micro_batch = math.gcd(max(state["micro_batch"] // self._world.size, 1), self._share)
+        restore_model(self.learner, state["learner"])
+        restore_model(self.average, state["average"])
+        self._ema.n_averaged.fill_(state["averaged"])
+        if state["teacher"] is not None:
+            self.targets.teacher = copy.deepcopy(self.average)
+            restore_model(self.targets.teacher, state["teacher"])
+            self.hdn_frozen = True
+        for optimizer, saved in zip((self.hdn_optimizer, self.direct_optimizer), state["optimizers"], strict=True):
+            restore_optimizer(optimizer, saved)
+        for plateau, saved in zip(self._plateaus, state["plateaus"], strict=True):
+            plateau.load_state_dict(saved)
+        self._hdn_loss = state["hdn_loss"].to(self.device)
+        if state["redrawn"] is not None:
+            of_all = (each.to(self.device).tensor_split(self._world.size) for each in state["redrawn"])
+            self._redrawn = NetworkInput(*(parts[self._world.rank] for parts in of_all))
+        self._bias.restore(state["bias"], self.device)
 
-    The paper takes the noisy image and the sample that HDN drew for it (eq. 7). With `resample_noise` the clean image
-    comes first, and noise is drawn anew for it; any clean image that looks like a true one will do. With a perfect HDN
-    both give pairs of the same distribution. With a real one, what HDN loses when it encodes an image is not learned.
-    The student's own prediction is nearer to the truth than a sample of HDN: mixed in, it makes a better clean image.
 
-    Parameters
-    ----------
-    teacher
-        The model whose student predicts.
-    self_target_weight
-        Share of the student's own prediction in the clean image.
-    resample_noise
-        Whether to draw noise anew.
-    """
-
-    def __init__(self, teacher: CoModel, self_target_weight: float, *, resample_noise: bool) -> None:
-        self.teacher, self.self_target_weight, self.resample_noise = teacher, self_target_weight, resample_noise
-
-    @torch.no_grad()
-    def pair(self, inputs: NetworkInput, sample: Tensor, generator: torch.Generator) -> Pair:
-        """Make a pair of a prepared noisy image and the sample (B, 1, H, W) that HDN drew for it."""
-        if not self.resample_noise:
-            return inputs, sample
-        clean = sample.lerp(self.teacher.denoise(inputs), self.self_target_weight)
-        noise = self.teacher.noise.innovation
-        return self.teacher.prepare_white(noise.sample(clean, generator)), clean
+def _direct_losses(learner: CoModel, inputs: NetworkInput, clean: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of all losses of the Direct Denoiser, and that of its prediction."""
+    if not learner.has_std:
+        loss = learner.direct_loss(inputs, clean)
+        return loss, loss
+    loss, std_loss = learner.direct_losses(inputs, clean)  # the second has a gradient to the second head alone
+    return loss + std_loss, loss
 
 
 class _Immediate(Executor):

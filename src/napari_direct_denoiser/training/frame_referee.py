@@ -15,6 +15,7 @@ from ..data.patches import Part
 from ..noise.windows import as_float, is_static
 from ..risk import Gain, Response, blurs, gain, repeated_error
 from .patch_referee import Measured, Pairs
+from .state import State
 
 Plane = NDArray[np.float32]  # (H, W)
 
@@ -56,6 +57,13 @@ class FrameReferee:
 
     def forget(self) -> None:
         """A new noise model changes nothing."""
+
+    def state(self) -> State:
+        """Nothing: frames follow from the images."""
+        return {}
+
+    def restore(self, state: State, device: torch.device) -> None:
+        """Nothing was drawn."""
 
     def redraw(self, model: CoModel, pairs: Pairs, generator: torch.Generator) -> None:
         """No noise is needed."""

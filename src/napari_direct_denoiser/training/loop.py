@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,35 +16,25 @@ from torch import Tensor
 from ..co_model import CoModel
 from ..config import ScheduleConfig
 from ..data.patches import Part, PatchSampler, split
-from ..errors import SettingError
 from ..networks.blocks import GatedBlock, PlainBlock, SharedConvBlock
-from ..progress import YIELD_SECONDS, TrainingProgress
+from ..progress import TrainingProgress
 from ..system import reusing_memory
+from .clock import Clock
 from .co_trainer import CoTrainer
 from .frame_referee import FrameReferee
 from .refit_noise import refit_noise
+from .state import State
 from .validation import Validator
+from .world import ALONE, World
 
 _REFIT_NOISE_AT = 0.25  # of the budget
 
 
-def train_steps(
-    model: CoModel,
-    stacks: Sequence[NDArray[np.generic]],
-    schedule: ScheduleConfig,
-    *,
-    max_minutes: float | None = None,
-    max_steps: int | None = None,
-    seed: int = 0,
-    refine_noise: bool = False,
-    trained: bool = False,
-    frame_steps: Sequence[int] = (),
-    cancelled: Callable[[], bool] = lambda: False,
-) -> Iterator[TrainingProgress]:
-    """Train a model in place on noisy images, yielding progress at most ten times a second.
+class Training:
+    """A training of a model in place, which can be saved and gone on with.
 
-    At every yield `model` holds usable weights: the moving average, from the first validation on the best weights.
-    Time spent outside the generator does not count.
+    At every yield of `steps` the model holds usable weights: the moving average, from the first validation on the best
+    weights. Time spent outside the generator does not count.
 
     Parameters
     ----------
@@ -64,30 +54,135 @@ def train_steps(
         For each stack, how many planes successive frames of a field are apart: frames of a static scene judge best.
     cancelled
         Once it returns true, the step is abandoned and the generator ends. Called in every block of the networks.
+    world
+        The processes that train together, each with the same arguments.
+    state
+        What `state` gave in an earlier training of the same images: it goes on there. The noise model of `model` is
+        the one it had then.
 
     Raises
     ------
     SettingError
         If a limit is not positive.
-    TrainingError
-        If the loss is not a number before there are good weights, or memory runs out with one patch.
     """
-    clock = _Clock.of(schedule, max_minutes, max_steps)
-    with reusing_memory(model.device):
-        training, validation, held_out = _patches(model, stacks, schedule, seed)
-        frames = FrameReferee.of(held_out, frame_steps, model.multiple, model.device) if frame_steps else None
-        trainer, validator = CoTrainer(model, training, schedule, seed), Validator(model, validation, schedule, frames)
-        for network in (trainer.learner, trainer.average):
-            raise_when_cancelled(network, cancelled)
-        try:
-            if trained:
-                with using_threads(trainer.threads):
-                    validator.validate(trainer, 0)
-            yield from _run(trainer, validator, clock, refit_seed=seed if refine_noise else None)
-        except _CancelledError:
-            return
-        finally:
-            del trainer, validator, network  # their memory is given back next
+
+    def __init__(
+        self,
+        model: CoModel,
+        stacks: Sequence[NDArray[np.generic]],
+        schedule: ScheduleConfig,
+        *,
+        max_minutes: float | None = None,
+        max_steps: int | None = None,
+        seed: int = 0,
+        refine_noise: bool = False,
+        trained: bool = False,
+        frame_steps: Sequence[int] = (),
+        cancelled: Callable[[], bool] = lambda: False,
+        world: World = ALONE,
+        state: State | None = None,
+    ) -> None:
+        self._model, self._stacks, self._schedule, self._seed = model, stacks, schedule, seed
+        self._to_refine, self._trained, self._frame_steps = refine_noise, trained, frame_steps
+        self._cancelled, self._world, self._saved = cancelled, world, state
+        self._clock = Clock.of(schedule, max_minutes, max_steps, world)
+        self._trainer: CoTrainer
+        self._validator: Validator
+
+    def steps(self) -> Iterator[TrainingProgress]:
+        """Train, yielding progress at most ten times a second.
+
+        Raises
+        ------
+        TrainingError
+            If the loss is not a number before there are good weights, memory runs out with one patch, or another
+            process ended.
+        """
+        model, schedule, world = self._model, self._schedule, self._world
+        with reusing_memory(model.device):
+            training, validation, held_out = _patches(model, self._stacks, schedule, self._seed)
+            frames = (
+                FrameReferee.of(held_out, self._frame_steps, model.multiple, model.device)
+                if self._frame_steps
+                else None
+            )
+            self._trainer = CoTrainer(model, training, schedule, self._seed, world)
+            self._validator = Validator(model, validation, schedule, frames)
+            try:
+                self._begin()
+                yield from self._run()
+            except _CancelledError:
+                return
+            finally:
+                del self._trainer, self._validator  # their memory is given back next
+
+    def state(self) -> State:
+        """All that the next steps depend on, at a yield of `steps`. All processes must call this."""
+        return {
+            "seconds": self._clock.elapsed,
+            "to_refine": self._to_refine,
+            "trainer": self._trainer.state(),
+            "validator": self._validator.state(),
+        }
+
+    def _begin(self) -> None:
+        """Go on with what was saved, or measure the weights to start from."""
+        if self._world.size == 1:  # others would wait for a step that one abandons
+            for network in (self._trainer.learner, self._trainer.average):
+                raise_when_cancelled(network, self._cancelled)
+        saved, self._saved = self._saved, None
+        if saved is not None:
+            self._clock.elapsed, self._to_refine = saved["seconds"], saved["to_refine"]
+            self._trainer.restore(saved["trainer"])
+            self._validator.restore(saved["validator"])
+        elif self._trained:
+            with using_threads(self._trainer.threads):
+                self._validator.validate(self._trainer, 0)
+
+    def _run(self) -> Iterator[TrainingProgress]:
+        """Take steps until the budget is used or there is another reason to stop."""
+        trainer, validator, clock, world = self._trainer, self._validator, self._clock, self._world
+        schedule, recent = trainer.schedule, list[Tensor]()
+        clock.tick(trainer.steps)
+        stopped: str | None = None
+        while stopped is None:
+            with using_threads(trainer.threads):
+                if schedule.student_only_fraction and clock.fraction >= 1 - schedule.student_only_fraction:
+                    _freeze_hdn(trainer, validator, world)
+                recent.append(trainer.step(clock.fraction))
+                step = trainer.steps
+                clock.tick(step, cancelled=world.size > 1 and self._cancelled())
+                if clock.cancelled:
+                    raise _CancelledError
+                if self._to_refine and clock.fraction >= _REFIT_NOISE_AT:
+                    _refit_noise(trainer, validator, self._seed)
+                    self._to_refine = False
+                is_over = clock.fraction >= 1
+                due = is_over or step % schedule.validate_every == 0
+                if not due and not clock.is_due:
+                    continue
+                mean = torch.stack(recent).mean(0)
+                world.average([mean])
+                losses = mean.tolist()
+                recent.clear()
+                if not all(map(math.isfinite, losses)):
+                    stopped = validator.diverged(step)
+                elif due:
+                    stopped = validator.validate(trainer, step, clock.fraction) or ("finished" if is_over else None)
+                if validator.best_step is None:
+                    validator.model.take(trainer.average)
+                (ends,) = world.of_first(stopped is not None)
+                stopped = (stopped or "finished") if ends else None
+                clock.tick(step)
+            yield _progress(step, clock, losses, validator, stopped)
+            clock.start()
+
+
+def train_steps(
+    model: CoModel, stacks: Sequence[NDArray[np.generic]], schedule: ScheduleConfig, **options: Any
+) -> Iterator[TrainingProgress]:
+    """Train a model in place, yielding progress; see `Training`."""
+    return Training(model, stacks, schedule, **options).steps()
 
 
 def _patches(
@@ -107,45 +202,18 @@ def _patches(
     return training, validation, parts[1]
 
 
-def _run(trainer: CoTrainer, validator: Validator, clock: _Clock, refit_seed: int | None) -> Iterator[TrainingProgress]:
-    """Take steps until the budget is used or there is another reason to stop."""
-    schedule, recent = trainer.schedule, list[Tensor]()
-    stopped: str | None = None
-    while stopped is None:
-        with using_threads(trainer.threads):
-            fraction = clock.fraction(trainer.steps)
-            if schedule.student_only_fraction and fraction >= 1 - schedule.student_only_fraction:
-                _freeze_hdn(trainer, validator)
-            recent.append(trainer.step(fraction))
-            step, fraction = trainer.steps, clock.fraction(trainer.steps)
-            if refit_seed is not None and fraction >= _REFIT_NOISE_AT:
-                _refit_noise(trainer, validator, refit_seed)
-                refit_seed = None
-            due = fraction >= 1 or step % schedule.validate_every == 0
-            if not due and clock.seconds_since_yield() < YIELD_SECONDS:
-                continue
-            losses = torch.stack(recent).mean(0).tolist()
-            recent.clear()
-            if not all(map(math.isfinite, losses)):
-                stopped = validator.diverged(step)
-            elif due:
-                stopped = validator.validate(trainer, step, fraction) or ("finished" if fraction >= 1 else None)
-            if validator.best_step is None:
-                validator.model.take(trainer.average)
-        clock.pause()
-        yield _progress(step, clock, losses, validator, stopped)
-        clock.resume()
-
-
-def _freeze_hdn(trainer: CoTrainer, validator: Validator) -> None:
+def _freeze_hdn(trainer: CoTrainer, validator: Validator, world: World) -> None:
     """Freeze HDN at its best weights, once: only the Direct Denoiser learns in the last part of the budget."""
     if trainer.hdn_frozen:
         return
     if validator.best_step is not None:
         validator.validate(trainer, trainer.steps)  # HDN has learned since the last validation
-        trainer.freeze_hdn(validator.model)
+        best = validator.model
     else:
-        trainer.freeze_hdn(trainer.average)
+        best = trainer.average
+    world.copy_first(best.hdn)
+    best.correct_bias(*world.of_first(best.normalization.hdn_scale, best.normalization.hdn_shift))
+    trainer.freeze_hdn(best)
 
 
 def _refit_noise(trainer: CoTrainer, validator: Validator, seed: int) -> None:
@@ -192,9 +260,9 @@ def using_threads(count: int) -> Iterator[None]:
 
 
 def _progress(
-    step: int, clock: _Clock, losses: list[float], validator: Validator, stopped: str | None
+    step: int, clock: Clock, losses: list[float], validator: Validator, stopped: str | None
 ) -> TrainingProgress:
-    elapsed, fraction = clock.elapsed, clock.fraction(step)
+    elapsed, fraction = clock.elapsed, clock.fraction
     reconstruction, kl, direct_loss = losses
     return TrainingProgress(
         step=step,
@@ -214,43 +282,3 @@ def _progress(
         estimated_gain_why=validator.why_no_gain,
         estimated_rise_db=validator.rise_db if stopped else None,
     )
-
-
-class _Clock:
-    """Seconds that training itself took, and the fraction of the budget that is used."""
-
-    def __init__(self, max_minutes: float | None, max_steps: int | None) -> None:
-        if max_minutes is not None and not max_minutes > 0:
-            raise SettingError(f"Expected max_minutes above 0, found {max_minutes:g}: give the minutes to train")
-        if max_steps is not None and max_steps < 1:
-            raise SettingError(f"Expected max_steps of at least 1, found {max_steps}: give the steps to train")
-        self.max_seconds = None if max_minutes is None else 60 * max_minutes
-        self.max_steps = max_steps
-        self._before = 0.0
-        self._since = self._last_yield = time.perf_counter()
-
-    @classmethod
-    def of(cls, schedule: ScheduleConfig, max_minutes: float | None, max_steps: int | None) -> _Clock:
-        """Take the limits of the schedule if neither is given."""
-        if max_minutes is None and max_steps is None:
-            return cls(schedule.max_minutes, schedule.max_steps)
-        return cls(max_minutes, max_steps)
-
-    @property
-    def elapsed(self) -> float:
-        return self._before + (time.perf_counter() - self._since)
-
-    def fraction(self, step: int) -> float:
-        used = [step / self.max_steps] if self.max_steps else []
-        used += [self.elapsed / self.max_seconds] if self.max_seconds else []
-        return max(used, default=0.0)
-
-    def seconds_since_yield(self) -> float:
-        return time.perf_counter() - self._last_yield
-
-    def pause(self) -> None:
-        self._before = self.elapsed
-        self._since = time.perf_counter()
-
-    def resume(self) -> None:
-        self._since = self._last_yield = time.perf_counter()

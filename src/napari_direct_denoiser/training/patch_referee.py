@@ -12,7 +12,8 @@ from torch import Tensor
 from ..co_model import CoModel
 from ..normalization import NetworkInput
 from ..risk import SQUARED_ERROR_UNKNOWN, STRUCTURED, Gain, Probe, Response, blurs, gain
-from .co_trainer import Pair, StudentTargets
+from .state import State
+from .targets import Pair, StudentTargets
 
 Pairs = Sequence[tuple[NetworkInput, Tensor]]
 
@@ -28,6 +29,17 @@ class Measured:
     """See `Probe.squared_error`."""
     why: str | None
     """Why it cannot be judged, if so."""
+
+    def state(self) -> State:
+        """All of it."""
+        response = (self.response.estimate, self.response.product)
+        return {"response": response, "squared_error": self.squared_error, "why": self.why}
+
+    @classmethod
+    def of(cls, state: State, device: torch.device) -> Measured:
+        """Undo `state`."""
+        estimate, product, squared_error = (each.to(device) for each in (*state["response"], state["squared_error"]))
+        return cls(Response(estimate, product), squared_error, state["why"])
 
 
 class PatchReferee:
@@ -54,6 +66,19 @@ class PatchReferee:
         self._probe = None
         self._redrawn = []
 
+    def state(self) -> State:
+        """The noise that was drawn."""
+        whole = self._whole if self._probe else None
+        probe = None if whole is None else (whole.noise, whole.weighted, whole.white)
+        return {"probe": probe, "redrawn": [(tuple(inputs), clean) for inputs, clean in self._redrawn]}
+
+    def restore(self, state: State, device: torch.device) -> None:
+        """Go on with this noise."""
+        if state["probe"] is not None:
+            noise, weighted, white = state["probe"]
+            self._take(Probe(torch.cat(list(self._batches)), noise.to(device), weighted.to(device), white))
+        self._redrawn = pairs_of(state["redrawn"], device)
+
     def redraw(self, model: CoModel, pairs: Pairs, generator: torch.Generator) -> None:
         """Draw noise anew for the samples (whitened) that HDN drew for the patches."""
         targets = StudentTargets(model, 0.0, resample_noise=True)
@@ -79,9 +104,14 @@ class PatchReferee:
     def _drawn(self, model: CoModel) -> Probe:
         if self._probe is None:
             noisy = torch.cat(list(self._batches))
-            self._whole = Probe.draw(model.noise, noisy, torch.cat([_direct(model, batch) for batch in self._batches]))
-            self._noisy, self._shifted = (each.split(len(self._batches[0])) for each in (noisy, self._whole.shifted))  # type: ignore[no-untyped-call]
-            self._probe, self._best_blur = self._whole.inside(self._margin + self._border), None
+            direct = torch.cat([_direct(model, batch) for batch in self._batches])
+            return self._take(Probe.draw(model.noise, noisy, direct))
+        return self._probe
+
+    def _take(self, whole: Probe) -> Probe:
+        self._whole = whole
+        self._noisy, self._shifted = (torch.split(each, len(self._batches[0])) for each in (whole.noisy, whole.shifted))
+        self._probe, self._best_blur = whole.inside(self._margin + self._border), None
         return self._probe
 
     def _blur(self) -> Response:
@@ -105,6 +135,11 @@ class PatchReferee:
         """Leave out the margin and the border of patches (B, 1, H, W)."""
         cut = slice(margin + self._border, -margin - self._border)
         return image[..., cut, cut]
+
+
+def pairs_of(state: Sequence[tuple[Sequence[Tensor], Tensor]], device: torch.device) -> list[Pair]:
+    """Pairs on a device, from their tensors."""
+    return [(NetworkInput(*(each.to(device) for each in inputs)), clean.to(device)) for inputs, clean in state]
 
 
 def _direct(model: CoModel, noisy: Tensor) -> Tensor:

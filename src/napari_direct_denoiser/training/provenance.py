@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ..config import Config, TrainSettings
+from ..progress import TrainingProgress
 
 
 class Record(Config):
@@ -25,6 +26,22 @@ class Record(Config):
     estimated_gain_error_db: float | None = None
     estimated_gain_why: str | None = None
     estimated_rise_db: float | None = None
+
+    @classmethod
+    def of(cls, progress: TrainingProgress) -> Record:
+        """Take from the progress of a training what is kept."""
+        return cls(
+            step=progress.step,
+            seconds=progress.elapsed_seconds,
+            neg_elbo=progress.neg_elbo,
+            direct_loss=progress.direct_loss,
+            validation_neg_elbo=progress.validation_neg_elbo,
+            validation_direct_loss=progress.validation_direct_loss,
+            estimated_gain_db=progress.estimated_gain_db,
+            estimated_gain_error_db=progress.estimated_gain_error_db,
+            estimated_gain_why=progress.estimated_gain_why,
+            estimated_rise_db=progress.estimated_rise_db,
+        )
 
     @model_validator(mode="before")
     @classmethod

@@ -12,12 +12,23 @@ from ..data.patches import PatchSampler
 from ..errors import TrainingError
 from ..risk import Gain
 from .bias import BiasCorrection
-from .co_trainer import CoTrainer, Pair
+from .co_trainer import CoTrainer
 from .frame_referee import FrameReferee
-from .patch_referee import Measured, PatchReferee
+from .patch_referee import Measured, PatchReferee, pairs_of
+from .state import State, model_state, restore_model
+from .targets import Pair
 
 _PATCHES = 32
 _SURE = 3  # standard errors; many weights are compared with the kept ones
+_NUMBERS = (
+    "neg_elbo",
+    "direct_loss",
+    "best_step",
+    "why_no_gain",
+    "_best_neg_elbo",
+    "_validations_since_best",
+    "_has_pairs_of_frozen_hdn",
+)  # attributes of a validator
 _LONG = 0.5  # of the budget: what the rest of it brings tells whether more would help
 
 
@@ -108,6 +119,32 @@ class Validator:
                 "check the noise model and the image for extreme values"
             )
         return f"the loss was not a number at step {step}: kept the weights of step {self.best_step}"
+
+    def state(self) -> State:
+        """The kept weights, and all that later validations compare with."""
+        measured = {"kept": self._kept, "halfway": self._halfway}
+        return {
+            "model": model_state(self.model),
+            "numbers": {name: getattr(self, name) for name in _NUMBERS},
+            "gain": None if self.gain is None else tuple(self.gain),
+            "pairs": [(tuple(inputs), clean) for inputs, clean in self._pairs],
+            "measured": {name: each and each.state() for name, each in measured.items()},
+            "referee": self._referee.state(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on where another validator of the same images stood."""
+        device = self.model.device
+        restore_model(self.model, state["model"])
+        for name in _NUMBERS:
+            setattr(self, name, state["numbers"][name])
+        self.gain = None if state["gain"] is None else Gain(*state["gain"])
+        self._pairs = pairs_of(state["pairs"], device)
+        self._kept, self._halfway = (
+            None if measured is None else Measured.of(measured, device)
+            for measured in (state["measured"][name] for name in ("kept", "halfway"))
+        )
+        self._referee.restore(state["referee"], device)
 
     def _validate_hdn(self, trainer: CoTrainer) -> bool:
         """Measure HDN with the same random numbers every time; the best one is kept and draws the targets."""

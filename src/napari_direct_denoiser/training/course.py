@@ -1,0 +1,121 @@
+"""The whole course of a training: the training loop, calibration of standard deviations, and provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..co_model import CoModel
+from ..config import Preset
+from ..progress import TrainingProgress
+from .calibrate_std import calibrate_std
+from .loop import Training
+from .provenance import History, Provenance, Record
+from .state import State, fingerprint
+from .world import ALONE, World
+
+_FIRST_CALIBRATION = 200  # steps after which predicted standard deviations are calibrated; at the end they are again
+_CALIBRATION_RATIO = 4  # and each time after so many times more steps: it takes seconds
+
+
+class Course:
+    """Trains a model in place, and keeps its provenance.
+
+    Parameters
+    ----------
+    model
+        Networks to train.
+    provenance
+        Of the model, with the settings of this training. Steps, seconds and history go on.
+    stacks
+        Noisy images (planes, Y, X), counts.
+    preset
+        Networks and schedule.
+    frame_steps, cancelled, world
+        See `Training`.
+    state
+        What `state` gave when this training was interrupted.
+
+    Attributes
+    ----------
+    provenance
+        As of the last record.
+    world
+        The processes that train together.
+    """
+
+    def __init__(
+        self,
+        model: CoModel,
+        provenance: Provenance,
+        stacks: Sequence[NDArray[np.generic]],
+        preset: Preset,
+        *,
+        frame_steps: Sequence[int] = (),
+        cancelled: Callable[[], bool] = lambda: False,
+        world: World = ALONE,
+        state: State | None = None,
+    ) -> None:
+        saved = state or {"before": (provenance.steps, provenance.seconds), "calibrated": 0, "training": None}
+        self.provenance, self.world = provenance, world
+        self._model, self._stacks, self._frame_steps = model, stacks, frame_steps
+        self._before_steps, self._before_seconds = saved["before"]
+        self._calibrated: int = saved["calibrated"] or _FIRST_CALIBRATION // _CALIBRATION_RATIO
+        self._images: State | None = None
+        settings = provenance.settings
+        self._training = Training(
+            model,
+            stacks,
+            preset.schedule,
+            max_minutes=settings.max_minutes,
+            max_steps=settings.max_steps,
+            seed=settings.seed + self._before_steps,
+            refine_noise=settings.refine_noise,
+            trained=self._before_steps > 0 or preset.pretrained,
+            frame_steps=frame_steps,
+            cancelled=cancelled,
+            world=world,
+            state=saved["training"],
+        )
+
+    def steps(self) -> Iterator[TrainingProgress]:
+        """Train, yielding progress; the model is usable at every yield. Errors are those of `Training.steps`."""
+        history = History(self.provenance.history)
+        for progress in self._training.steps():
+            if progress.stopped or progress.step >= _CALIBRATION_RATIO * self._calibrated:
+                self._calibrated = progress.step
+                straight = [self._model.noise.without_lines(stack) for stack in self._stacks]
+                self._model.std_calibration = calibrate_std(self._model, straight, self.provenance.settings.seed)
+            progress = replace(
+                progress,
+                step=self._before_steps + progress.step,
+                total_steps=progress.total_steps and self._before_steps + progress.total_steps,
+                elapsed_seconds=self._before_seconds + progress.elapsed_seconds,
+            )
+            history.add(Record.of(progress))
+            self.provenance = self.provenance.model_copy(
+                update={
+                    "steps": progress.step,
+                    "seconds": progress.elapsed_seconds,
+                    "stopped": progress.stopped,
+                    "history": history.records,
+                }
+            )
+            yield progress
+
+    def state(self) -> State:
+        """All that the next steps depend on, at a yield of `steps`, and what tells the images from others.
+
+        All processes must call this.
+        """
+        self._images = self._images or fingerprint(self._stacks)
+        return {
+            "images": self._images,
+            "frame_steps": list(self._frame_steps),
+            "before": (self._before_steps, self._before_seconds),
+            "calibrated": self._calibrated,
+            "training": self._training.state(),
+        }

@@ -1,0 +1,43 @@
+"""What the Direct Denoiser learns from: pairs of a noisy and a clean image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..co_model import CoModel
+from ..normalization import NetworkInput
+
+Pair = tuple[NetworkInput, Tensor]
+"""Input and target of the Direct Denoiser: a prepared noisy image, and a clean one, (B, 1, H, W) counts."""
+
+
+class StudentTargets:
+    """Makes input and target of the Direct Denoiser from posterior samples.
+
+    The paper takes the noisy image and the sample that HDN drew for it (eq. 7). With `resample_noise` the clean image
+    comes first, and noise is drawn anew for it; any clean image that looks like a true one will do. With a perfect HDN
+    both give pairs of the same distribution. With a real one, what HDN loses when it encodes an image is not learned.
+    The student's own prediction is nearer to the truth than a sample of HDN: mixed in, it makes a better clean image.
+
+    Parameters
+    ----------
+    teacher
+        The model whose student predicts.
+    self_target_weight
+        Share of the student's own prediction in the clean image.
+    resample_noise
+        Whether to draw noise anew.
+    """
+
+    def __init__(self, teacher: CoModel, self_target_weight: float, *, resample_noise: bool) -> None:
+        self.teacher, self.self_target_weight, self.resample_noise = teacher, self_target_weight, resample_noise
+
+    @torch.no_grad()
+    def pair(self, inputs: NetworkInput, sample: Tensor, generator: torch.Generator) -> Pair:
+        """Make a pair of a prepared noisy image and the sample (B, 1, H, W) that HDN drew for it."""
+        if not self.resample_noise:
+            return inputs, sample
+        clean = sample.lerp(self.teacher.denoise(inputs), self.self_target_weight)
+        noise = self.teacher.noise.innovation
+        return self.teacher.prepare_white(noise.sample(clean, generator)), clean

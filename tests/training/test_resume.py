@@ -1,0 +1,143 @@
+"""A training that was interrupted goes on as if nothing had happened: the weights are the same, bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_direct_denoiser import (
+    Denoiser,
+    ImageError,
+    ModelFileError,
+    SettingError,
+    TrainingError,
+    TrainSettings,
+)
+from napari_direct_denoiser.config import PRESETS, HDNConfig, ModelConfig, Preset, UNetConfig
+from napari_direct_denoiser.data.synthetic import simulate
+
+NOISE = "poisson:2,100,3"
+STACK = simulate(planes=8, size=48, seed=0).noisy
+STATIC = simulate(planes=1, size=64, seed=0).truth + np.random.default_rng(0).normal(0, 9, (9, 64, 64))
+QUICK = PRESETS["quick"].model_copy(
+    update={"schedule": PRESETS["quick"].schedule.model_copy(update={"patch": 32, "validate_every": 6})}
+)
+PUBLISHED = Preset(
+    model=ModelConfig(
+        hdn=HDNConfig(filters=(8, 8), latent_channels=4, blocks=1, space_to_depth=1, gated=True, dropout=0.2),
+        direct=UNetConfig(filters=(8, 8), blocks=1, space_to_depth=1, published=True),
+        units="image",
+    ),
+    schedule=PRESETS["paper"].schedule.model_copy(
+        update={"patch": 16, "batch": 8, "micro_batch": 4, "validate_every": 2, "patience": 1, "stop_after": 99}
+    ),
+)
+"""The published blocks, optimizer and schedule, but small."""
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that happens in a long training happens in these few steps."""
+    monkeypatch.setitem(PRESETS, "quick", QUICK)
+    monkeypatch.setitem(PRESETS, "paper", PUBLISHED)
+    for name, value in (
+        ("training.clock.YIELD_SECONDS", 0.0),
+        ("training.validation._PATCHES", 4),
+        ("training.course._FIRST_CALIBRATION", 4),
+        ("training.refit_noise._PAIRS", 3_000),
+        ("training.calibrate_std._PIXELS", 5_000),
+        ("training.calibrate_std._SAMPLES", 2),
+    ):
+        monkeypatch.setattr(f"napari_direct_denoiser.{name}", value)
+
+
+def settings(**others: Any) -> TrainSettings:
+    return TrainSettings(**{"preset": "quick", "noise": NOISE, "device": "cpu", "max_steps": 20, **others})
+
+
+def go_on(denoiser: Denoiser, path: Path, until: int | None = None) -> Denoiser:
+    """Train to the end, or to a step, where the training is saved and dropped."""
+    steps = denoiser.train_steps()
+    for progress in steps:
+        if progress.step == until:
+            denoiser.save_training(path)
+            break
+    return denoiser
+
+
+def content(denoiser: Denoiser) -> dict[str, Any]:
+    model = denoiser.model
+    tensors = {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
+    return {
+        **tensors,
+        "noise": model.noise.document(),
+        "normalization": model.normalization,
+        "calibration": model.std_calibration,
+        "steps": denoiser.provenance.steps,
+        "gain": denoiser.provenance.history[-1].estimated_gain_db,
+        "rise": denoiser.provenance.history[-1].estimated_rise_db,
+    }
+
+
+@pytest.mark.parametrize(
+    ("images", "others", "stops"),
+    [
+        (STACK, {}, (4, 14)),  # HDN is frozen after 13 steps; noise drawn anew is trained on at every fourth
+        (STATIC, {"noise": "gaussian:9"}, (7, 12)),  # frames of a static scene judge
+        (STACK, {"refine_noise": True, "noise": "gaussian:30"}, (3, 8)),  # the noise model changes after 5 steps
+        (STACK, {"preset": "paper"}, (5, 10)),
+    ],
+    ids=["quick", "static", "refined noise", "published"],
+)
+def test_an_interrupted_training_ends_with_the_same_weights(
+    images: np.ndarray, others: dict[str, Any], stops: tuple[int, int], tmp_path: Path
+) -> None:
+    path, wanted = tmp_path / "m.resume.safetensors", settings(**others)
+    whole = go_on(Denoiser.for_images(images, wanted), path)
+    assert not path.exists()
+    first, second = stops
+    go_on(Denoiser.for_images(images, wanted), path, first)
+    torch.rand(3)
+    again = go_on(Denoiser.resumed(path, images, wanted), path, second)
+    last = go_on(Denoiser.resumed(path, images, wanted), path)
+    assert content(last) == content(whole)
+    assert last.provenance.stopped == "finished"
+    seconds = [record.seconds for record in last.provenance.history]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] > again.provenance.seconds > 0
+
+
+def test_what_is_saved_is_usable_at_once_and_limits_may_change(tmp_path: Path) -> None:
+    path = tmp_path / "m.resume.safetensors"
+    before = go_on(Denoiser.for_images(STACK, settings()), path, 7)
+    denoiser = Denoiser.resumed(path, STACK, settings(max_steps=9))
+    np.testing.assert_array_equal(denoiser.denoise(STACK), before.denoise(STACK))
+    assert go_on(denoiser, path).provenance.steps == 9
+    kept = Denoiser.resumed(path, STACK, settings(max_steps=None))
+    assert kept.provenance.settings.max_steps == 20
+
+
+def test_others_than_before_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "m.resume.safetensors"
+    denoiser = Denoiser.for_images(STACK, settings())
+    with pytest.raises(TrainingError, match="under way"):
+        denoiser.save_training(path)
+    go_on(denoiser, path, 2)
+    with pytest.raises(SettingError, match=r"Expected loss l2.*found l1"):
+        Denoiser.resumed(path, STACK, settings(loss="l1"))
+    with pytest.raises(ImageError, match="8 x 48 x 48, found float32 7 x 48 x 48"):
+        Denoiser.resumed(path, STACK[1:].astype(np.float32), settings())
+    with pytest.raises(ImageError, match="same shape"):
+        Denoiser.resumed(path, STACK[::-1].copy(), settings())
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"checksum.*delete it to start from the beginning"):
+        Denoiser.resumed(path, STACK, settings())
+    denoiser.save(path)
+    with pytest.raises(ModelFileError, match="finished model"):
+        Denoiser.resumed(path, STACK, settings())
