@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from napari_direct_denoiser.data.dtypes import to_dtype
 from napari_direct_denoiser.data.io import (
     ImageFile,
     check_output,
+    open_image,
     plan_image,
     read_image,
     write_image,
@@ -251,3 +253,57 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, stack, monkeypatch):
         write_image(tmp_path / "out.tif", stack + 1)
     assert (tmp_path / "out.tif").read_bytes() == before
     assert list(tmp_path.iterdir()) == [tmp_path / "out.tif"]
+
+
+@pytest.mark.parametrize("name", ["out.tif", "out.ome.tif", "out.npy"])
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_planes_are_written_one_by_one(tmp_path, rng, name, dtype):
+    image = rng.normal(100, 100, (3, 4, 16, 18)).astype(np.float32)
+    plan = plan_image(tmp_path / name, image.shape, dtype=dtype)
+    assert plan.streams
+    clipped = write_planned(plan, (plane for volume in image for plane in volume))
+    streamed = read_image(tmp_path / name)
+    assert clipped == write_planned(plan, image)
+    assert (dtype == "uint8") == (clipped > 0)
+    whole = read_image(tmp_path / name)
+    np.testing.assert_array_equal(streamed.data, whole.data)
+    assert (streamed.axes, streamed.metadata) == (whole.axes, whole.metadata)
+    np.testing.assert_array_equal(whole.data, to_dtype(image, dtype)[0])
+
+
+@pytest.mark.parametrize("name", ["out.tif", "out.npy"])
+def test_one_plane_is_held_at_a_time(tmp_path, name):
+    plan = plan_image(tmp_path / name, (40, 256, 256))
+    tracemalloc.start()
+    write_planned(plan, (np.full((256, 256), plane, np.float32) for plane in range(40)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * 256 * 256 * 4
+    assert open_image(tmp_path / name).data[39].max() == 39
+
+
+@pytest.mark.parametrize("name", ["out.tif", "out.npy"])
+def test_a_failure_in_a_plane_leaves_no_file(tmp_path, name):
+    def planes():
+        yield np.zeros((8, 8))
+        raise ImageError("Expected a whole file, found a damaged plane: copy it again")
+
+    with pytest.raises(ImageError, match="damaged plane"):
+        write_planned(plan_image(tmp_path / name, (5, 8, 8)), planes())
+    assert not list(tmp_path.iterdir())
+
+
+def test_samples_and_planes_that_are_not_last_do_not_stream(tmp_path, stack):
+    assert not plan_image(tmp_path / "out.tif", stack.shape, samples=3).streams
+    assert not plan_image(tmp_path / "out.npy", stack.shape, ImageFile(stack, "YXT")).streams
+
+
+def test_numbers_in_the_planned_dtype_stay_exact(tmp_path):
+    image = np.arange(2**53, 2**53 + 64, dtype=np.int64).reshape(8, 8)  # float32 could not tell them apart
+    write_planned(plan_image(tmp_path / "out.npy", image.shape, dtype="int64"), image)
+    np.testing.assert_array_equal(read_image(tmp_path / "out.npy").data, image)
+
+
+def test_what_imagej_cannot_hold_for_its_size_is_an_ome_tiff(tmp_path):
+    assert plan_image(tmp_path / "out.tif", (60_000, 256, 256)).kind == "ome"
+    assert plan_image(tmp_path / "out.tif", (10_000, 256, 256)).kind == "imagej"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..errors import ImageError, SettingError
 from .axes import guess_axes
@@ -34,6 +34,7 @@ __all__ = [
 _TIFF = (".tif", ".tiff")
 _SUFFIXES = (*_TIFF, ".npy")
 _IMAGEJ_BYTES = 2**32 - 2**16  # an ImageJ file is a classic TIFF, which holds 4 GiB
+_CLASSIC_BYTES = 2**32 - 2**25  # more than this is written as BigTIFF, as tifffile does
 _OME_AXES = "TZCAPRHEQ"  # beside Y and X; what tifffile writes
 _IMAGEJ_DTYPES = frozenset({"uint8", "uint16", "float32"})
 _OME_DTYPES = _IMAGEJ_DTYPES | {"int8", "int16", "int32", "uint32", "float64"}
@@ -110,6 +111,13 @@ class WritePlan:
     """Resolution, pixel size and time step, as in `ImageFile`."""
     dtype: np.dtype[Any]
     """Of the array in the file."""
+    streams: bool
+    """Whether the image may be written plane by plane: Y and X are last, and there is no axis of samples."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the pixels in the file."""
+        return self.dtype.itemsize * math.prod(self.shape)
 
 
 def plan_image(
@@ -147,8 +155,9 @@ def plan_image(
     letters, full = axes, shape
     if samples is not None:
         letters, full = next(letter for letter in "NMBD" if letter not in axes) + axes, (samples, *shape)
+    streams = samples is None and axes.endswith("YX")
     if path.suffix.lower() not in _TIFF:
-        return WritePlan(path, "npy", full, letters, {}, dtype)
+        return WritePlan(path, "npy", full, letters, {}, dtype, streams)
     if dtype.name not in _TIFF_DTYPES:
         raise SettingError(f"Expected numbers that a TIFF can hold, found {dtype}: write float32, or a .npy file")
     named_ome = path.stem.lower().endswith(".ome")
@@ -158,7 +167,7 @@ def plan_image(
     if wanted == "ome":
         held = _ome_axes(letters, full) if dtype.name in _OME_DTYPES else None
         if held is not None:
-            return WritePlan(path, "ome", *held, _metadata(like, "ome", letters), dtype)
+            return WritePlan(path, "ome", *held, _metadata(like, "ome", letters), dtype, streams)
         if named_ome:
             raise SettingError(
                 "Expected at most three axes before Y and X and no 64-bit integers or float16 for an OME-TIFF, found "
@@ -168,11 +177,11 @@ def plan_image(
     if wanted != "plain":
         held = _imagej_axes(letters, full, dtype)
         if held is not None:
-            return WritePlan(path, "imagej", *held, _metadata(like, "imagej", letters), dtype)
-    return WritePlan(path, "plain", full, letters, _metadata(like, "plain", letters), dtype)
+            return WritePlan(path, "imagej", *held, _metadata(like, "imagej", letters), dtype, streams)
+    return WritePlan(path, "plain", full, letters, _metadata(like, "plain", letters), dtype, streams)
 
 
-def write_planned(plan: WritePlan, data: ArrayLike) -> int:
+def write_planned(plan: WritePlan, data: ArrayLike | Iterator[ArrayLike]) -> int:
     """Write an image in the planned dtype, completely or not at all.
 
     Parameters
@@ -180,7 +189,8 @@ def write_planned(plan: WritePlan, data: ArrayLike) -> int:
     plan
         What `plan_image` made for an image of this shape.
     data
-        The image, or samples of it with one more axis in front; float32.
+        The image, or samples of it with one more axis in front. If the plan streams, an iterator of its planes in
+        their order in memory, of which one is held at a time. float32, or in the planned dtype.
 
     Returns
     -------
@@ -194,24 +204,48 @@ def write_planned(plan: WritePlan, data: ArrayLike) -> int:
     """
     import tifffile
 
-    array, clipped = to_dtype(data, plan.dtype)
-    array = array.reshape(plan.shape)
+    clipped = 0
+
+    def converted(part: ArrayLike) -> NDArray[Any]:
+        nonlocal clipped
+        pixels = np.asarray(part)
+        if pixels.dtype != plan.dtype:
+            pixels, beyond = to_dtype(pixels, plan.dtype)
+            clipped += beyond
+        return pixels
+
+    content: Any
+    if isinstance(data, Iterator):
+        content = (converted(plane).reshape(plan.shape[-2:]) for plane in data)
+    else:
+        content = converted(data).reshape(plan.shape)
     with replacing(plan.path) as draft:
         if plan.kind == "npy":
-            with draft.open("wb") as file:  # np.save would add a suffix to a path
-                np.save(file, array, allow_pickle=False)
-            return clipped
-        tifffile.imwrite(
-            draft,
-            array,
-            photometric="minisblack",  # three planes are no colours
-            imagej=plan.kind == "imagej",
-            ome=plan.kind == "ome",
-            resolution=plan.metadata.get("resolution"),
-            resolutionunit=plan.metadata.get("resolutionunit"),
-            metadata={"axes": plan.axes, **plan.metadata.get("fields", {})},
-        )
+            _write_npy(draft, plan, content)
+        else:
+            tifffile.imwrite(
+                draft,
+                content,
+                shape=plan.shape,
+                dtype=plan.dtype,
+                photometric="minisblack",  # three planes are no colours
+                imagej=plan.kind == "imagej",
+                ome=plan.kind == "ome",
+                bigtiff=plan.kind != "imagej" and plan.nbytes > _CLASSIC_BYTES,
+                resolution=plan.metadata.get("resolution"),
+                resolutionunit=plan.metadata.get("resolutionunit"),
+                metadata={"axes": plan.axes, **plan.metadata.get("fields", {})},
+            )
     return clipped
+
+
+def _write_npy(path: Path, plan: WritePlan, content: NDArray[Any] | Iterator[NDArray[Any]]) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(plan.dtype), "fortran_order": False, "shape": plan.shape}
+    parts = content if isinstance(content, Iterator) else iter([content])
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            part.tofile(file)
 
 
 def write_image(path: str | Path, data: ArrayLike, like: ImageFile | None = None) -> None:
