@@ -71,7 +71,7 @@ def _checks(checks: list[dict[str, Any]]) -> str:
 
 
 def _tests(figures: dict[str, Any]) -> str:
-    return "\n".join([f"{figures['summary'].strip('= ')}.", *(f"- {name}" for name in figures["failed"])]) + "\n"
+    return "\n".join([f"{figures['summary'].strip('= ')}.", *(f"- {name}" for name in figures["failures"])]) + "\n"
 
 
 def _agreement(figures: dict[str, Any]) -> str:
