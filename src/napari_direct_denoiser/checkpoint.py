@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, uint8
 
 from .co_model import CoModel
-from .config import ModelConfig
+from .config import HDNConfig, ModelConfig
 from .data.files import check_target, replacing
 from .errors import ModelFileError
 from .noise import from_document

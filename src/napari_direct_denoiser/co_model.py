@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .config import Device, ModelConfig
+from .config import Device, HDNConfig, ModelConfig
 from .losses import perceptual, pixel_loss
-from .networks import LadderVAE, UNet
+from .networks import FlatVAE, LadderVAE, UNet
 from .networks.ladder_vae import free_bits
 from .noise import NoiseModel
 from .normalization import VIEWS, NetworkInput, Normalization
@@ -50,11 +50,12 @@ class CoModel(nn.Module):
         super().__init__()
         self.config = config
         self.normalization = normalization
-        self.hdn = LadderVAE(config.hdn, VIEWS[config.units])
-        self.unet = UNet(config.direct, VIEWS[config.units])
+        views = VIEWS[config.units]
+        self.hdn = LadderVAE(config.hdn, views) if isinstance(config.hdn, HDNConfig) else FlatVAE(config.hdn, views)
+        self.unet = UNet(config.direct, views)
         self.noise = noise
         self.std_calibration = StdCalibration()
-        self._encoder: tuple[LadderVAE, ...] = ()  # frozen, so not a module of this one
+        self._encoder: tuple[LadderVAE | FlatVAE, ...] = ()  # frozen, so not a module of this one
         self.compute = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
 
     @classmethod

@@ -6,18 +6,19 @@ The docstring under a field is also its tooltip in napari and its ``--help`` tex
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from .errors import SettingError
 
+Teacher = Literal["hdn", "divnoising"]
 PresetName = Literal["quick", "balanced", "paper"]
 PresetChoice = Literal["auto", "quick", "balanced", "paper"]
 LOSSES = ("l2", "l1", "tukey", "perceptual", "quantile:0.05", "quantile:0.95")
 """Losses of the Direct Denoiser; any other quantile between 0 and 1 is one too. See `losses`."""
-Method = Literal["direct", "mean", "median", "sample", "std"]
+Method = Literal["direct", "mean", "median", "mode", "sample", "std"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 ResultDtype = Literal["float32", "same"]
 
@@ -61,6 +62,8 @@ class TrainSettings(Config):
     """What the Direct Denoiser learns of the denoising distribution: l2 the mean, l1 the median, tukey the densest
     part (near the MAP), quantile:Q a quantile such as quantile:0.05; perceptual: a sharper image, less near the truth
     pixel by pixel."""
+    teacher: Teacher = "hdn"
+    """Whose samples the Direct Denoiser learns from: hdn, or divnoising (one latent level: smaller, less sharp)."""
     structured: bool = False
     """Remove structured noise that the noise model does not describe, such as short lines of a scanner (HDN 3-6)."""
     max_minutes: float | None = Field(default=None, gt=0)
@@ -88,7 +91,7 @@ class DenoiseSettings(Config):
 
     method: Method = "direct"
     """direct (one pass), std (standard deviation of its error, the same pass), or posterior samples of HDN: their mean,
-    their median, or sample (single ones)."""
+    their median, their mode (near the MAP), or sample (single ones)."""
     samples: int = Field(default=50, ge=1)
     """Number of posterior samples drawn from HDN."""
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -158,6 +161,27 @@ class HDNConfig(Config):
     """HDN 3-6: the two finest levels do not see the image."""
 
 
+class DivNoisingConfig(Config):
+    """Shape of the flat VAE (DivNoising)."""
+
+    filters: tuple[int, ...]
+    """Channels of each level, finest first; the finest level has half the sides of the image."""
+    latent_channels: int
+    """Channels of the latent variable, which has the sides of the coarsest level."""
+    blocks: int = 1
+    """Residual blocks of each level of the encoder and of the decoder."""
+    published: bool = False
+    """The published convolutions without residual blocks; otherwise 2x2 pixels are folded into channels first."""
+
+    free_bits: ClassVar[float] = 0.0
+    structured: ClassVar[bool] = False
+
+    @property
+    def space_to_depth(self) -> int:
+        """How many pixels along each axis are folded into channels before the first convolution."""
+        return 1 if self.published else 2
+
+
 class UNetConfig(Config):
     """Shape of the UNet (Direct Denoiser)."""
 
@@ -176,7 +200,8 @@ class UNetConfig(Config):
 class ModelConfig(Config):
     """Both networks and what they see and learn."""
 
-    hdn: HDNConfig
+    hdn: HDNConfig | DivNoisingConfig
+    """The teacher, whose samples the Direct Denoiser learns from: HDN, or DivNoising."""
     direct: UNetConfig
     loss: Loss = "l2"
     """What the Direct Denoiser learns; see `TrainSettings.loss`."""
@@ -231,8 +256,24 @@ class Preset(Config):
 
     model: ModelConfig
     schedule: ScheduleConfig
+    divnoising: DivNoisingConfig
+    """The teacher instead of HDN, if DivNoising is wanted."""
     pretrained: bool = False
     """Start from the weights that come with the package, learned on simulated images, and not from chance."""
+
+    def networks(self, settings: TrainSettings) -> ModelConfig:
+        """Networks and loss as the settings want them; `SettingError` if they contradict each other."""
+        hdn: HDNConfig | DivNoisingConfig = self.model.hdn
+        if settings.teacher == "divnoising":
+            if settings.structured:
+                raise SettingError(
+                    "Expected HDN as teacher for structured noise, found divnoising: choose the teacher hdn, or leave "
+                    "structured out"
+                )
+            hdn = self.divnoising
+        elif settings.structured:
+            hdn = self.model.hdn.model_copy(update={"structured": True})
+        return self.model.model_copy(update={"loss": settings.loss, "hdn": hdn})
 
 
 _FAST_MODEL = ModelConfig(
@@ -240,6 +281,8 @@ _FAST_MODEL = ModelConfig(
     direct=UNetConfig(filters=(32, 64, 64, 64), blocks=1, space_to_depth=2, published=False, std=True),
     units="noise",
 )
+
+_FAST_DIVNOISING = DivNoisingConfig(filters=(64, 64), latent_channels=32, blocks=2)
 
 _QUICK_SCHEDULE = ScheduleConfig(
     batch=4,
@@ -265,8 +308,8 @@ _BALANCED_SCHEDULE = _QUICK_SCHEDULE.model_copy(
 )
 
 PRESETS: dict[PresetName, Preset] = {
-    "quick": Preset(model=_FAST_MODEL, schedule=_QUICK_SCHEDULE, pretrained=True),
-    "balanced": Preset(model=_FAST_MODEL, schedule=_BALANCED_SCHEDULE, pretrained=True),
+    "quick": Preset(model=_FAST_MODEL, schedule=_QUICK_SCHEDULE, divnoising=_FAST_DIVNOISING, pretrained=True),
+    "balanced": Preset(model=_FAST_MODEL, schedule=_BALANCED_SCHEDULE, divnoising=_FAST_DIVNOISING, pretrained=True),
     "paper": Preset(
         model=ModelConfig(
             hdn=HDNConfig(
@@ -281,6 +324,7 @@ PRESETS: dict[PresetName, Preset] = {
             direct=UNetConfig(filters=(32, 64, 128, 256, 512), blocks=1, space_to_depth=1, published=True),
             units="image",
         ),
+        divnoising=DivNoisingConfig(filters=(32, 64), latent_channels=64, published=True),
         schedule=ScheduleConfig(
             batch=64,
             micro_batch=8,

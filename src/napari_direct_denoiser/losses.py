@@ -61,9 +61,9 @@ def tukey(error: Tensor, std: Tensor, fraction: float) -> Tensor:
     `l2`, so that the prediction is drawn to where most of the distribution is, and falls geometrically.
     """
     annealed = min(fraction / _TUKEY_ANNEALED, 1.0)
-    cut_off = std * _TUKEY_BEGIN * (_TUKEY_END / _TUKEY_BEGIN) ** annealed
+    cut_off: Tensor = std * _TUKEY_BEGIN * (_TUKEY_END / _TUKEY_BEGIN) ** annealed
     inside = (1 - (error / cut_off).square()).clamp_min(0)
-    return (cut_off.square() / 3 * (1 - inside**3)).mean()
+    return (cut_off.square() / 3 * (1 - inside.pow(3))).mean()
 
 
 def perceptual(prediction: Tensor, clean: Tensor, encode: Encoder | None = None) -> Tensor:
@@ -98,4 +98,5 @@ def _structure(one: Tensor, other: Tensor) -> Tensor:
     mean_one, mean_other = mean(one), mean(other)
     variances = mean(one.square()) - mean_one.square() + mean(other.square()) - mean_other.square()
     covariance = mean(one * other) - mean_one * mean_other
-    return (2 * covariance + _STABLE) / (variances + _STABLE)
+    structure: Tensor = (2 * covariance + _STABLE) / (variances + _STABLE)
+    return structure

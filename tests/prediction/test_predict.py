@@ -190,14 +190,14 @@ def test_a_seed_decides_and_nothing_else_does(model: StandIn, monkeypatch: pytes
     assert (first != other).mean() > 0.99
     # A median too large to be held is drawn apart: the mean beside it stays what it was.
     mean = drain(predict_steps(model, planes, ["mean"], samples=50))["mean"]
-    monkeypatch.setattr(tiling, "MEDIAN_PIXELS", 50 * 24 * 24)
+    monkeypatch.setattr(tiling, "HELD_PIXELS", 50 * 24 * 24)
     both = drain(predict_steps(model, planes, ["mean", "median"], samples=50))
     np.testing.assert_array_equal(both["mean"], mean)
 
 
 def test_a_median_stays_within_its_budget(model: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     planes, n = noise(1, 240, 240), 100
-    monkeypatch.setattr(tiling, "MEDIAN_PIXELS", n * 40 * 40)
+    monkeypatch.setattr(tiling, "HELD_PIXELS", n * 40 * 40)
     result, peak = traced(predict_steps(model, planes, ["median"], samples=n))
     assert peak < 4 * n * planes.size / 4  # held at once would be four times as many bytes
     assert np.abs(result["median"] - planes - 1).max() < 6 * 1.26 * STD / np.sqrt(n)
@@ -273,8 +273,8 @@ def test_more_samples_than_are_drawn_cannot_be_kept(model: StandIn, keep: int) -
 
 
 def test_unknown_outputs_are_refused_at_once(model: StandIn) -> None:
-    with pytest.raises(SettingError, match="mode"):
-        predict_steps(model, noise(1, 8, 8), ["mode"])  # type: ignore[list-item]
+    with pytest.raises(SettingError, match="modus"):
+        predict_steps(model, noise(1, 8, 8), ["modus"])  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(

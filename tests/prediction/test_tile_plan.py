@@ -9,7 +9,7 @@ from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import PRESETS, PresetName
 from napari_direct_denoiser.noise import GaussianNoise
 from napari_direct_denoiser.normalization import Normalization
-from napari_direct_denoiser.prediction.tiling import MEDIAN_PIXELS, WHOLE_BYTES, Output, plan_tiles
+from napari_direct_denoiser.prediction.tiling import HELD_PIXELS, WHOLE_BYTES, Output, plan_tiles
 
 OUTPUTS: list[Output] = ["direct", "std", "mean", "sample_std"]
 
@@ -27,7 +27,7 @@ def model(request: pytest.FixtureRequest) -> CoModel:
 def test_memory_is_bounded(model: CoModel, side: int, samples: int) -> None:
     assert max(each.bytes for each in plan_tiles(model, (side, side), OUTPUTS, samples)) <= WHOLE_BYTES
     median = plan_tiles(model, (side, side), ["median"], samples)[0]
-    assert median.bytes <= WHOLE_BYTES + 4 * MEDIAN_PIXELS
+    assert median.bytes <= WHOLE_BYTES + 4 * HELD_PIXELS
 
 
 def test_planes_of_common_cameras_are_sampled_whole_by_the_quick_networks(model: CoModel) -> None:

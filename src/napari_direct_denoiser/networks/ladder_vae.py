@@ -149,28 +149,29 @@ class _TopDown(nn.Module):
         merged = bottom_up
         if above is not None and self.merge is not None:
             merged = above if prior_only else self.merge(bottom_up, above)
-        q_mean, q_log_variance = self._moments(self.posterior(merged))
-        z = q_mean if use_mean else q_mean + (0.5 * q_log_variance).exp() * _normal(q_mean, generators)
+        q_mean, q_log_variance = moments(self.posterior(merged), published=self.published)
+        z = q_mean if use_mean else q_mean + (0.5 * q_log_variance).exp() * standard_normal(q_mean, generators)
         if top_prior is None:
             kl = q_mean.new_zeros(len(q_mean))
         else:
             prior = top_prior if above is None or self.prior is None else self.prior(above)
-            kl = normal_kl(q_mean, q_log_variance, *self._moments(prior)).sum((1, 2, 3))
+            kl = normal_kl(q_mean, q_log_variance, *moments(prior, published=self.published)).sum((1, 2, 3))
         x = self.from_latent(z)
         if above is not None:
             x = self.skip(x, above) if self.skip is not None else x + above
         return self.blocks(x), kl
 
-    def _moments(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance, (B, latents, h, w) each, in float32; zeros give a standard deviation of about 1."""
-        mean, spread = parameters.float().chunk(2, dim=1)
-        if self.published:
-            return mean, spread.clamp(-_MAX_LOG_VARIANCE, _MAX_LOG_VARIANCE)
-        # The standard deviation grows linearly and has a minimum: with exp() training diverges at high learning rates.
-        return mean, 2 * (F.softplus(0.5 * spread + 0.54) + _MIN_STD).log()
+
+def moments(parameters: Tensor, *, published: bool) -> tuple[Tensor, Tensor]:
+    """Mean and log-variance, (B, latents, h, w) each, in float32; zeros give a standard deviation of about 1."""
+    mean, spread = parameters.float().chunk(2, dim=1)
+    if published:
+        return mean, spread.clamp(-_MAX_LOG_VARIANCE, _MAX_LOG_VARIANCE)
+    # The standard deviation grows linearly and has a minimum: with exp() training diverges at high learning rates.
+    return mean, 2 * (F.softplus(0.5 * spread + 0.54) + _MIN_STD).log()
 
 
-def _normal(like: Tensor, generators: Generators) -> Tensor:
+def standard_normal(like: Tensor, generators: Generators) -> Tensor:
     """Standard normal numbers; those of one generator do not depend on the others of its batch."""
     if not isinstance(generators, Sequence):
         return torch.randn(like.shape, generator=generators, device=like.device)

@@ -60,9 +60,9 @@ def predict_steps(
         Noisy planes (P, H, W) of any real dtype, in image units.
     outputs
         What to compute: ``"direct"`` and ``"std"`` (one direct pass gives the prediction and the standard deviation of
-        its error), ``"mean"``, ``"median"``, ``"sample_std"`` (statistics of N posterior samples, section 3 of the
-        paper) or ``"sample"`` (the samples themselves). ``"std"`` of a model that does not predict it is that of the
-        samples.
+        its error), ``"mean"``, ``"median"``, ``"mode"``, ``"sample_std"`` (statistics of N posterior samples, section
+        3 of the paper) or ``"sample"`` (the samples themselves). ``"std"`` of a model that does not predict it is that
+        of the samples.
     samples, seed, first
         As in `denoise_into`.
     keep

@@ -63,8 +63,8 @@ class Predictor(ABC):
         image
             Noisy counts with at least two axes.
         outputs
-            What to compute: ``"direct"``, ``"std"``, ``"mean"``, ``"median"``, ``"sample_std"``, ``"sample"``; see
-            `predict_steps`.
+            What to compute: ``"direct"``, ``"std"``, ``"mean"``, ``"median"``, ``"mode"``, ``"sample_std"``,
+            ``"sample"``; see `predict_steps`.
         samples, seed
             Number of posterior samples, and their seed.
         axes
@@ -136,6 +136,12 @@ class Predictor(ABC):
     ) -> NDArray[np.float32]:
         """Pixel-wise median of ``n`` posterior samples (MMAE estimate). See `denoise` for the rest."""
         return self._output(image, "median", n, seed, axes=axes, channel=channel)
+
+    def posterior_mode(
+        self, image: ArrayLike, n: int, seed: int = 0, *, axes: str | None = None, channel: int | None = None
+    ) -> NDArray[np.float32]:
+        """Pixel-wise mode of ``n`` posterior samples (near the MAP estimate). See `denoise` for the rest."""
+        return self._output(image, "mode", n, seed, axes=axes, channel=channel)
 
     def std(
         self,

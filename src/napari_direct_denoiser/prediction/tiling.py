@@ -23,8 +23,10 @@ from ..data.patches import reflected
 if TYPE_CHECKING:
     from ..co_model import CoModel
 
-Output = Literal["direct", "std", "mean", "median", "sample_std", "sample"]
+Output = Literal["direct", "std", "mean", "median", "mode", "sample_std", "sample"]
 """The direct prediction and the standard deviation of its error, statistics of posterior samples, samples."""
+HELD: tuple[Output, ...] = ("median", "mode")
+"""Outputs that need all samples at once."""
 
 DIRECT_TILE = 1024
 """Side in pixels of the core of a tile of the direct pass. Small working sets are faster, on a CPU too."""
@@ -34,8 +36,8 @@ WHOLE_BYTES = 5 * 2**29
 """Most memory of one call of the networks, by `CoModel.pixel_bytes` (2.5 GiB; about half of it in bfloat16)."""
 BATCH_BYTES = 5 * 2**27
 """Memory of the samples that are drawn in one call of HDN (640 MiB; at least one sample)."""
-MEDIAN_PIXELS = 256 * 1024 * 1024
-"""Samples times pixels held for a median (1 GiB). A plane that needs more is cut into smaller tiles."""
+HELD_PIXELS = 256 * 1024 * 1024
+"""Samples times pixels held at once (1 GiB). A plane that needs more is cut into smaller tiles."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +168,7 @@ class TilePlan:
     call_bytes: int
     """Estimated memory of one call of a network for one sample of the largest window."""
     held_bytes: int
-    """Memory of the samples of a tile that are held for a median."""
+    """Memory of the samples of a tile that are held at once."""
 
     @property
     def work(self) -> int:
@@ -191,8 +193,8 @@ def in_one_pass(model: CoModel, output: Output) -> bool:
 def plan_tiles(model: CoModel, shape: tuple[int, int], outputs: Sequence[Output], samples: int) -> list[TilePlan]:
     """Plan the tiles and batches with which each output of a plane is computed.
 
-    A median whose samples cannot be held all at once gets samples of its own, in smaller tiles. The other outputs then
-    are as they are without a median.
+    Where the samples of a plane cannot be held all at once, the outputs that need this get samples of their own, in
+    smaller tiles. The other outputs then are as they are without them.
 
     Parameters
     ----------
@@ -205,13 +207,13 @@ def plan_tiles(model: CoModel, shape: tuple[int, int], outputs: Sequence[Output]
     """
     largest = min(WHOLE_PIXELS, WHOLE_BYTES // model.pixel_bytes)  # pixels of a window
     whole = math.prod(padded(side, model.multiple) for side in shape)
-    held = MEDIAN_PIXELS // samples
+    held = HELD_PIXELS // samples
     direct = [name for name in outputs if in_one_pass(model, name)]
-    apart: list[Output] = ["median"] if "median" in outputs and held < min(whole, largest) else []
+    apart = [name for name in outputs if name in HELD] if held < min(whole, largest) else []
     together = [name for name in outputs if name not in (*direct, *apart)]
     small, halo = min((DIRECT_TILE + 2 * model.halo) ** 2, largest), model.halo
     plans = []
-    # A window is a core and two halos. What is kept of it, and held for a median, is a core and two half halos.
+    # A window is a core and two halos. What is kept of it, and held at once, is a core and two half halos.
     for names, most, around, blend, count in (
         (direct, small, 2 * halo, 0, 0),
         (together, largest, 2 * halo, halo, samples),
@@ -227,5 +229,5 @@ def plan_tiles(model: CoModel, shape: tuple[int, int], outputs: Sequence[Output]
 
 def _plan(model: CoModel, cut: list[Tile], outputs: list[Output], samples: int) -> TilePlan:
     call_bytes = model.pixel_bytes * max(math.prod(tile.window_shape) for tile in cut)
-    held = 4 * samples * max(tile.weights.size for tile in cut) if "median" in outputs else 0
+    held = 4 * samples * max(tile.weights.size for tile in cut) if set(outputs) & set(HELD) else 0
     return TilePlan(outputs, cut, samples, max(min(BATCH_BYTES // call_bytes, samples), 1), call_bytes, held)

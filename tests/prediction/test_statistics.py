@@ -1,0 +1,32 @@
+"""Statistics of posterior samples whose distribution is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_direct_denoiser.prediction.statistics import SampleStatistics, mode
+
+
+def test_the_mode_is_the_higher_of_two_peaks_and_the_densest_part_of_a_skewed_distribution(rng) -> None:
+    shape = (1000, 8, 8)
+    bimodal = np.where(rng.random(shape) < 0.65, 10.0, 14.0) + 0.5 * rng.standard_normal(shape)
+    np.testing.assert_allclose(mode(bimodal.astype(np.float32)), 10, atol=0.15)
+    skewed = mode(rng.gamma(4.0, size=shape).astype(np.float32))  # mean 4, median 3.67, mode 3
+    assert float(skewed.mean()) == pytest.approx(3, abs=0.25)
+
+
+def test_the_mode_of_equal_samples_is_their_value() -> None:
+    np.testing.assert_array_equal(mode(np.full((5, 3, 4), 7.5, np.float32)), 7.5)
+
+
+def test_mode_and_median_come_from_the_same_samples_in_any_number_of_calls(rng) -> None:
+    samples = torch.from_numpy(rng.random((20, 6, 7), np.float32))
+    statistics = SampleStatistics(["mode", "median", "mean"], 20, (6, 7))
+    for part in samples.split(8):
+        statistics.add(part)
+    found = statistics.results()
+    np.testing.assert_array_equal(found["mode"], mode(samples.numpy()))
+    np.testing.assert_allclose(found["median"], np.median(samples.numpy(), axis=0))
+    assert found.keys() == {"mode", "median", "mean"}
