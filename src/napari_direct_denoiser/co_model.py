@@ -28,6 +28,8 @@ from .normalization import VIEWS, NetworkInput, Normalization
 from .std_calibration import StdCalibration
 from .system import Compute, resolve
 
+Teacher = LadderVAE | FlatVAE
+
 
 @dataclass(frozen=True)
 class HDNLoss:
@@ -55,7 +57,7 @@ class CoModel(nn.Module):
         self.unet = UNet(config.direct, views)
         self.noise = noise
         self.std_calibration = StdCalibration()
-        self._encoder: tuple[LadderVAE | FlatVAE, ...] = ()  # frozen, so not a module of this one
+        self._encoder: tuple[Teacher, ...] = ()  # frozen: in a tuple, it is not a part of this module
         self.compute = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
 
     @classmethod
@@ -74,6 +76,11 @@ class CoModel(nn.Module):
     def has_std(self) -> bool:
         """Whether the direct pass gives the standard deviation of its error; models of older versions do not."""
         return self.config.direct.std
+
+    @property
+    def predicts_quantile(self) -> bool:
+        """Whether the direct prediction is a quantile, and no estimate of the clean image."""
+        return self.config.loss.startswith("quantile")
 
     @property
     def multiple(self) -> int:
@@ -165,10 +172,15 @@ class CoModel(nn.Module):
         loss = self._loss(denoised, clean, error, std.detach(), fraction)
         return loss, likelihood.mean() - math.log(self.normalization.unit)
 
-    def freeze_encoder(self) -> None:
-        """Keep HDN's encoder as it is now, for a loss that compares features."""
+    @property
+    def encoder(self) -> Teacher | None:
+        """The network whose features the loss compares; None if it compares none."""
+        return self._encoder[0] if self._encoder else None
+
+    def freeze_encoder(self, hdn: Teacher) -> None:
+        """Compare features of this network, as it is now, if the loss compares features."""
         if self.config.loss == "perceptual":
-            self._encoder = (copy.deepcopy(self.hdn).eval().requires_grad_(False),)
+            self._encoder = (copy.deepcopy(hdn).eval().requires_grad_(False),)
 
     def _loss(self, denoised: Tensor, clean: Tensor, error: Tensor, std: Tensor | None, fraction: float) -> Tensor:
         """The loss of the settings. The standard deviation of the error is that of the batch if not given."""

@@ -35,6 +35,8 @@ SKEWNESS_UNKNOWN = 0.5
 """Relative error of what the skewness of the noise adds, about: real noise has no gamma distribution."""
 STRUCTURED = "Structured noise is not described by the noise model: only a truth, or frames of a static scene, can tell"
 """Why a model that was trained for structured noise is not judged."""
+QUANTILE = "The model predicts a quantile: how near it is to the truth says nothing of it"
+"""Why a model that predicts a quantile is not judged."""
 SQUARED_ERROR_UNKNOWN = 0.1
 """Relative error of `Probe.squared_error`, about."""
 BLURS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)

@@ -23,7 +23,7 @@ from ..noise.windows import as_float, crop, is_static
 from ..prediction.predict import predict_steps
 from ..prediction.tiling import Output
 from ..progress import HARDLY_DB, Progress, Steps, WorkClock
-from ..risk import SQUARED_ERROR_UNKNOWN, STRUCTURED, Probe, Response, blurs, gain, repeated_error
+from ..risk import QUANTILE, SQUARED_ERROR_UNKNOWN, STRUCTURED, Probe, Response, blurs, gain, repeated_error
 
 _MOST_PIXELS = 2_000_000
 _MOST_SIDE = 1024
@@ -89,6 +89,8 @@ def referee_steps(
     seed
         Of all that is drawn: the same seed gives the same result.
     """
+    if model.predicts_quantile:
+        return EstimatedGain(why=QUANTILE)
     scenes = _scenes(frames)
     if all(len(scene) > _FEWEST_FRAMES for scene in scenes):
         return (yield from _by_frames(model, scenes, samples, seed))

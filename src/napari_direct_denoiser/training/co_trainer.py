@@ -45,7 +45,7 @@ class CoTrainer:
     Parameters
     ----------
     model
-        Where training starts from. It is not changed.
+        Where training starts from. Its weights are not changed.
     patches
         Noisy training patches.
     schedule
@@ -70,6 +70,8 @@ class CoTrainer:
         self.schedule, self.patches, self.device = schedule, patches, model.device
         self._seed, self._world = seed, world
         self.generator, self._noise_generator = (torch.Generator(device=model.device) for _ in range(2))
+        model.freeze_encoder(model.hdn)
+        self._start = model
         self.learner = copy.deepcopy(model).train()
         for module in self.learner.modules():
             if isinstance(module, ChannelDropout):
@@ -96,6 +98,7 @@ class CoTrainer:
         self._hdn_loss_of = SharedLoss(world, self.learner.hdn, self.learner.hdn_loss, skips=structured)
         self._direct_losses_of = SharedLoss(world, self.learner.unet, partial(_direct_losses, self.learner))
         self.steps = 0
+        self._fraction = 0.0  # of the budget, at the last step
         self.hdn_frozen = False
         self._hdn_loss = torch.zeros(2, device=model.device)  # running HDN loss, reported while HDN is frozen
         self._redrawn: NetworkInput | None = None  # the last image with noise drawn anew
@@ -111,6 +114,7 @@ class CoTrainer:
             (3,): reconstruction and KL of HDN in nats per pixel, and the loss of the Direct Denoiser.
         """
         self._set_learning_rates(fraction)
+        self._fraction = fraction
         losses: Tensor | None = None
         while losses is None:
             self.hdn_optimizer.zero_grad()
@@ -206,7 +210,7 @@ class CoTrainer:
     def _student_backward(self, pair: Pair, part: int) -> Tensor:
         parts = self._share // self.micro_batch
         with self._direct_losses_of.gradients(shared=part == parts - 1):
-            total, loss = self._direct_losses_of(*pair)
+            total, loss = self._direct_losses_of(*pair, self._fraction)
             (total / parts).backward()
         return cast(Tensor, loss.detach())
 
@@ -263,6 +267,7 @@ class CoTrainer:
             "optimizers": [optimizer_state(each) for each in (self.hdn_optimizer, self.direct_optimizer)],
             "plateaus": [dict(plateau.state_dict()) for plateau in self._plateaus],
             "hdn_loss": self._hdn_loss,
+            "encoder": dict(self._start.encoder.state_dict()) if self._start.encoder else None,
             "redrawn": None if self._redrawn is None else [self._world.gathered(each) for each in self._redrawn],
             "bias": self._bias.state(),
         }
@@ -278,6 +283,11 @@ class CoTrainer:
             self.targets.teacher = copy.deepcopy(self.average)
             restore_model(self.targets.teacher, state["teacher"])
             self.hdn_frozen = True
+        if state["encoder"] is not None:
+            encoder = copy.deepcopy(self.learner.hdn)
+            encoder.load_state_dict(state["encoder"])
+            for model in (self._start, self.learner, self.average):
+                model.freeze_encoder(encoder)
         for optimizer, saved in zip((self.hdn_optimizer, self.direct_optimizer), state["optimizers"], strict=True):
             restore_optimizer(optimizer, saved)
         for plateau, saved in zip(self._plateaus, state["plateaus"], strict=True):
@@ -289,12 +299,14 @@ class CoTrainer:
         self._bias.restore(state["bias"], self.device)
 
 
-def _direct_losses(learner: CoModel, inputs: NetworkInput, clean: Tensor) -> tuple[Tensor, Tensor]:
+def _direct_losses(learner: CoModel, inputs: NetworkInput, clean: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
     """The sum of all losses of the Direct Denoiser, and that of its prediction."""
     if not learner.has_std:
-        loss = learner.direct_loss(inputs, clean)
+        loss = learner.direct_loss(inputs, clean, fraction)
         return loss, loss
-    loss, std_loss = learner.direct_losses(inputs, clean)  # the second has a gradient to the second head alone
+    loss, std_loss = learner.direct_losses(
+        inputs, clean, fraction
+    )  # the second has a gradient to the second head alone
     return loss + std_loss, loss
 
 

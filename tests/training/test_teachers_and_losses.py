@@ -1,0 +1,93 @@
+"""Every teacher trains with every loss; models are saved, loaded and gone on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_direct_denoiser import Denoiser, SettingError, TrainSettings, load
+from napari_direct_denoiser.config import PRESETS, DivNoisingConfig
+from napari_direct_denoiser.data.synthetic import simulate
+from napari_direct_denoiser.networks import FlatVAE
+from napari_direct_denoiser.risk import QUANTILE
+
+STACK = simulate(planes=8, size=48, seed=0).noisy
+SCHEDULE = PRESETS["quick"].schedule.model_copy(update={"patch": 32, "validate_every": 6})
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "quick", PRESETS["quick"].model_copy(update={"schedule": SCHEDULE}))
+    for name, value in (
+        ("training.clock.YIELD_SECONDS", 0.0),
+        ("training.validation._PATCHES", 4),
+        ("training.calibrate_std._PIXELS", 5_000),
+        ("training.calibrate_std._SAMPLES", 2),
+    ):
+        monkeypatch.setattr(f"napari_direct_denoiser.{name}", value)
+
+
+def untrained(**settings: Any) -> Denoiser:
+    given = {"preset": "quick", "noise": "poisson:2,100,3", "device": "cpu", "max_steps": 8, **settings}
+    return Denoiser.for_images(STACK, TrainSettings(**given), "TYX")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "loss"),
+    [("hdn", "tukey"), ("hdn", "perceptual"), ("hdn", "quantile:0.9"), ("divnoising", "l2"), ("divnoising", "l1")],
+)
+def test_a_teacher_and_a_loss_make_a_model(teacher: str, loss: str, tmp_path: Path) -> None:
+    denoiser = untrained(teacher=teacher, loss=loss)
+    *_, last = denoiser.train_steps()
+    assert last.stopped == "finished"
+    assert np.isfinite(last.direct_loss)
+    denoiser.save(tmp_path / "m.safetensors")
+    loaded = load(tmp_path / "m.safetensors", device="cpu")
+    assert loaded.summary()["loss"] == loss
+    assert loaded.summary()["teacher"] == teacher
+    assert isinstance(loaded.model.hdn, FlatVAE) == (teacher == "divnoising")
+    np.testing.assert_array_equal(loaded.denoise(STACK[:1]), denoiser.denoise(STACK[:1]))
+    np.testing.assert_array_equal(loaded.posterior_mode(STACK[:1], 3), denoiser.posterior_mode(STACK[:1], 3))
+    if loss.startswith("quantile"):
+        assert last.estimated_gain_db is None
+        assert last.estimated_gain_why == QUANTILE
+
+
+def test_the_student_of_divnoising_starts_from_pretrained_weights() -> None:
+    flat, ladder = untrained(teacher="divnoising"), untrained()
+    assert isinstance(flat.model.config.hdn, DivNoisingConfig)
+    np.testing.assert_array_equal(flat.denoise(STACK[:1]), ladder.denoise(STACK[:1]))
+
+
+def test_a_loss_that_compares_features_goes_on_with_the_same_features(tmp_path: Path) -> None:
+    whole = untrained(loss="perceptual")
+    for _ in whole.train_steps():
+        pass
+    cut = untrained(loss="perceptual")
+    for progress in cut.train_steps():
+        if progress.step == 7:
+            cut.save_training(tmp_path / "m.resume.safetensors")
+            break
+    settings = whole.provenance.settings
+    resumed = Denoiser.resumed(tmp_path / "m.resume.safetensors", STACK, settings, "TYX")
+    for _ in resumed.train_steps():
+        pass
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+
+
+def test_a_frozen_encoder_is_no_part_of_the_model() -> None:
+    denoiser = untrained(loss="perceptual")
+    names = set(denoiser.model.state_dict())
+    denoiser.model.freeze_encoder(denoiser.model.hdn)
+    assert denoiser.model.encoder is not None
+    assert set(denoiser.model.state_dict()) == names
+
+
+def test_divnoising_does_not_know_structured_noise() -> None:
+    with pytest.raises(SettingError, match="Expected HDN as teacher for structured noise, found divnoising"):
+        untrained(teacher="divnoising", structured=True)
