@@ -17,6 +17,7 @@ from .co_model import CoModel
 from .config import PRESETS, Device, Preset, PresetName, TrainSettings, train_settings
 from .data.stacks import open_stacks
 from .errors import TrainingError
+from .evaluation.domain_shift import check_same_kind
 from .noise import Finding, NoiseFit, NoiseModel, diagnose, fit_noise
 from .normalization import Normalization
 from .prediction.predictor import Predictor
@@ -56,6 +57,7 @@ class Denoiser(Predictor):
         noise: NoiseModel | None = None,
         *,
         channel: int | None = None,
+        names: Sequence[str] = (),
     ) -> Denoiser:
         """Check everything, fit the noise model and build untrained networks.
 
@@ -72,6 +74,8 @@ class Denoiser(Predictor):
             A noise model, such as one from `fit_calibration`, instead of ``settings.noise``.
         channel
             Take this channel of the images, from 0: a model denoises one kind of image.
+        names
+            What to call the images in errors.
 
         Raises
         ------
@@ -83,7 +87,7 @@ class Denoiser(Predictor):
         settings = _chosen(settings)
         preset = _preset(settings)
         config = preset.networks(settings)
-        frames, axes = open_stacks(images, axes, min_side=preset.schedule.patch, channel=channel)
+        frames, axes = open_stacks(images, axes, min_side=preset.schedule.patch, channel=channel, names=names)
         stacks = [each.planes for each in frames]
         fit = fit_noise(settings.noise if noise is None else noise, frames)
         noise = fit.model
@@ -110,7 +114,10 @@ class Denoiser(Predictor):
         max_minutes: float | None = None,
         max_steps: int | None = None,
         device: Device = "auto",
+        loss: str | None = None,
+        student_only: bool = False,
         channel: int | None = None,
+        names: Sequence[str] = (),
     ) -> Denoiser:
         """Copy this model for further training, which `train_steps` of the copy then does.
 
@@ -118,25 +125,40 @@ class Denoiser(Predictor):
 
         Parameters
         ----------
-        images, axes, channel
-            What to train on, as in `for_images`: the same images or others.
+        images, axes, channel, names
+            What to train on, as in `for_images`: the same images or others of the same kind.
         max_minutes, max_steps
             Limits of the further training; those of the preset if neither is given.
         device
             Where to compute.
+        loss
+            Another loss of the Direct Denoiser.
+        student_only
+            Keep HDN as it is: it draws the samples that the Direct Denoiser learns from (section 4 of the paper).
 
         Raises
         ------
         ImageError
-            An image cannot be trained on.
+            An image cannot be trained on, or HDN was trained on images of another kind and is to stay as it is.
         SettingError
-            A limit is not positive, the noise model does not cover the brightness of the images, or the device is not
-            there.
+            A limit is not positive, the loss is unknown, the noise model does not cover the brightness of the images,
+            or the device is not there.
         """
-        limits = {"max_minutes": max_minutes, "max_steps": max_steps, "device": device, "refine_noise": False}
-        settings = train_settings(**{**self.provenance.settings.model_dump(), **limits})
-        frames, _ = open_stacks(images, axes, min_side=_preset(settings).schedule.patch, channel=channel)
+        others: dict[str, Any] = {
+            "max_minutes": max_minutes,
+            "max_steps": max_steps,
+            "device": device,
+            "refine_noise": False,
+        }
+        before = self.provenance.settings
+        others |= {"student_only": student_only, "loss": before.loss if loss is None else loss}
+        settings = train_settings(**{**before.model_dump(), **others})
+        side = _preset(settings).schedule.patch
+        frames, _ = open_stacks(images, axes, min_side=side, channel=channel, names=names)
+        if student_only:
+            check_same_kind(self.model, [each.planes for each in frames])
         model = copy.deepcopy(self.model).to_device(device)
+        model.config = model.config.model_copy(update={"loss": settings.loss})
         fit = fit_noise(model.noise, frames)
         model.noise = fit.model  # the same, unless these images have line noise and those before had none
         provenance = self.provenance.model_copy(update={"settings": settings})
@@ -154,6 +176,7 @@ class Denoiser(Predictor):
         axes: str | None = None,
         *,
         channel: int | None = None,
+        names: Sequence[str] = (),
     ) -> Denoiser:
         """Take up an interrupted training, which `train_steps` then goes on with as if nothing had happened.
 
@@ -161,7 +184,7 @@ class Denoiser(Predictor):
         ----------
         path
             A file written by `save_training`.
-        images, axes, channel
+        images, axes, channel, names
             What was trained on, as in `for_images`.
         settings
             Those of the training. Its limits are the new ones, if it has any, and its device may be another one.
@@ -177,7 +200,8 @@ class Denoiser(Predictor):
         """
         model, provenance, state = load_training(path)
         settings = same_settings(provenance.settings, _chosen(settings), path)
-        frames, _ = open_stacks(images, axes, min_side=_preset(settings).schedule.patch, channel=channel)
+        side = _preset(settings).schedule.patch
+        frames, _ = open_stacks(images, axes, min_side=side, channel=channel, names=names)
         stacks = [each.planes for each in frames]
         check_fingerprint(stacks, state["images"], path)
         restore_model(model, state["training"]["validator"]["model"])
@@ -229,6 +253,13 @@ class Denoiser(Predictor):
         if self._course.world.is_first:
             save_training(path, self.model, self.provenance, state)
 
+    def check_settings(self, settings: TrainSettings, path: str | Path) -> None:
+        """Raise `SettingError` if this model, read from `path`, was trained with settings that are not these.
+
+        Limits and device may differ.
+        """
+        same_settings(self.provenance.settings, _chosen(settings), path)
+
     @property
     def trained_axes(self) -> str:
         """Axes of the training images, such as TYX."""
@@ -243,6 +274,7 @@ class Denoiser(Predictor):
         settings = self.provenance.settings
         return {
             "preset": settings.preset,
+            "teacher": settings.teacher,
             "loss": settings.loss,
             "structured": settings.structured,
             "parameters": {
@@ -260,7 +292,10 @@ def _chosen(settings: TrainSettings) -> TrainSettings:
 
 
 def _preset(settings: TrainSettings) -> Preset:
-    return PRESETS[cast(PresetName, settings.preset)]
+    preset = PRESETS[cast(PresetName, settings.preset)]
+    if not settings.student_only:
+        return preset
+    return preset.model_copy(update={"schedule": preset.schedule.model_copy(update={"student_only_fraction": 1.0})})
 
 
 def train(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_direct_denoiser import Denoiser, SettingError, TrainSettings, load
+from napari_direct_denoiser import Denoiser, ImageError, SettingError, TrainSettings, load
 from napari_direct_denoiser.config import PRESETS, DivNoisingConfig
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.networks import FlatVAE
@@ -78,6 +78,34 @@ def test_a_loss_that_compares_features_goes_on_with_the_same_features(tmp_path: 
         pass
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+
+
+def test_a_student_learns_from_a_finished_teacher_which_stays_as_it_is(tmp_path: Path) -> None:
+    teacher = untrained()
+    for _ in teacher.train_steps():
+        pass
+    student = teacher.continued(STACK, "TYX", max_steps=12, device="cpu", loss="quantile:0.9", student_only=True)
+    *_, last = student.train_steps()
+    assert last.stopped == "finished"
+    assert np.isfinite(last.neg_elbo)
+    assert last.neg_elbo > 0
+    weights, kept = student.model.state_dict(), teacher.model.state_dict()
+    assert all(torch.equal(weights[name], kept[name]) for name in kept if name.startswith("hdn."))
+    assert not all(torch.equal(weights[name], kept[name]) for name in kept if name.startswith("unet."))
+    np.testing.assert_array_equal(student.posterior_mean(STACK[:1], 2), teacher.posterior_mean(STACK[:1], 2))
+    assert float((student.denoise(STACK) - teacher.denoise(STACK)).mean()) > 0  # an upper limit
+    student.save(tmp_path / "m.safetensors")
+    assert load(tmp_path / "m.safetensors").summary()["loss"] == "quantile:0.9"
+
+
+def test_a_teacher_of_other_images_is_refused() -> None:
+    teacher = untrained()
+    for _ in teacher.train_steps():
+        pass
+    with pytest.raises(ImageError, match=r"kind that the teacher was trained on, found one that is .* brighter"):
+        teacher.continued(20 * STACK.astype(np.float32), "TYX", max_steps=5, student_only=True)
+    with pytest.raises(SettingError, match="Expected l2, l1"):
+        teacher.continued(STACK, "TYX", loss="l3", student_only=True)
 
 
 def test_a_frozen_encoder_is_no_part_of_the_model() -> None:

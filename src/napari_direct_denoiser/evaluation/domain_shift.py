@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from scipy.ndimage import convolve1d
 
 from ..co_model import CoModel
 from ..config import MIN_SIDE
-from ..data.images import LazyPlanes, Planes, check_planes
+from ..data.images import LazyPlanes, Planes, PlaneStack, check_planes, sampled_planes
+from ..errors import ImageError
 from ..noise import NoiseModel
 from ..progress import Progress, WorkClock
 
@@ -66,6 +67,18 @@ def check_domain_shift(model: CoModel, image: Any, axes: str) -> Generator[Progr
     check_planes(Planes(data, (len(data),), "PYX"), min_side=MIN_SIDE)
     top, left = (max(side - _SIDE, 0) // 2 for side in data.shape[1:])
     return differences(model, data[:, top : top + _SIDE, left : left + _SIDE].astype(np.float32))
+
+
+def check_same_kind(model: CoModel, stacks: Sequence[PlaneStack]) -> None:
+    """Raise `ImageError` if images (planes, Y, X) differ strongly from those that a model was trained on."""
+    for plane in sampled_planes(stacks, _PLANES):
+        top, left = (max(side - _SIDE, 0) // 2 for side in plane.shape)
+        found = differences(model, plane[None, top : top + _SIDE, left : left + _SIDE])
+        if found:
+            raise ImageError(
+                f"Expected images of the kind that the teacher was trained on, found one that {' and '.join(found)}: "
+                "train HDN on these images too, without a model as teacher"
+            )
 
 
 def differences(model: CoModel, planes: NDArray[np.float32]) -> list[str]:

@@ -81,7 +81,9 @@ class CoTrainer:
         self.average = cast(CoModel, self._ema.module)
         # Structured noise has a part that the noise model does not describe: it cannot be drawn anew.
         resample_noise = schedule.resample_noise and not model.config.hdn.structured
-        self.targets = StudentTargets(self.average, schedule.self_target_weight, resample_noise=resample_noise)
+        # A prediction in the targets brings them nearer to the mean: other losses need the samples as they are.
+        own = schedule.self_target_weight if model.config.loss in ("l2", "l1") else 0.0
+        self.targets = StudentTargets(self.average, own, resample_noise=resample_noise)
         self.hdn_optimizer = _optimizer(schedule, [list(self.learner.hdn.parameters())], schedule.hdn_rate)
         self.direct_optimizer = _optimizer(schedule, self.learner.unet.parameter_groups(), schedule.direct_rate)
         self._plateaus = [
@@ -173,6 +175,10 @@ class CoTrainer:
             model.take_hdn(best)
         self.targets.teacher = copy.deepcopy(self.average)
         self.hdn_frozen = True
+        if not self.steps:
+            with torch.no_grad():
+                loss = best.hdn_loss(self._draw_inputs(0, 0), self.generator.manual_seed(self._seed))
+            self._hdn_loss = torch.stack([loss.reconstruction, loss.kl.sum()])
 
     def reduce_rates_on_plateau(self, neg_elbo: float, direct_loss: float) -> None:
         """Tell the schedule `plateau` of a validation."""
@@ -230,7 +236,7 @@ class CoTrainer:
             (self.hdn_optimizer, schedule.hdn_rate, 1 - schedule.student_only_fraction),
             (self.direct_optimizer, schedule.direct_rate, 1.0),
         ):
-            cosine = 0.5 * (1 + math.cos(math.pi * min(fraction / end, 1.0)))
+            cosine = 0.5 * (1 + math.cos(math.pi * min(fraction / end, 1.0))) if end else 0.0
             for group in optimizer.param_groups:
                 group["lr"] = rate * warm_up * cosine
 

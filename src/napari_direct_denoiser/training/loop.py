@@ -137,6 +137,8 @@ class Training:
             self._validator.restore(saved["validator"])
         elif self._trained:
             with using_threads(self._trainer.threads):
+                if self._schedule.student_only_fraction == 1:
+                    self._trainer.freeze_hdn(self._model)
                 self._validator.validate(self._trainer, 0)
 
     def _run(self) -> Iterator[TrainingProgress]:
