@@ -155,6 +155,17 @@ def test_a_damaged_plane_is_named_and_the_others_are_read(tmp_path: Path, kind: 
         read_image(path)
 
 
+@pytest.mark.parametrize("kept", [0, 0.6])
+def test_planes_of_a_missing_file_are_named(tmp_path: Path, kept: float) -> None:
+    path = write_ome_in_two_files(tmp_path)
+    second = tmp_path / "second.ome.tif"
+    second.write_bytes(second.read_bytes()[: int(kept * second.stat().st_size)])
+    lazy = open_image(path).data
+    np.testing.assert_array_equal(lazy[:2], STACK[:2])
+    with pytest.raises(ImageError, match=r"first.ome.tif with a damaged plane at T=[23], Z=. \(it .* cut short\)"):
+        lazy[...]
+
+
 @pytest.mark.parametrize("kind", ["ImageJ", "ImageJ, compressed", "OME", "BigTIFF, tiled", "strips"])
 @pytest.mark.parametrize("kept", [0.9, 0.5])
 def test_a_file_that_is_cut_short_is_refused_when_it_is_opened(tmp_path: Path, kind: str, kept: float) -> None:

@@ -143,8 +143,8 @@ class ZarrImage:
         check_zarr_target(path, 0 if resumed else dtype.itemsize * sum(math.prod(level.shape) for level in layout))
         with _writing(path, resumable):
             if not resumed:
-                _make(_draft(path), version, axes, dtype, layout, {**(attributes or {}), **described, **own})
-            return cls(path, _open_levels(_draft(path), len(layout)), axes, resumable)
+                _make(draft_of(path), version, axes, dtype, layout, {**(attributes or {}), **described, **own})
+            return cls(path, _open_levels(draft_of(path), len(layout)), axes, resumable)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -169,7 +169,7 @@ class ZarrImage:
             range(part.start // side, -(-part.stop // side))
             for part, side in zip(_whole(region, self.shape), array.shards or array.chunks, strict=True)
         ]
-        folder = _draft(self.path) / "0"
+        folder = draft_of(self.path) / "0"
         return all(_is_written(folder / array.metadata.encode_chunk_key(block)) for block in product(*blocks))
 
     def __getitem__(self, region: Region) -> NDArray[Any]:
@@ -203,7 +203,7 @@ class ZarrImage:
         DenoiserError
             If that is not possible, for example because another program has opened files of an image that is replaced.
         """
-        draft = _draft(self.path)
+        draft = draft_of(self.path)
         with _writing(self.path, self.resumable):
             for stray in draft.rglob("*.partial"):  # zarr was killed when it wrote them
                 stray.unlink()
@@ -211,7 +211,7 @@ class ZarrImage:
 
     def discard(self) -> None:
         """Remove the draft."""
-        _remove(_draft(self.path))
+        _remove(draft_of(self.path))
 
 
 def _make(
@@ -267,7 +267,7 @@ def _is_draft_of(path: Path, identity: Any, version: Version, layout: Sequence[L
     """
     import zarr
 
-    draft = _draft(path)
+    draft = draft_of(path)
     found = finished_identity(draft)
     if found is None:  # none, or one that cannot be gone on with
         return False
@@ -304,7 +304,8 @@ def _is_written(file: Path) -> bool:
         return False
 
 
-def _draft(path: Path) -> Path:
+def draft_of(path: Path) -> Path:
+    """Folder that an image is written to until it is complete."""
     return path.with_name(f".{path.name}.part")
 
 

@@ -132,8 +132,8 @@ class TiffPages:
         try:
             handles[0].open()
             page = series[number]
-            if page is None:  # OME allows planes that were not recorded
-                return np.zeros(shape, self.dtype)
+            if page is None:
+                raise ValueError("it was not recorded, or is in a file that is missing or cut short")
             handles.append(page.parent.filehandle)
             handles[1].open()
             pixels = page.asarray()
