@@ -53,7 +53,7 @@ class Denoiser(Predictor):
         cls,
         images: ArrayLike | Sequence[ArrayLike],
         settings: TrainSettings,
-        axes: str | None = None,
+        axes: str | Sequence[str | None] | None = None,
         noise: NoiseModel | None = None,
         *,
         channel: int | None = None,
@@ -69,7 +69,8 @@ class Denoiser(Predictor):
         settings
             What to train.
         axes
-            Letters of the axes, such as ``"TYX"``; guessed from the number of axes if not given.
+            Letters of the axes, such as ``"TYX"``; guessed from the number of axes if not given. A list has those of
+            each image.
         noise
             A noise model, such as one from `fit_calibration`, instead of ``settings.noise``.
         channel
@@ -109,7 +110,7 @@ class Denoiser(Predictor):
     def continued(
         self,
         images: ArrayLike | Sequence[ArrayLike],
-        axes: str | None = None,
+        axes: str | Sequence[str | None] | None = None,
         *,
         max_minutes: float | None = None,
         max_steps: int | None = None,
@@ -173,7 +174,7 @@ class Denoiser(Predictor):
         path: str | Path,
         images: ArrayLike | Sequence[ArrayLike],
         settings: TrainSettings,
-        axes: str | None = None,
+        axes: str | Sequence[str | None] | None = None,
         *,
         channel: int | None = None,
         names: Sequence[str] = (),
@@ -300,7 +301,7 @@ def _preset(settings: TrainSettings) -> Preset:
 
 def train(
     images: ArrayLike | Sequence[ArrayLike],
-    axes: str | None = None,
+    axes: str | Sequence[str | None] | None = None,
     noise: str | NoiseModel = "auto",
     *,
     channel: int | None = None,

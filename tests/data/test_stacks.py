@@ -118,3 +118,10 @@ def lazy(image, kind, folder):
     mapped = np.memmap(folder / "a.raw", image.dtype, "w+", shape=image.shape)
     mapped[:] = image
     return mapped
+
+
+def test_each_image_may_have_axes_of_its_own(image):
+    found, axes = open_stacks([image, image[0].T], ["TYX", "XY"], min_side=32)
+    assert [len(each.planes) for each in found] == [12, 1]
+    np.testing.assert_array_equal(found[1].planes[0], image[0])
+    assert axes == "TYX"

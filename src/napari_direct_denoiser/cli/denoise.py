@@ -74,7 +74,7 @@ def denoise(
     from ..data.many import find_images
 
     found = find_images(image)
-    many = found != image
+    many = len(image) > 1 or found != image  # also a folder or a pattern with one image
     distributed = workers is not None or scheduler is not None
     if distributed:
         _check_written_by_block(found if many else [output])

@@ -21,7 +21,6 @@ __all__ = [  # those of the axes as well: other rooms import all from here
     "Planes",
     "Region",
     "as_planes",
-    "as_sliceable",
     "channel_count",
     "check_finite",
     "check_planes",
@@ -146,21 +145,6 @@ class LazyPlanes:
 def _frame_step(axes: str, leading: Sequence[int]) -> int:
     others = "".join(axis for axis in axes if axis not in "YX")
     return math.prod(leading[others.find("T") + 1 :]) if "T" in others else 1
-
-
-def as_sliceable(array: Any, axes: str | None = None) -> Any:
-    """Give an array whose slices read nothing: a numpy or dask array as it is, any other as a dask array.
-
-    Its blocks are the chunks of the array, or planes if it has none. Y and X are the last axes if not given.
-    """
-    if isinstance(array, np.ndarray) or hasattr(array, "__dask_graph__"):
-        return array
-    import dask.array as da
-
-    axes = axes or "." * (len(array.shape) - 2) + "YX"
-    planes = tuple(side if axis in "YX" else 1 for axis, side in zip(axes.upper(), array.shape, strict=True))
-    # A name of its own: to hash the pixels takes long.
-    return da.from_array(array, chunks=getattr(array, "chunks", planes), name=False)  # type: ignore[no-untyped-call]
 
 
 def sampled_planes(stacks: Sequence[PlaneStack], most: int) -> Iterator[NDArray[np.float32]]:

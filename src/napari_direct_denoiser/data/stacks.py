@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ImageError
 from ..system import available_memory
 from .axes import named_axes, take_channel
-from .images import Frames, LazyPlanes, as_planes, as_sliceable, check_planes, spread_over
+from .images import Frames, LazyPlanes, as_planes, check_planes, spread_over
+from .views import sliceable
 
 _WHOLE_SHARE = 1 / 8  # of the free memory: smaller images are read whole
 _MOST_WHOLE = 2**30  # bytes, all images together
@@ -25,7 +26,7 @@ _CHECKED = 9  # planes of each large image that are checked before training; the
 
 def open_stacks(
     images: ArrayLike | Sequence[ArrayLike],
-    axes: str | None = None,
+    axes: str | Sequence[str | None] | None = None,
     *,
     min_side: int,
     channel: int | None = None,
@@ -40,7 +41,7 @@ def open_stacks(
         memory-mapped files are read whole if all are below 1 GiB and an eighth of the free memory together. Otherwise
         their planes are read when they are needed, and the last 512 MiB of them are kept.
     axes
-        One letter for each axis; guessed from the number of axes if not given.
+        One letter for each axis; guessed from the number of axes if not given. A list has those of each image.
     min_side
         Smallest allowed width and height, pixels.
     channel
@@ -65,11 +66,11 @@ def open_stacks(
     if not many:
         raise ImageError("Expected at least one image to train on, found none: give one")
     names = names or (["image"] if len(many) == 1 else [f"image {number + 1}" for number in range(len(many))])
+    all_axes = [axes] * len(many) if axes is None or isinstance(axes, str) else axes
     opened: list[tuple[Any, str]] = []
-    for image, name in zip(many, names, strict=True):
-        array = image if hasattr(image, "shape") else np.asarray(image)
-        array = array if channel is None else as_sliceable(array, axes)
-        array, its_axes = take_channel(array, axes, channel, name=name)
+    for image, name, its_axes in zip(many, names, all_axes, strict=True):
+        array = sliceable(image) if hasattr(image, "shape") else np.asarray(image)
+        array, its_axes = take_channel(array, its_axes, channel, name=name)
         opened.append((array, named_axes(tuple(array.shape), its_axes, name=name)))
     unread = sum(_bytes(array) for array, _ in opened if _is_lazy(array))
     whole = unread <= min(_MOST_WHOLE, _WHOLE_SHARE * available_memory(torch.device("cpu")))
@@ -77,7 +78,7 @@ def open_stacks(
     stacks = []
     for (array, its_axes), name in zip(opened, names, strict=True):
         if whole or not _is_lazy(array):
-            planes = as_planes(np.asarray(array[...]), its_axes, name=name)
+            planes = as_planes(np.asarray(array), its_axes, name=name)
             check_planes(planes, min_side=min_side, name=name)
             stacks.append(planes.frames)
         else:
@@ -162,7 +163,7 @@ def _cached(array: Any, axes: str, cache: PlaneCache, name: str, min_side: int) 
 
 
 def _is_lazy(array: Any) -> bool:
-    return isinstance(array, np.memmap) or not isinstance(array, np.ndarray)
+    return not isinstance(array, np.ndarray)
 
 
 def _bytes(array: Any) -> int:

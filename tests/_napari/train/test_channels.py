@@ -59,7 +59,7 @@ def test_one_of_any_number_of_channels_is_trained_on(viewer, dock, engine, finis
     dock.train_button.click()
     finish(dock)
     images, _, axes, _ = stand_in.given
-    assert axes == "TCYX"
+    assert axes == ["TCYX"]
     np.testing.assert_array_equal(images[0], cells.data[:, 1:2])
     assert MODELS.all[0].name == "cells C=1, quick, l2"
     preview = viewer.layers["cells C=1 preview"]  # lies over its channel

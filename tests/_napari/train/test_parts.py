@@ -9,7 +9,7 @@ import zarr
 from napari.layers import Image, Shapes
 
 from napari_direct_denoiser._napari.shared.layers import Source, read_layer
-from napari_direct_denoiser._napari.train.parts import NotReadyError, Part, parts_of, regions, together, with_axes
+from napari_direct_denoiser._napari.train.parts import NotReadyError, Part, parts_of, regions
 from napari_direct_denoiser._napari.train.runs import seconds_left
 from napari_direct_denoiser.errors import ImageError
 from napari_direct_denoiser.progress import TrainingProgress
@@ -31,18 +31,6 @@ def test_part_tells_its_shape_without_reading():
 def test_part_is_cut_where_its_axes_are():
     found = part((5, 6, 7), "XTY", rows=slice(1, 4), columns=slice(2, 5))
     np.testing.assert_array_equal(found.pixels(), found.source.data[2:5, :, 1:4])
-
-
-def test_parts_of_different_axes_get_the_same():
-    images, axes = together([part((4, 5, 6), "TYX"), part((6, 5), "XY"), part((2, 5, 6), "ZYX")])
-    assert axes == "ZTYX"
-    assert [image.shape for image in images] == [(1, 4, 5, 6), (1, 1, 5, 6), (2, 1, 5, 6)]
-    np.testing.assert_array_equal(images[1][0, 0], np.arange(30).reshape(6, 5).T)
-
-
-def test_with_axes_leaves_an_image_that_has_them():
-    image = np.zeros((2, 3, 4))
-    assert with_axes(image, "TYX", "TYX").shape == (2, 3, 4)
 
 
 def test_regions_follow_the_transforms_of_both_layers():
@@ -78,12 +66,9 @@ def test_time_left_does_not_count_the_slow_first_step():
     assert seconds_left(first, record(0.11, 20.0)) == pytest.approx(89)
 
 
-def test_a_lazy_layer_stays_lazy_when_it_is_cut_and_gets_axes(tmp_path):
+def test_a_part_of_a_lazy_layer_is_not_read(tmp_path):
     array = zarr.create_array(tmp_path / "a.zarr", data=np.arange(4 * 50 * 60).reshape(4, 50, 60), chunks=(1, 50, 60))
-    found = Part(Source("a", array, None, {}), "TYX", slice(10, 30), slice(0, 25))
-    (image, other), axes = together([found, part((2, 5, 6), "ZYX")])
-    assert axes == "ZTYX"
-    assert hasattr(image, "__dask_graph__")
-    assert image.chunksize == (1, 1, 20, 25)
-    np.testing.assert_array_equal(image[0, 2], array[2, 10:30, :25])
-    assert isinstance(other, np.ndarray)
+    found = Part(Source("a", array, None, {}), "TYX", slice(10, 30), slice(0, 25)).pixels()
+    assert not isinstance(found, np.ndarray)
+    assert found.shape == (4, 20, 25)
+    np.testing.assert_array_equal(found[2], array[2, 10:30, :25])

@@ -10,7 +10,8 @@ from napari.layers import Image
 from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-from ...data.images import as_sliceable, guess_axes
+from ...data.images import guess_axes
+from ...data.views import sliceable
 from ...errors import DenoiserError, ImageError
 from .layers import Source, full_shape, geometry, read_layer, without_axis
 
@@ -114,7 +115,7 @@ def read_channel(layer: Image, found: ChannelAxis, channel: int) -> tuple[Source
     corner = np.eye(len(found.axes))[found.axis] * channel
     affine[:-1, -1] += np.subtract(layer.data_to_world(corner), layer.data_to_world(0 * corner))
     cut = (slice(None),) * found.axis + (slice(channel, channel + 1),)
-    pixels = as_sliceable(data, found.axes)[cut]
+    pixels = sliceable(data)[cut]
     source = replace(source, name=name, data=pixels, appearance={**source.appearance, "affine": affine})
     return source, found.axes
 

@@ -48,7 +48,7 @@ Steps = Generator[Update, None, Any]
 
 # The docks build and load models through these two functions. They import late: torch takes seconds.
 def make_denoiser(
-    images: Sequence[ArrayLike], settings: TrainSettings, axes: str | None, noise: NoiseModel | None
+    images: Sequence[ArrayLike], settings: TrainSettings, axes: Sequence[str], noise: NoiseModel | None
 ) -> Denoiser:
     """Check the images and build an untrained model for them."""
     from ...denoiser import Denoiser

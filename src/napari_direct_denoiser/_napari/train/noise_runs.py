@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..shared.workers import Update
-from .parts import MIN_SIDE, Part, together
+from .parts import MIN_SIDE, Part
 
 if TYPE_CHECKING:
     from ...noise import Finding, NoiseFit
@@ -54,8 +54,7 @@ def looking(parts: Sequence[Part], choice: NoiseChoice) -> Generator[Update, Non
     from ...noise import diagnose, fit_noise
 
     calibration = calibrated(choice)
-    images, axes = together(parts)
-    frames, _ = open_stacks(images, axes, min_side=MIN_SIDE)
+    frames, _ = open_stacks([part.pixels() for part in parts], [part.axes for part in parts], min_side=MIN_SIDE)
     fit = fit_noise(choice.text if calibration is None else calibration.model, frames)
     return Look(fit, diagnose(frames, fit), calibration)
 

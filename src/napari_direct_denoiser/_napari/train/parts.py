@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...config import PRESETS
-from ...data.images import Planes, as_sliceable, check_planes, named_axes
+from ...data.images import Planes, check_planes, named_axes
+from ...data.views import sliceable
 from ...errors import DenoiserError, ImageError
 from ..shared.layers import Source, full_shape
 
@@ -47,9 +48,9 @@ class Part:
         return math.prod(size for axis, size in sizes.items() if axis not in "YX"), height, width
 
     def pixels(self) -> Any:
-        """The pixels, with all axes: an array in memory as it is, any other as a dask array, of which none is read."""
+        """The pixels, with all axes; those of a lazy layer are not read."""
         cut = {"Y": self.rows, "X": self.columns}
-        return as_sliceable(self.source.data, self.axes)[tuple(cut.get(axis, slice(None)) for axis in self.axes)]
+        return sliceable(self.source.data)[tuple(cut.get(axis, slice(None)) for axis in self.axes)]
 
 
 def parts_of(
@@ -114,20 +115,6 @@ def check_part(part: Part) -> None:
         height = width = MIN_SIDE
     plane = Planes(np.broadcast_to(values, (min(count, 1), height, width)), (), "YX")
     check_planes(plane, min_side=MIN_SIDE, name=repr(part.source.name), require_contrast=False)
-
-
-def together(parts: Sequence[Part]) -> tuple[list[Any], str]:
-    """Give all parts the same axes. Axes that a part lacks have length 1. Nothing is read."""
-    axes = parts[0].axes
-    for part in parts[1:]:
-        axes = "".join(axis for axis in part.axes if axis not in axes) + axes
-    return [with_axes(part.pixels(), part.axes, axes) for part in parts], axes
-
-
-def with_axes(image: Any, axes: str, wanted: str) -> Any:
-    """Transpose a numpy or dask image to these axes. Axes that it lacks have length 1."""
-    shown = image.transpose([axes.index(axis) for axis in wanted if axis in axes])
-    return shown[tuple(slice(None) if axis in axes else None for axis in wanted)]
 
 
 def regions(layer: Image, axes: str, shapes: Shapes) -> list[tuple[slice, slice]]:

@@ -15,7 +15,7 @@ from ..shared import workers
 from ..shared.session import MODELS, NamedModel
 from ..shared.workers import Update
 from .noise_runs import Look, NoiseChoice, calibrated
-from .parts import Part, together
+from .parts import Part
 from .preview import Previewed, Previewer, View
 from .recovery import RecoveryFile
 
@@ -84,7 +84,7 @@ def training(parts: Sequence[Part], settings: TrainSettings, noise: NoiseChoice,
     """Train a new model on some images. The first of them is previewed."""
     yield Update("Loading PyTorch, checking the image, measuring the noise …")
     calibration = calibrated(noise)
-    images, axes = together(parts)
+    images, axes = [part.pixels() for part in parts], [part.axes for part in parts]
     model = None
     if calibration is not None:
         model = calibration.model
@@ -100,7 +100,7 @@ def training(parts: Sequence[Part], settings: TrainSettings, noise: NoiseChoice,
 def continuing(trained: NamedModel, parts: Sequence[Part], settings: TrainSettings, requests: Requests) -> Training:
     """Train a copy of a model further, on the same images or others. Only limits and device of the settings count."""
     yield Update("Checking the image, measuring the noise …")
-    images, axes = together(parts)
+    images, axes = [part.pixels() for part in parts], [part.axes for part in parts]
     denoiser = trained.denoiser.continued(
         images, axes, max_minutes=settings.max_minutes, max_steps=settings.max_steps, device=settings.device
     )
