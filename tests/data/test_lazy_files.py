@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def test_any_file_is_read_in_parts(tmp_path: Path, kind: str) -> None:
     ):
         np.testing.assert_array_equal(lazy[index], STACK[index])
     np.testing.assert_array_equal(read_image(lazy.path).data, STACK)
-    for wrong in (np.s_[4], np.s_[0, 0, 0, 0, 0]):
+    for wrong in (np.s_[4], np.s_[0, 0, 0, 0, 0], np.s_[::-1]):
         with pytest.raises(IndexError):
             lazy[wrong]
     again = pickle.loads(pickle.dumps(lazy))
@@ -183,3 +184,16 @@ def test_a_huge_file_is_opened_at_once(tmp_path: Path) -> None:
         file.truncate(file.tell() + 200_000 * 1000 * 1000 * 2)  # a hole of 400 GB
     lazy = open_image(path).data
     assert not lazy[199_999, ::100].any()
+
+
+@pytest.mark.parametrize("options", [{"tile": (128, 128)}, {"rowsperstrip": 32}])
+def test_of_a_large_plane_only_what_is_needed_is_read(tmp_path: Path, options: dict[str, Any]) -> None:
+    plane = np.random.default_rng(0).poisson(50, (1024, 1024)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", plane, compression="zlib", photometric="minisblack", **options)
+    lazy = open_image(tmp_path / "a.tif").data
+    lazy[:1, :1]  # libraries are loaded
+    tracemalloc.start()
+    np.testing.assert_array_equal(lazy[700:800, 100:200], plane[700:800, 100:200])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < plane.nbytes / 2

@@ -141,7 +141,10 @@ def _full_index(index: Any, shape: tuple[int, ...]) -> Index:
         raise IndexError(f"Expected at most {len(shape)} indices, found {len(parts)}")
     full: list[int | slice] = []
     for part, side in zip(parts, shape, strict=True):
-        if not isinstance(part, slice):
+        if isinstance(part, slice):
+            if part.step is not None and part.step < 1:
+                raise IndexError(f"Expected slices that go forward, found {part}")
+        else:
             part = range(side)[part]  # raises IndexError beyond the end, TypeError for other than an integer
         full.append(part)
     return tuple(full)

@@ -47,8 +47,7 @@ def open_image(path: str | Path) -> ImageFile:
     Returns
     -------
     ImageFile
-        Its ``data`` are a `LazyImage`: they are read when they are asked for. A plane is read as a whole where it is
-        compressed in a TIFF.
+        Its ``data`` are a `LazyImage`: they are read when they are asked for.
 
     Raises
     ------

@@ -73,7 +73,7 @@ def _source(path: Path, tiff: tifffile.TiffFile) -> Source:
 class TiffPages:
     """An image whose planes are pages of one TIFF or of several, compressed or not.
 
-    A page is read as a whole.
+    Of a page, the tiles or strips are read that are needed.
 
     Attributes
     ----------
@@ -100,14 +100,15 @@ class TiffPages:
             leading = self._leading(series)
             parts, inner = index[: len(leading)], index[len(leading) :]
             numbers = [numbers_of(part, side) for part, side in zip(parts, leading, strict=True)]
-            pages = [
-                self._read_page(series, int(np.ravel_multi_index(at, leading)) if leading else 0)[inner]
-                for at in product(*numbers)
-            ]
-            kept = [len(each) for each, part in zip(numbers, parts, strict=True) if isinstance(part, slice)]
-            if not pages:
-                return np.empty((*kept, *self.shape[len(leading) :]), self.dtype)[..., *inner]
-            return np.stack(pages).reshape((*kept, *pages[0].shape))
+            kept, sides = (
+                [len(numbers_of(part, side)) for part, side in zip(each, shape, strict=True) if isinstance(part, slice)]
+                for each, shape in ((parts, leading), (inner, self.shape[len(leading) :]))
+            )
+            pixels = np.empty((math.prod(map(len, numbers)), *sides), self.dtype)
+            for at, place in enumerate(product(*numbers)):
+                page = int(np.ravel_multi_index(place, leading)) if leading else 0
+                pixels[at] = self._read_page(series, page, inner)
+            return pixels.reshape((*kept, *sides))
 
     def _series(self) -> tifffile.TiffPageSeries:
         import tifffile
@@ -125,7 +126,7 @@ class TiffPages:
                 return self.shape[:number]
         raise ImageError(f"Expected {self.shape} pixels in {len(series)} pages, found pages of {series.keyframe.shape}")
 
-    def _read_page(self, series: tifffile.TiffPageSeries, number: int) -> NDArray[Any]:
+    def _read_page(self, series: tifffile.TiffPageSeries, number: int, inner: Index) -> NDArray[Any]:
         shape = self.shape[len(self._leading(series)) :]
         assert series.parent is not None
         handles = [series.parent.filehandle]
@@ -136,11 +137,22 @@ class TiffPages:
                 raise ValueError("it was not recorded, or is in a file that is missing or cut short")
             handles.append(page.parent.filehandle)
             handles[1].open()
+            is_whole = all(len(numbers_of(part, side)) == side for part, side in zip(inner, shape, strict=True))
+            if not is_whole and page.shape == shape and series.transform is None:
+                return _read_tiles(page, inner)
             pixels = page.asarray()
-            return (pixels if series.transform is None else series.transform(pixels)).reshape(shape)
+            return (pixels if series.transform is None else series.transform(pixels)).reshape(shape)[inner]
         finally:  # there may be thousands of files
             for handle in handles:
                 handle.close()
+
+
+def _read_tiles(page: tifffile.TiffPage | tifffile.TiffFrame, inner: Index) -> NDArray[Any]:
+    """Read a part of a page: the tiles or strips that it needs."""
+    import zarr
+
+    with page.aszarr() as store:
+        return np.asarray(zarr.open_array(store, mode="r")[inner])
 
 
 def _imagej_fields(tiff: tifffile.TiffFile) -> dict[str, Any]:
