@@ -105,9 +105,13 @@ def test_a_bad_image_is_reported_and_the_others_are_done(noisy: dict[str, Any]) 
     assert mended["planes"] == 1
 
 
+def full(*_: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_a_full_disk_stops_and_the_same_command_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(np, "save", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        patch.setattr(np.lib.format, "write_array_header_1_0", full)
         done = call("in")
     assert done.exit_code == 1
     assert "a10.npy could not be written (No space left" in " ".join(done.stderr.split())

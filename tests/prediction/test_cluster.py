@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 from napari_direct_denoiser import Denoiser, TrainSettings, load
+from napari_direct_denoiser.cli import app
 from napari_direct_denoiser.data.ome_zarr import ZarrImage
 from napari_direct_denoiser.errors import DenoiserError, ImageError, SettingError
-from napari_direct_denoiser.prediction.cluster import Cluster, connected
-from napari_direct_denoiser.prediction.streaming import denoise_blocks
+from napari_direct_denoiser.prediction.cluster import Cluster
+from napari_direct_denoiser.prediction.streaming import connect, denoise_blocks
 from napari_direct_denoiser.progress import drain
 
 distributed = pytest.importorskip("distributed")
@@ -34,22 +39,21 @@ def denoiser(stack: NDArray[np.uint16]) -> Denoiser:
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Any]:
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, memory_limit=None, dashboard_address=None, silence_logs=50
-        ) as local,
-        distributed.Client(local) as client,
-    ):
-        yield client
+def model(denoiser: Denoiser, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    denoiser.save(path)
+    return path
 
 
 @pytest.fixture(scope="module")
-def cluster(client: Any, denoiser: Denoiser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    denoiser.save(path)
-    with connected(load, path.read_bytes(), scheduler=client.scheduler.address) as cluster:
+def cluster(model: Path) -> Iterator[Cluster]:
+    with connect(load, model.read_bytes(), workers=2) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def client(cluster: Cluster) -> Any:
+    return distributed.default_client()
 
 
 def image_at(path: Path, shape: tuple[int, ...], identity: int = 0) -> ZarrImage:
@@ -137,6 +141,39 @@ def test_a_scheduler_that_does_not_answer_is_an_error_within_ten_seconds(monkeyp
     for address in ("tcp://127.0.0.1:9", "nowhere"):
         with (
             pytest.raises(SettingError, match=f"at {address}, found none that answers"),
-            connected(load, b"", scheduler=address),
+            connect(load, b"", scheduler=address),
         ):
             pass
+
+
+def test_a_scheduler_without_workers_is_an_error_after_a_while(
+    denoiser: Denoiser, stack: NDArray[np.uint16], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_direct_denoiser.prediction.cluster._WORKER_SECONDS", 0.3)
+    monkeypatch.setattr("napari_direct_denoiser.prediction.cluster._COUNT_SECONDS", 0.1)
+    target = np.zeros(stack.shape, np.float32)
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=":0") as empty,
+        connect(load, model.read_bytes(), scheduler=empty.scheduler_address) as cluster,
+        pytest.raises(SettingError, match=f"start some with: dask worker {empty.scheduler_address}"),
+    ):
+        drain(denoise_blocks(denoiser.model, stack, {"direct": target}, axes="TYX", cluster=cluster))
+
+
+def test_the_command_line_sends_work_to_a_scheduler(
+    client: Any, denoiser: Denoiser, stack: NDArray[np.uint16], model: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "noisy.npy", stack)
+    files = [str(tmp_path / "noisy.npy"), "--model", str(model), "--output", str(tmp_path / "out.zarr")]
+    options = ["--method", "mean", "--samples", "2", "--seed", "4", "--scheduler", client.scheduler.address, "--json"]
+    done = CliRunner().invoke(app, ["denoise", *files, *options])
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["planes"] == len(stack)
+    found = zarr.open_group(str(tmp_path / "out.zarr"), mode="r")["0"][...]
+    np.testing.assert_array_equal(found, denoiser.posterior_mean(stack, 2, seed=4))
+
+
+def test_without_distributed_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "napari_direct_denoiser.prediction.cluster", None)
+    with pytest.raises(SettingError, match=r'pip install "napari-direct-denoiser\[distributed\]"'):
+        connect(load, b"", workers=2)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..config import DenoiseSettings
 from ..data.dtypes import result_dtype
 from ..data.io import WritePlan, check_output, plan_image, write_planned
-from ..data.ome_zarr import SUFFIX, ZarrImage, check_zarr_target, finished_identity
+from ..data.ome_zarr import SUFFIX, ZarrImage, check_zarr_target, draft_of, finished_identity
 from ..data.pixel_size import pixel_size
 from ..denoiser import Denoiser
 from ..errors import ImageError, SettingError
@@ -169,13 +169,9 @@ class FileWork:
                 "choose another output, or --overwrite"
             )
         check_zarr_target(self.target)
-        if self.recipe.overwrite and finished_identity(self._draft) != self.identity:
-            shutil.rmtree(self._draft, ignore_errors=True)
-
-    @property
-    def _draft(self) -> Path:
-        """Where `ZarrImage` writes."""
-        return self.target.with_name(f".{self.target.name}.part")
+        draft = draft_of(self.target)
+        if self.recipe.overwrite and finished_identity(draft) != self.identity:
+            shutil.rmtree(draft, ignore_errors=True)
 
     def _into_zarr(self, report: Report, cluster: Cluster | None) -> Written:
         recipe, shape, axes = self.recipe, tuple(self.file.data.shape), self.axes
@@ -207,13 +203,13 @@ class FileWork:
         try:
             written = drain(steps, report)
         except ImageError as error:
-            raise ImageError(f"{error}. All other planes are in {self._draft}") from error
+            raise ImageError(f"{error}. All other planes are in {draft_of(self.target)}") from error
         target.finish()
         return written
 
     def _into_file(self, plan: WritePlan, report: Report) -> Written:
         recipe, settings = self.recipe, self.recipe.settings
-        if getattr(plan, "streams", False):
+        if plan.streams:
             planes: Any = denoised_planes(
                 recipe.denoiser.model,
                 self.file.data,

@@ -6,11 +6,11 @@ computes what a lost worker had to do on another.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Key = TypeVar("Key")
 
 _ANSWER_SECONDS = 10  # until a scheduler has to answer
-_WORKER_SECONDS = 60  # until it has to have a worker
+_WORKER_SECONDS = 60  # that it may be without a worker
 _POLL_SECONDS = 0.05
 _COUNT_SECONDS = 5.0  # between two looks at how many workers there are
 _WAITING = 2  # blocks for each thread of the workers: one at work, one waiting
@@ -55,7 +55,7 @@ class ModelPlugin(WorkerPlugin):
     """
 
     def __init__(self, content: bytes, load: Callable[[Path], Predictor], threads: int | None) -> None:
-        self.name = f"direct-denoiser-{hashlib.sha256(content).hexdigest()[:16]}"
+        self.name = f"direct-denoiser-{uuid.uuid4().hex}"  # each run has its own, which ends with it
         self._content, self._load, self._threads = content, load, threads
 
     def setup(self, worker: Any) -> None:
@@ -91,12 +91,14 @@ class Cluster:
         Gives the model of the worker where it is called.
     """
 
-    def __init__(self, client: Client, plugin: ModelPlugin) -> None:
+    def __init__(self, client: Client, plugin: ModelPlugin, address: str | None) -> None:
         self.model: Callable[[], CoModel] = partial(_model_of_worker, plugin.name)
-        self._client = client
-        self._room, self._counted = 0, -float("inf")
+        self._client, self._address = client, address
+        self._room, self._counted, self._seen = 0, -float("inf"), time.monotonic()
 
-    def run(self, calls: Iterable[tuple[Key, Callable[[Any], Any], Any]]) -> Iterator[tuple[Key | None, Any]]:
+    def run(
+        self, calls: Iterable[tuple[Key, Callable[[Any], Any], Any]]
+    ) -> Generator[tuple[Key | None, Any], None, None]:
         """Call functions on the workers, a few at a time for each of them.
 
         Parameters
@@ -112,6 +114,8 @@ class Cluster:
 
         Raises
         ------
+        SettingError
+            If there are no workers for a minute.
         DenoiserError
             If a call raises one every time, ends its workers, or the scheduler is lost.
         """
@@ -139,9 +143,17 @@ class Cluster:
 
     def _most(self) -> int:
         """How many calls may be submitted at a time: more would fill the scheduler."""
-        if time.monotonic() - self._counted > _COUNT_SECONDS:
-            self._room = _WAITING * max(sum(self._client.nthreads().values()), 1)
-            self._counted = time.monotonic()
+        now = time.monotonic()
+        if now - self._counted > _COUNT_SECONDS:
+            threads = sum(self._client.nthreads().values())
+            self._room, self._counted = _WAITING * max(threads, 1), now
+            if threads:
+                self._seen = now
+            elif now - self._seen > _WORKER_SECONDS:
+                raise SettingError(
+                    f"Expected workers at the dask scheduler {self._address}, found none for {_WORKER_SECONDS} s: "
+                    f"start some with: dask worker {self._address}"
+                )
         return self._room
 
 
@@ -163,7 +175,7 @@ def connected(
     Raises
     ------
     SettingError
-        If the scheduler does not answer within 10 seconds, or has no workers after a minute.
+        If the scheduler does not answer within 10 seconds.
     DenoiserError
         If the workers cannot take the model.
     """
@@ -178,7 +190,7 @@ def connected(
                 "install the same version of napari-direct-denoiser on each of them"
             ) from error
         try:
-            yield Cluster(client, plugin)
+            yield Cluster(client, plugin, scheduler)
         finally:
             client.unregister_worker_plugin(plugin.name)
 
@@ -192,7 +204,7 @@ def _client(scheduler: str | None, workers: int | None) -> Iterator[Client]:
                 threads_per_worker=1,
                 processes=True,
                 memory_limit=None,  # a block takes what it takes
-                dashboard_address=None,
+                dashboard_address=":0",  # any free port
                 silence_logs=logging.CRITICAL,
             ) as cluster,
             Client(cluster) as client,
@@ -207,13 +219,6 @@ def _client(scheduler: str | None, workers: int | None) -> Iterator[Client]:
             f"({_line(error)}): check the address, or start one with: dask scheduler"
         ) from error
     with client:
-        try:
-            client.wait_for_workers(1, timeout=_WORKER_SECONDS)
-        except TimeoutError as error:
-            raise SettingError(
-                f"Expected workers at the scheduler {scheduler}, found none within {_WORKER_SECONDS} s: "
-                f"start some with: dask worker {scheduler}"
-            ) from error
         yield client
 
 

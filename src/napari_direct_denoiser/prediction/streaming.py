@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,10 @@ _CHECKED_SIDE = 2048  # pixels of the first plane that are checked before the wo
 
 @runtime_checkable
 class Resumable(Protocol):
-    """What a target has that keeps its blocks when the process ends: `data.ome_zarr.ZarrImage`."""
+    """A target that may keep its blocks when a run ends before it is complete: `data.ome_zarr.ZarrImage`."""
+
+    resumable: bool
+    """Whether it does."""
 
     def is_done(self, region: Region, /) -> bool:
         """Whether all pixels of a region are written."""
@@ -108,7 +111,7 @@ def denoise_blocks(
         As `denoise_into`: at once.
     ImageError
         If the image cannot be denoised: at once. If a block cannot be read, or has pixels that are NaN, infinite or
-        beyond float32: in the end, when all others are written.
+        beyond float32: when all others are written, if the targets keep them.
     DenoiserError
         If memory runs out, a network fails, or the results cannot be written.
     """
@@ -123,7 +126,9 @@ def denoise_blocks(
 
     total = sum(block.pixels for block in missing())
     tasks = ((block, sliceable(image)[block.window]) for block in missing())
-    return _walk(_here(model, tasks, work) if cluster is None else _there(cluster, tasks, work), total, targets)
+    outcomes = _here(model, tasks, work) if cluster is None else _there(cluster, tasks, work)
+    kept = all(isinstance(target, Resumable) and target.resumable for target in targets.values())
+    return _walk(outcomes, total, targets, go_on=kept)
 
 
 def denoised_planes(
@@ -264,17 +269,22 @@ Outcome = tuple[Block | None, int, dict[Output, int] | ImageError | None]
 """A block, how many pixels were done since the last one, and once it has ended its result or its error."""
 
 
-def _walk(outcomes: Iterable[Outcome], total: int, outputs: Collection[Output]) -> Generator[Progress, None, Written]:
+def _walk(
+    outcomes: Generator[Outcome, None, None], total: int, outputs: Collection[Output], *, go_on: bool
+) -> Generator[Progress, None, Written]:
     clock, written, planes, bad = WorkClock(total), Written(clipped=dict.fromkeys(outputs, 0)), set(), []
-    for block, pixels, outcome in outcomes:
-        if isinstance(outcome, ImageError):
-            bad.append(outcome)
-        elif outcome is not None and block is not None:
-            planes.add(block.plane)
-            for output, clipped in outcome.items():
-                written.clipped[output] += clipped
-        if clock.tick(pixels):
-            yield clock.progress()
+    with closing(outcomes):
+        for block, pixels, outcome in outcomes:
+            if isinstance(outcome, ImageError):
+                if not go_on:
+                    raise outcome
+                bad.append(outcome)
+            elif outcome is not None and block is not None:
+                planes.add(block.plane)
+                for output, clipped in outcome.items():
+                    written.clipped[output] += clipped
+            if clock.tick(pixels):
+                yield clock.progress()
     if bad:
         more = f"; {len(bad) - 1} more of its blocks are bad" if len(bad) > 1 else ""
         raise ImageError(f"{bad[0]}{more}") from bad[0]
@@ -282,7 +292,7 @@ def _walk(outcomes: Iterable[Outcome], total: int, outputs: Collection[Output]) 
     return written
 
 
-def _here(model: CoModel, tasks: Iterable[tuple[Block, Any]], work: _Work) -> Iterator[Outcome]:
+def _here(model: CoModel, tasks: Iterable[tuple[Block, Any]], work: _Work) -> Generator[Outcome, None, None]:
     """Compute one block after another, in this thread."""
     with reusing_memory(model.device):
         for block, part in tasks:
@@ -307,8 +317,9 @@ def _counted(steps: Steps[Progress, Any], block: Block) -> Iterator[int]:
     yield block.pixels - told
 
 
-def _there(cluster: Cluster, tasks: Iterable[tuple[Block, Any]], work: _Work) -> Iterator[Outcome]:
+def _there(cluster: Cluster, tasks: Iterable[tuple[Block, Any]], work: _Work) -> Generator[Outcome, None, None]:
     """Compute the blocks on the workers of a cluster, each when one is free."""
     calls = ((block, partial(work.on_worker, cluster.model, block), part) for block, part in tasks)
-    for block, outcome in cluster.run(calls):
-        yield block, 0 if block is None else block.pixels, outcome
+    with closing(cluster.run(calls)) as results:
+        for block, outcome in results:
+            yield block, 0 if block is None else block.pixels, outcome
