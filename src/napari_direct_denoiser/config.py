@@ -65,7 +65,8 @@ class TrainSettings(Config):
     teacher: Teacher = "hdn"
     """Whose samples the Direct Denoiser learns from: hdn, or divnoising (one latent level: smaller, less sharp)."""
     student_only: bool = False
-    """Only the Direct Denoiser learns, from the samples of a trained model that stays as it is."""
+    """Only the Direct Denoiser learns, from samples of a trained model that stays as it is: Continue gives a model with
+    another loss, or for other images of the same kind, within a minute or two."""
     structured: bool = False
     """Remove structured noise that the noise model does not describe, such as short lines of a scanner (HDN 3-6)."""
     max_minutes: float | None = Field(default=None, gt=0)
@@ -114,6 +115,9 @@ class DenoiseChoices(Config):
     result: Literal["in memory", "as looked at", "zarr folder"] = "in memory"
     """In memory; as looked at: each plane is computed when the viewer shows it (direct pass only);
     zarr folder: on disk, plane by plane, for stacks larger than memory."""
+    scheduler: str = ""
+    """Address of a dask scheduler, such as tcp://10.0.0.5:8786: its workers denoise into the zarr folder. Empty: this
+    computer does. The workers need this package, and the same folders as this computer."""
     mean: bool = True
     """Mean of the samples (MMSE): the highest PSNR that samples can give."""
     median: bool = False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from ...data.images import plane_regions
-from ...data.zarr_images import check_zarr_target
+from ...data.ome_zarr import check_zarr_target
 from ...errors import SettingError
 from ..shared.layers import facts, result_layer
 from ..shared.plane_layers import plane_in_view, plane_number, plane_words, source_of_plane
@@ -36,6 +36,15 @@ def check_choices(request: Request) -> None:
         raise SettingError(
             "Expected the direct pass for a result “as looked at”, found samples, which are too slow to compute while "
             "you move a slider: choose In memory or Zarr folder"
+        )
+
+
+def check_scheduler(scheduler: str, result: str) -> None:
+    """Raise `SettingError` if there is a scheduler, and the result is not what its workers write."""
+    if scheduler and result != "zarr folder":
+        raise SettingError(
+            f"Expected the zarr folder as result, which the workers of {scheduler} write together, found {result}: "
+            "choose Zarr folder, or leave Scheduler empty"
         )
 
 
@@ -99,7 +108,7 @@ def add_results(viewer: napari.viewer.Viewer, request: Request, results: Sequenc
         data, keywords = result_layer(
             request.source, result.data, result.output, known, samples, result.limits, request.axes
         )
-        names.append(viewer.add_image(data, **keywords).name)
+        names.append(viewer.add_image(data, multiscale=isinstance(data, list), **keywords).name)
     return names[::-1]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,10 @@ from ..shared.session import NamedModel
 from ..shared.workers import Update
 
 if TYPE_CHECKING:
+    from ...co_model import CoModel
     from ...config import DenoiseSettings
+    from ...data.ome_zarr import ZarrImage
+    from ...prediction.cluster import Cluster
     from ...prediction.tiling import Output
 
 DIRECT_PASS = frozenset[str](("direct", "std"))
@@ -47,6 +51,8 @@ class Request:
     as_looked_at: bool = False
     folder: Path | None = None
     """Folder to write zarr folders to; None to keep the results in memory."""
+    scheduler: str = ""
+    """Address of a dask scheduler whose workers compute; empty for this computer."""
 
     def samples(self, output: Output) -> int | None:
         """Number of samples in a result; None for the direct pass."""
@@ -91,6 +97,7 @@ class Result:
 
     output: Output
     data: Any
+    """A list of arrays, of full size first, for a layer of several levels."""
     limits: tuple[float, float] | None = None
     """Contrast limits, for a standard deviation only."""
     clipped: int = 0
@@ -99,7 +106,8 @@ class Result:
     @property
     def clipped_words(self) -> str:
         """A sentence on the clipped pixels."""
-        return f"{self.clipped} pixels ({self.output}) were clipped to the range of {self.data.dtype}."
+        dtype = (self.data[0] if isinstance(self.data, list) else self.data).dtype
+        return f"{self.clipped} pixels ({self.output}) were clipped to the range of {dtype}."
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,35 +147,76 @@ def denoising(request: Request) -> Generator[Update, None, tuple[list[Result], f
 
 def _computing(request: Request, image: Any) -> Generator[Update, None, list[Result]]:
     """Denoise plane by plane into memory or zarr folders."""
-    from ...data.zarr_images import open_zarr
+    model = request.model.denoiser.model
+    options: dict[str, Any] = {"axes": request.axes, "samples": request.settings.samples, "seed": request.settings.seed}
+    options["first"] = request.first
+    planes = int(np.prod([side for axis, side in zip(request.axes, image.shape, strict=True) if axis not in "YX"]))
+
+    def update(progress: Progress) -> Update:
+        fraction = progress.fraction
+        plane = min(int(fraction * planes) + 1, planes)
+        return Update(f"Plane {plane} of {planes} …", fraction, progress.remaining_seconds)
+
+    if request.folder is not None:
+        return (yield from _into_zarr(request, model, image, options, update))
     from ...prediction.predict import denoise_into
 
-    planes = int(np.prod([side for axis, side in zip(request.axes, image.shape, strict=True) if axis not in "YX"]))
-    with ExitStack() as files:
-        targets = {output: _target(request, output, files) for output in request.outputs}
-        steps = denoise_into(
-            request.model.denoiser.model,
-            image,
-            targets,
-            axes=request.axes,
-            samples=request.settings.samples,
-            seed=request.settings.seed,
-            first=request.first,
-        )
-
-        def update(progress: Progress) -> Update:
-            fraction = progress.fraction
-            plane = min(int(fraction * planes) + 1, planes)
-            return Update(f"Plane {plane} of {planes} …", fraction, progress.remaining_seconds)
-
-        yield from mapped(steps, update)
-        limits = _limits(targets, request.axes, _PLANES_SEEN)
+    targets = {output: _target(request, output) for output in request.outputs}
+    yield from mapped(denoise_into(model, image, targets, **options), update)
+    limits = _limits(targets, request.axes, _PLANES_SEEN)
     results = []
     for output, target in targets.items():
         data, clipped = (target.array, target.clipped) if isinstance(target, Converting) else (target, 0)
-        path = request.path(output)
-        results.append(Result(output, data if path is None else open_zarr(path), limits.get(output), clipped))
+        results.append(Result(output, data, limits.get(output), clipped))
     return results
+
+
+def _into_zarr(
+    request: Request, model: CoModel, image: Any, options: Mapping[str, Any], update: Callable[[Progress], Update]
+) -> Generator[Update, None, list[Result]]:
+    """Denoise block by block into zarr folders, here or on a cluster; nothing is left of a run that is stopped."""
+    from ...prediction.streaming import denoise_blocks
+
+    targets: dict[Output, ZarrImage] = {}
+    with ExitStack() as stack:
+        cluster = None
+        if request.scheduler:
+            yield Update(f"Sending the model to the workers of {request.scheduler} …")
+            cluster = stack.enter_context(_connected(request))
+        for output in request.outputs:
+            targets[output] = _zarr_image(request, output)
+            stack.callback(targets[output].discard)
+        steps = denoise_blocks(model, image, targets, **options, name=request.source.name, cluster=cluster)
+        written = yield from mapped(steps, update)
+        limits = _limits(targets, request.axes, _PLANES_SEEN)
+        for target in targets.values():
+            target.finish()
+    return [
+        Result(output, _levels(target), limits.get(output), written.clipped[output])
+        for output, target in targets.items()
+    ]
+
+
+def _levels(image: ZarrImage) -> Any:
+    """Open a finished image for a layer: a list of its levels, or the array if it has one level."""
+    import dask.array as da
+    import zarr
+
+    arrays = [zarr.open_array(str(image.path / str(level)), mode="r") for level in range(len(image.levels))]
+    # Names of their own: with those made from the path, napari's cache would show the image that was there before.
+    levels = [da.from_array(array, chunks=array.chunks, name=False) for array in arrays]
+    return levels if len(levels) > 1 else levels[0]
+
+
+def _connected(request: Request) -> AbstractContextManager[Cluster]:
+    """Send the model to the workers of the scheduler."""
+    from ...denoiser import load
+    from ...prediction.streaming import connect
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        request.model.denoiser.save(path)
+        return connect(load, path.read_bytes(), scheduler=request.scheduler)
 
 
 def _in_dtype(lazy: Any, dtype: np.dtype[Any]) -> Any:
@@ -175,30 +224,35 @@ def _in_dtype(lazy: Any, dtype: np.dtype[Any]) -> Any:
     return lazy if dtype == np.float32 else lazy.map_blocks(lambda block: to_dtype(block, dtype)[0], dtype=dtype)
 
 
-def _target(request: Request, output: Output, files: ExitStack) -> Any:
+def _target(request: Request, output: Output) -> Any:
     """Make the array that receives a result, and holds it in its dtype."""
-    dtype = request.dtype(output)
-    path, shape = request.path(output), request.shape(output)
-    array = np.zeros(shape, dtype) if path is None else _zarr_array(request, output, path, files)
-    return array if dtype == np.float32 else Converting(array)
+    array = np.zeros(request.shape(output), request.dtype(output))
+    return array if array.dtype == np.float32 else Converting(array)
 
 
-def _zarr_array(request: Request, output: Output, path: Path, files: ExitStack) -> Any:
-    from ...data.zarr_images import ngff, writing_zarr
+def _zarr_image(request: Request, output: Output) -> ZarrImage:
+    from ...data.ome_zarr import ZarrImage
+    from ...prediction.blocks import block_sides
 
-    shape, dtype = request.shape(output), request.dtype(output).name
-    place = request.source.appearance
+    place, path = request.source.appearance, request.path(output)
+    assert path is not None
     units = [str(unit) for unit in place["units"]]
-    known = {
-        **request.facts(output),
-        "axes": request.axes,
-        "units": units,
-        **{key: np.asarray(place[key]).tolist() for key in ("scale", "translate", "rotate", "shear", "affine")},
-    }
-    axes = ["N", *request.axes] if output == "sample" else list(request.axes)
-    chunks = [side if axis in "YX" else 1 for axis, side in zip(axes, shape, strict=True)]
-    described = {} if output == "sample" else ngff(request.axes, known["scale"], known["translate"], units)
-    return files.enter_context(writing_zarr(path, shape, chunks, {METADATA_KEY: known, **described}, dtype))
+    position = {key: np.asarray(place[key]).tolist() for key in ("scale", "translate", "rotate", "shear", "affine")}
+    known = {**request.facts(output), "axes": request.axes, "units": units, **position}
+    scale, translation, axes = position["scale"], position["translate"], request.axes
+    if output == "sample":
+        axes, scale, translation, units = "N" + axes, [1.0, *scale], [0.0, *translation], ["pixel", *units]
+    return ZarrImage.create(
+        path,
+        request.shape(output),
+        axes,
+        request.dtype(output),
+        block=block_sides(request.model.denoiser.model, request.source.shape, request.axes, request.outputs),
+        scale=scale,
+        translation=translation,
+        units=units,
+        attributes={METADATA_KEY: known},
+    )
 
 
 def _limits(results: Mapping[Output, Any], axes: str, most: int) -> dict[Output, tuple[float, float]]:

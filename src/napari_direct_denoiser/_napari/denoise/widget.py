@@ -7,21 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QFileDialog, QGroupBox, QLabel, QPushButton
+from qtpy.QtWidgets import QFileDialog, QGroupBox, QLabel, QPushButton, QWidget
 
 from ...config import DenoiseChoices, DenoiseSettings
 from ...data.images import named_axes
 from ...errors import DenoiserError, ImageError, SettingError
 from ..shared.axes_row import AxesRow
 from ..shared.channels import ChannelsRow, find_channels, read_channel
-from ..shared.dock import RunDock, main_button, stacked
+from ..shared.dock import RunDock, collapsed, main_button, stacked
 from ..shared.forms import Form, control, duration
 from ..shared.layers import Source, read_layer
 from ..shared.model_choice import ModelChoice
 from ..shared.session import MODELS, NamedModel
 from ..shared.workers import Update, loading
 from .denoise_now import SHORTCUT, bind_shortcut
-from .results import add_results, check_choices, into_zarr, only_plane_in_view
+from .results import add_results, check_choices, check_scheduler, into_zarr, only_plane_in_view
 from .runs import Request, Result, Warned, denoising
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class DenoiseWidget(RunDock):
                 control(DenoiseSettings, "dtype"),
             ]
         )
+        self.cluster_form = Form([control(DenoiseChoices, "scheduler")])
         self.direct_form = Form([control(DenoiseChoices, "direct_std")])
         self.direct_button = main_button("Denoise")
         on_key = f" or {SHORTCUT.replace('-', '+')}" if bind_shortcut(self.viewer) else ""
@@ -93,8 +94,11 @@ class DenoiseWidget(RunDock):
             self.where.insertRow(place, label, widget)
         samples = QGroupBox("Or draw samples from HDN")
         samples.setLayout(stacked(self.form, self.sample_button))
+        cluster = QWidget()
+        cluster.setLayout(self.cluster_form)
         column = stacked(
             self.where,
+            collapsed("On a cluster", "Denoise on other computers, with dask.", cluster),
             self.direct_form,
             self.direct_button,
             samples,
@@ -173,7 +177,12 @@ class DenoiseWidget(RunDock):
         settings = DenoiseSettings(**{name: control.value for name, control in chosen.items()})
         axes = named_axes(source.shape, axes, name=repr(source.name))
         planes, result = self.where["planes"].value, self.where["result"].value
-        request = Request(source, axes, model, tuple(outputs), settings, kept, as_looked_at=result == "as looked at")
+        scheduler = self.cluster_form["scheduler"].value.strip()
+        check_scheduler(scheduler, result)
+        looked_at = result == "as looked at"
+        request = Request(
+            source, axes, model, tuple(outputs), settings, kept, as_looked_at=looked_at, scheduler=scheduler
+        )
         check_choices(request)
         if planes == "in view":
             request = only_plane_in_view(request, self.viewer, layer)
@@ -243,7 +252,7 @@ class DenoiseWidget(RunDock):
         self.stop_button.setEnabled(running)
         for widget in (self.load_button, self.model_choice, self.layer_choice, self.axes_row, self.channels):
             widget.setEnabled(not running)
-        for form in (self.where, self.form):
+        for form in (self.where, self.cluster_form, self.form):
             form.set_enabled(not running)
         self.direct_form.set_enabled(not running and (model is None or self._predicts_std()))
         missing = "Open an image." if model is not None else "Train a model in the Train dock, or load one."
