@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from itertools import product
@@ -232,6 +233,15 @@ def test_a_full_disk_says_how_to_go_on(tmp_path: Path) -> None:
             image[plane] = np.ones((1, 64, 64), np.uint8)
         assert not image.is_done(plane)
         image.discard()
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_left_if_threads_still_write_when_a_draft_is_discarded(tmp_path: Path) -> None:
+    image = create(tmp_path / "a.zarr")
+    late = threading.Timer(0.03, (tmp_path / ".a.zarr.part" / "late").mkdir, kwargs={"parents": True})
+    late.start()
+    image.discard()
+    late.join()
     assert not list(tmp_path.iterdir())
 
 
