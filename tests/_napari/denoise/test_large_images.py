@@ -186,3 +186,31 @@ def test_no_folder_is_left_by_a_run_that_fails_or_is_stopped(viewer, dock, plus_
     assert "T=70" in finish(dock)
     assert not list(folder.iterdir())
     assert len(viewer.layers) == 1
+
+
+def test_a_large_lazy_image_is_never_read_whole_and_its_result_has_levels(
+    viewer, dock, plus_one, direct, folder, make_noisy
+):
+    pixels, read = make_noisy((1, 1, 700)), []
+
+    def plane(block_info=None):
+        read.append(block_info[None]["array-location"][0][0])
+        return pixels + np.zeros((1, 600, 1), np.float32)
+
+    lazy = da.map_blocks(plane, chunks=((1,) * 40, 600, 700), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    viewer.add_image(lazy, name="cells", contrast_limits=(90, 200), cache=False)
+    for result in ("in memory", "zarr folder"):
+        dock.where["result"].value = result
+        read.clear()
+        direct()
+        counts = np.bincount(read, minlength=40)
+        assert counts.min() == 1
+        assert counts.max() <= 4  # a few planes also by the check of the image, and by napari
+        assert counts.sum() <= 40 + 8 + 4
+    shown = viewer.layers["cells direct [1]"]
+    assert shown.multiscale
+    assert [level.shape for level in shown.data] == [(40, 600, 700), (40, 300, 350)]
+    np.testing.assert_allclose(shown.data[0][7], plane({None: {"array-location": [(7, 8)]}})[0] + 1, rtol=1e-6)
+    dock.layer_choice.setCurrentText("cells direct [1]")  # and it can be denoised as any layer
+    dock.where["result"].value, dock.where["planes"].value = "in memory", "in view"
+    assert "Added" in direct()
