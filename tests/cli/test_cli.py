@@ -27,10 +27,11 @@ from napari_direct_denoiser.data.synthetic import SyntheticStack, simulate
 from napari_direct_denoiser.evaluation.metrics import psnr
 from napari_direct_denoiser.noise import CorrelatedNoise, PoissonGaussianNoise
 from napari_direct_denoiser.progress import TrainingProgress
+from napari_direct_denoiser.training.world import World
 
 OPTIONS = {
     "train": "--model --preset --noise --refine-noise --loss --structured --axes --channel --max-minutes --max-steps "
-    "--seed --device --json",
+    "--seed --device --resume --json",
     "fit-noise": "--calibration --signal --correlated --output --axes --json",
     "denoise": "--model --output --method --samples --seed --dtype --axes --channel --ome-zarr --overwrite --workers "
     "--scheduler --json",
@@ -111,7 +112,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Train in no time: what is put in this list is yielded (records), called (functions) or raised (errors)."""
     script: list[Any] = []
 
-    def train_steps(self: Denoiser) -> Iterator[TrainingProgress]:
+    def train_steps(self: Denoiser, world: World) -> Iterator[TrainingProgress]:
         for each in script:
             if isinstance(each, Exception):
                 raise each
@@ -121,6 +122,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
                 yield each
 
     monkeypatch.setattr(Denoiser, "train_steps", train_steps)
+    monkeypatch.setattr(Denoiser, "save_training", lambda self, path: None)
     return script
 
 
@@ -187,7 +189,7 @@ def test_train_denoise_evaluate_and_info_as_a_script_calls_them(stack: Synthetic
     assert judged["ssim"] == pytest.approx(np.mean(judged["ssim_per_plane"]))
 
     known = script("info", "m.safetensors")
-    assert known.keys() == {"preset", "loss", "structured", "parameters", "noise", "steps", "version"}
+    assert known.keys() == {"preset", "teacher", "loss", "structured", "parameters", "noise", "steps", "version"}
     assert known["parameters"].keys() == {"hdn", "direct"}
     assert (known["preset"], known["loss"], known["structured"], known["steps"]) == ("quick", "l2", False, 1)
 
@@ -544,7 +546,7 @@ def test_a_training_that_fails_leaves_the_old_model(training: list[Any], untrain
 
 BAD = {
     "missing image": ("denoise none.tif --model model.safetensors --output o.tif", "none.tif"),
-    "image is a folder": ("train . --model m.safetensors", "folder"),
+    "a folder with a broken image": ("train . --model m.safetensors", "empty.tif"),
     "empty file": ("train empty.tif --model m.safetensors", "empty"),
     "not a TIFF": ("train words.tif --model m.safetensors", "TIFF"),
     "unknown suffix": ("train words.txt --model m.safetensors", "words.txt"),

@@ -51,6 +51,14 @@ def test_the_predicted_std_becomes_as_large_as_the_error(correlated: bool) -> No
     assert error_over_std(denoiser, noisy, "mean", "sample_std") == pytest.approx(1.0, abs=0.25)
 
 
+def test_a_second_calibration_finds_the_same_as_the_first() -> None:
+    denoiser = untrained(SIMULATED.noisy[:1, :96, :96])
+    found = [calibrate_std(denoiser.model, [SIMULATED.noisy[:1, :96, :96]]) for _ in range(2)]
+    denoiser.model.std_calibration = found[0]
+    assert calibrate_std(denoiser.model, [SIMULATED.noisy[:1, :96, :96]]) == found[0] == found[1] != StdCalibration()
+    assert denoiser.model.std_calibration == found[0]
+
+
 def test_training_leaves_a_calibrated_model_that_is_saved(tmp_path) -> None:  # type: ignore[no-untyped-def]
     from napari_direct_denoiser import load
 

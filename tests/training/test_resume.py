@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from napari_direct_denoiser import (
     Denoiser,
@@ -16,32 +21,49 @@ from napari_direct_denoiser import (
     SettingError,
     TrainingError,
     TrainSettings,
+    load,
 )
-from napari_direct_denoiser.config import PRESETS, HDNConfig, ModelConfig, Preset, UNetConfig
+from napari_direct_denoiser.cli import app, train  # noqa: F401 (a process that is killed uses it)
+from napari_direct_denoiser.config import PRESETS, HDNConfig, ModelConfig, UNetConfig
 from napari_direct_denoiser.data.synthetic import simulate
 
 NOISE = "poisson:2,100,3"
 STACK = simulate(planes=8, size=48, seed=0).noisy
 STATIC = simulate(planes=1, size=64, seed=0).truth + np.random.default_rng(0).normal(0, 9, (9, 64, 64))
-QUICK = PRESETS["quick"].model_copy(
-    update={"schedule": PRESETS["quick"].schedule.model_copy(update={"patch": 32, "validate_every": 6})}
+_QUICK, _PAPER = PRESETS["quick"], PRESETS["paper"]
+QUICK = _QUICK.model_copy(
+    update={
+        "model": ModelConfig(
+            hdn=HDNConfig(filters=(8, 8), latent_channels=4, blocks=1, space_to_depth=2, gated=False),
+            direct=UNetConfig(filters=(8, 8), blocks=1, space_to_depth=2, published=False, std=True),
+            units="noise",
+        ),
+        "schedule": _QUICK.schedule.model_copy(update={"patch": 32, "validate_every": 6}),
+        "pretrained": False,
+    }
 )
-PUBLISHED = Preset(
-    model=ModelConfig(
-        hdn=HDNConfig(filters=(8, 8), latent_channels=4, blocks=1, space_to_depth=1, gated=True, dropout=0.2),
-        direct=UNetConfig(filters=(8, 8), blocks=1, space_to_depth=1, published=True),
-        units="image",
-    ),
-    schedule=PRESETS["paper"].schedule.model_copy(
-        update={"patch": 16, "batch": 8, "micro_batch": 4, "validate_every": 2, "patience": 1, "stop_after": 99}
-    ),
+PUBLISHED = _PAPER.model_copy(
+    update={
+        "model": ModelConfig(
+            hdn=HDNConfig(filters=(8, 8), latent_channels=4, blocks=1, space_to_depth=1, gated=True, dropout=0.2),
+            direct=UNetConfig(filters=(8, 8), blocks=1, space_to_depth=1, published=True),
+            units="image",
+        ),
+        "schedule": _PAPER.schedule.model_copy(
+            update={"patch": 16, "batch": 8, "micro_batch": 4, "validate_every": 2, "patience": 1, "stop_after": 99}
+        ),
+    }
 )
-"""The published blocks, optimizer and schedule, but small."""
+"""The published blocks, optimizer and schedule, but small; as `QUICK` is."""
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything that happens in a long training happens in these few steps."""
+    shrink(monkeypatch)
+
+
+def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let everything that happens in a long training happen in few steps."""
     monkeypatch.setitem(PRESETS, "quick", QUICK)
     monkeypatch.setitem(PRESETS, "paper", PUBLISHED)
     for name, value in (
@@ -51,6 +73,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         ("training.refit_noise._PAIRS", 3_000),
         ("training.calibrate_std._PIXELS", 5_000),
         ("training.calibrate_std._SAMPLES", 2),
+        ("training.calibrate_std._SAMPLES_SIDE", 32),
     ):
         monkeypatch.setattr(f"napari_direct_denoiser.{name}", value)
 
@@ -141,3 +164,60 @@ def test_others_than_before_are_refused_by_name(tmp_path: Path) -> None:
     denoiser.save(path)
     with pytest.raises(ModelFileError, match="finished model"):
         Denoiser.resumed(path, STACK, settings())
+
+
+def call(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["train", *arguments])
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Arguments of a short training in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    np.save("noisy.npy", STACK)
+    return ["noisy.npy", "--noise", NOISE, "--device", "cpu", "--max-steps", "20", "--json"]
+
+
+def test_the_command_goes_on_only_if_there_is_something_to_go_on_with(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m, kept = ["--model", "m.safetensors"], Path("m.resume.safetensors")
+    go_on(Denoiser.for_images(STACK, settings()), kept, 7)
+    wrong = call(*command, *m, "--resume", "--loss", "l1")
+    assert (wrong.exit_code, "loss" in wrong.stderr) == (1, True)
+    result = call(*command, *m, "--resume")
+    assert "after 7 steps" in result.stderr
+    assert json.loads(result.stdout)["steps"] == 20
+    assert not kept.exists()
+    before = Path("m.safetensors").read_bytes()
+    again = call(*command, *m, "--resume", "--max-steps", "50")
+    assert (again.exit_code, "is finished" in again.stderr) == (0, True)
+    assert json.loads(again.stdout) == json.loads(result.stdout)
+    assert Path("m.safetensors").read_bytes() == before
+    assert "seed" in call(*command, *m, "--resume", "--seed", "3").stderr
+    new = call(*command, "--model", "other.safetensors", "--resume")
+    assert "from the beginning" in new.stderr
+    assert content(load("other.safetensors")) == content(load("m.safetensors"))
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_with_the_same_weights(command: list[str]) -> None:
+    assert call(*command, "--model", "whole.safetensors").exit_code == 0
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import pytest, test_resume as test; "
+        "test.shrink(pytest.MonkeyPatch()); test.train._SAVE_SECONDS = 0; test.app()"  # saved after every step
+    )
+    arguments = [*command, "--model", "killed.safetensors", "--resume"]
+    kept, seen = Path("killed.resume.safetensors"), 0
+    for _ in range(2):
+        with subprocess.Popen([sys.executable, "-c", code, "train", *arguments], stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None and (not kept.exists() or kept.stat().st_mtime_ns == seen):
+                time.sleep(0.01)
+            time.sleep(0.1)
+            process.kill()
+        assert process.returncode == -9, "it was killed too late"
+        seen = kept.stat().st_mtime_ns
+    result = call(*arguments)
+    assert "Goes on" in result.stderr
+    assert json.loads(result.stdout)["stopped"] == "finished"
+    assert content(load("killed.safetensors")) == content(load("whole.safetensors"))

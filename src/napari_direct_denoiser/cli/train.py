@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,16 +20,21 @@ from .console import print_json, progress_bars, say
 from .options import FileAxes, Json, channel_of, setting
 
 if TYPE_CHECKING:
-    from ..data.io import ImageFile
+    from ..data.image_file import ImageFile
     from ..denoiser import Denoiser
     from ..progress import TrainingProgress
+    from ..training.provenance import Record
+    from ..training.world import World
 
 _TRAIN = TrainSettings()
 _SAVE_SECONDS = 50.0  # between saves of the model so far: with steps of up to 10 s, at least once a minute
 
 
 def train(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Noisy images: TIFF or npy files.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE", help="Noisy images: TIFF, npy or zarr, folders of them, or patterns."),
+    ],
     model: Annotated[Path, typer.Option(metavar="M.safetensors", help="Model file to write.")],
     preset: Annotated[PresetChoice, setting(_TRAIN, "preset")] = _TRAIN.preset,
     noise: Annotated[str, setting(_TRAIN, "noise")] = _TRAIN.noise,
@@ -47,11 +53,20 @@ def train(
     max_steps: Annotated[int | None, setting(_TRAIN, "max_steps")] = _TRAIN.max_steps,
     seed: Annotated[int, setting(_TRAIN, "seed")] = _TRAIN.seed,
     device: Annotated[Device, setting(_TRAIN, "device")] = _TRAIN.device,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with an interrupted training of these images, to the same weights; from the beginning if there "
+            "is none. Limits and device may be others than before.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a model on noisy images. Ctrl-C or a termination signal stops and keeps the model so far.
 
-    The best model so far is also written every minute.
+    The best model so far is also written every minute, and beside it M.resume.safetensors, from which --resume goes on.
+    Several processes train one model together if torchrun starts them.
     """
     settings = TrainSettings(
         preset=preset,
@@ -67,22 +82,29 @@ def train(
     if channel not in (None, "each") and not channel.isdecimal():
         raise typer.BadParameter(f"expected a number from 0, or each, found {channel}", param_hint="--channel")
     from ..checkpoint import check_model_output
-    from ..data.io import read_image
+    from ..data.io import open_image
+    from ..data.many import find_images
+    from ..training.world import joined
 
     check_model_output(model)
-    files = [read_image(path) for path in images]
+    paths = find_images(images)
+    files = [open_image(path) for path in paths]
     targets = _targets(model, files, axes, channel)
     for path in targets:
         check_model_output(path)
-    # All of them before the first is trained, so that errors come before any work.
-    denoisers = {path: _prepared(files, images, axes, number, settings) for path, number in targets.items()}
-    with _stop_requests() as stop:
-        results = []
-        for path, denoiser in denoisers.items():
-            results.append(_train(denoiser, path, stop))
-            if stop.is_set():
-                break
-    if as_json:
+    with joined() as world:
+        # All of them before the first is trained, so that errors come before any work.
+        runs = [
+            _Run(path, world, *_prepared(files, paths, axes, number, settings, path if resume else None))
+            for path, number in targets.items()
+        ]
+        with _stop_requests(at_once=world.size == 1) as stop:
+            results = []
+            for run in runs:
+                results.append(run.to_end(stop))
+                if stop.is_set():
+                    break
+    if as_json and world.is_first:
         sums = {name: sum(each[name] for each in results) for name in ("steps", "seconds")}
         print_json(**{**results[-1], **sums}, **({"models": results} if channel == "each" else {}))
 
@@ -104,55 +126,118 @@ def _targets(model: Path, files: Sequence[ImageFile], axes: str | None, channel:
 
 
 def _prepared(
-    files: Sequence[ImageFile], paths: Sequence[Path], axes: str | None, channel: int | None, settings: TrainSettings
-) -> Denoiser:
-    """Check the images, or one channel of them, and build the untrained model."""
-    from ..data.images import as_planes
-    from ..denoiser import Denoiser
+    files: Sequence[ImageFile],
+    paths: Sequence[Path],
+    axes: str | None,
+    channel: int | None,
+    settings: TrainSettings,
+    resumed: Path | None,
+) -> tuple[Denoiser, str]:
+    """Check the images, or one channel of them, and make the model to train: untrained, or that of ``resumed``.
+
+    The second is what to say of it.
+    """
+    from ..checkpoint import resume_path
+    from ..denoiser import Denoiser, load
 
     names = [str(path) for path in paths]
     opened = [channel_of(file, axes, channel, name) for file, name in zip(files, names, strict=True)]
-    known = {axes for _, axes in opened}
-    if len(known) == 1:
-        return Denoiser.for_images([file.data for file, _ in opened], settings, axes=known.pop())
-    planes = [as_planes(file.data, axes, name=name).data for (file, axes), name in zip(opened, names, strict=True)]
-    return Denoiser.for_images(planes, settings, axes="TYX")
+    arrays, known_axes = [file.data for file, _ in opened], [axes for _, axes in opened]
+    if resumed is not None and resume_path(resumed).exists():
+        denoiser = Denoiser.resumed(resume_path(resumed), arrays, settings, known_axes, names=names)
+        return denoiser, f"Goes on with {resume_path(resumed)} after {denoiser.provenance.steps} steps"
+    if resumed is not None and resumed.exists():
+        denoiser = load(resumed, settings.device)
+        if denoiser.provenance.stopped is not None:
+            denoiser.check_settings(settings, resumed)
+            return denoiser, f"{resumed} is finished: nothing to do"
+    words = "" if resumed is None else f"No interrupted training of {resumed}: begins from the beginning"
+    return Denoiser.for_images(arrays, settings, axes=known_axes, names=names), words
 
 
-def _train(denoiser: Denoiser, path: Path, stop: threading.Event) -> dict[str, Any]:
-    """Train to the end or until a signal, and write the model; what ``--json`` tells of it."""
-    say(f"Noise: {denoiser.model.noise.describe()}")
-    for finding in denoiser.findings:
-        say(f"Note: {finding.words}")
-    last: TrainingProgress | None = None
-    saved = time.monotonic()
-    with progress_bars() as report:
-        for last in denoiser.train_steps():
-            report("training", last)
-            if stop.is_set():
-                break
-            if time.monotonic() - saved >= _SAVE_SECONDS:
-                try:
-                    denoiser.save(path)
-                except DenoiserError as error:  # the training is worth more than this copy
-                    say(f"Note: {error}")
-                saved = time.monotonic()
-    if last is None:
-        raise TrainingError("Training ended before its first step, there is no model to keep: start it again")
-    denoiser.save(path)
-    stopped = last.stopped or "interrupted"
-    say(f"{path}: {last.step} steps in {last.elapsed_seconds:.0f} s ({stopped})")
-    for words in _judged(last):
-        say(words)
-    return {
-        "steps": last.step,
-        "seconds": last.elapsed_seconds,
-        "stopped": stopped,
-        "model": str(path),
-        "estimated_gain_db": last.estimated_gain_db,
-        "estimated_gain_error_db": last.estimated_gain_error_db,
-        "estimated_gain_why": last.estimated_gain_why,
-    }
+@dataclass
+class _Run:
+    """One training, and the file that its model is written to."""
+
+    path: Path
+    world: World
+    denoiser: Denoiser
+    words: str
+
+    def to_end(self, stop: threading.Event) -> dict[str, Any]:
+        """Train to the end or until a signal, and write the model; what ``--json`` tells of it."""
+        self._say(self.words)
+        provenance = self.denoiser.provenance
+        if provenance.stopped is not None:
+            return self._result(provenance.steps, provenance.seconds, provenance.stopped, provenance.history[-1])
+        self._say(f"Noise: {self.denoiser.model.noise.describe()}")
+        for finding in self.denoiser.findings:
+            self._say(f"Note: {finding.words}")
+        last = self._train(stop)
+        stopped = last.stopped or "interrupted"
+        self._say(f"{self.path}: {last.step} steps in {last.elapsed_seconds:.0f} s ({stopped})")
+        for words in _judged(last):
+            self._say(words)
+        return self._result(last.step, last.elapsed_seconds, stopped, last)
+
+    def _train(self, stop: threading.Event) -> TrainingProgress:
+        from ..checkpoint import resume_path
+
+        last: TrainingProgress | None = None
+        saved = time.monotonic()
+        with progress_bars() if self.world.is_first else nullcontext(_tell_nothing) as report:
+            for last in self.denoiser.train_steps(world=self.world):
+                report("training", last)
+                # One for all: the others would wait for steps that one does not take.
+                due = self.world.is_first and time.monotonic() - saved >= _SAVE_SECONDS
+                is_stopped, is_due = self.world.greatest(stop.is_set(), due)
+                if last.stopped is not None:
+                    break
+                if is_stopped or is_due:
+                    self._write((self.denoiser.save_training, resume_path(self.path)), must=bool(is_stopped))
+                    self._write((self._save, self.path), must=bool(is_stopped))
+                    saved = time.monotonic()
+                if is_stopped:
+                    return last
+        if last is None:
+            raise TrainingError("Training ended before its first step, there is no model to keep: start it again")
+        self._save(self.path)
+        if self.world.is_first:
+            resume_path(self.path).unlink(missing_ok=True)
+        return last
+
+    def _save(self, path: Path) -> None:
+        if self.world.is_first:
+            self.denoiser.save(path)
+
+    def _write(self, what: tuple[Callable[[Path], None], Path], *, must: bool) -> None:
+        """Write a file. The training is worth more than this copy, unless it is the last."""
+        write, path = what
+        try:
+            write(path)
+        except DenoiserError as error:
+            if must:
+                raise
+            self._say(f"Note: {error}")
+
+    def _say(self, words: str) -> None:
+        if words and self.world.is_first:
+            say(words)
+
+    def _result(self, steps: int, seconds: float, stopped: str, judged: TrainingProgress | Record) -> dict[str, Any]:
+        return {
+            "steps": steps,
+            "seconds": seconds,
+            "stopped": stopped,
+            "model": str(self.path),
+            "estimated_gain_db": judged.estimated_gain_db,
+            "estimated_gain_error_db": judged.estimated_gain_error_db,
+            "estimated_gain_why": judged.estimated_gain_why,
+        }
+
+
+def _tell_nothing(work: str, progress: TrainingProgress) -> None:
+    """The first process tells for all."""
 
 
 def _judged(last: TrainingProgress) -> list[str]:
@@ -172,12 +257,15 @@ def _judged(last: TrainingProgress) -> list[str]:
 
 
 @contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """Turn the first SIGINT or SIGTERM into a request to stop after this step; a SIGINT after that stops at once."""
+def _stop_requests(*, at_once: bool) -> Iterator[threading.Event]:
+    """Turn the first SIGINT or SIGTERM into a request to stop after this step; a SIGINT after that stops at once.
+
+    Not ``at_once`` if torchrun started this process: it hands a SIGINT on that the process got from the terminal too.
+    """
     requested = threading.Event()
 
     def on_signal(number: int, frame: Any) -> None:
-        if requested.is_set() and number == signal.SIGINT:
+        if at_once and requested.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         requested.set()
 

@@ -76,14 +76,18 @@ def calibrate_std(model: CoModel, stacks: Sequence[PlaneStack], seed: int = 0) -
     if not model.has_std or model.config.hdn.structured:
         return StdCalibration()
     generator = torch.Generator(device=model.device).manual_seed(seed)
-    training = model.training
+    training, before = model.training, model.std_calibration
     model.eval()
+    model.std_calibration = (
+        StdCalibration()
+    )  # what is predicted is measured, not what an earlier calibration made of it
     with torch.no_grad():
         noisy = list(_planes(model, stacks))
         factor = _factor([_measure(model, each, generator) for each in noisy], white=model.noise.reach == 0)
         found = StdCalibration(signal=factor)
         found = found.model_copy(update={"samples": _samples_factor(model, found, noisy[0], seed)})
     model.train(training)
+    model.std_calibration = before
     return found
 
 

@@ -91,7 +91,7 @@ def same_settings(expected: TrainSettings, found: TrainSettings, path: str | Pat
         before, now = getattr(expected, name), getattr(found, name)
         if name not in _MAY_CHANGE and before != now:
             raise SettingError(
-                f"Expected {name} {before}, with which the training in {path} began, found {now}: "
+                f"Expected {name} {before}, with which the training of {path} began, found {now}: "
                 "use the same settings, or delete that file to start anew"
             )
     names = ("device",) if found.max_minutes is None and found.max_steps is None else _MAY_CHANGE

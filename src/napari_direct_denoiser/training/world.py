@@ -123,12 +123,10 @@ class SharedLoss:
         self._loss: Callable[..., Any] = loss
         self._parallel: DistributedDataParallel | None = None
         if world.size > 1:
-            # Buffers are averaged after a step, not copied before it: then they are the same after it.
             with explaining_loss():
                 self._loss = self._parallel = DistributedDataParallel(
                     _Forward(network, loss),
                     process_group=cast("dist.ProcessGroup", dist.new_group(timeout=_TIMEOUT)),
-                    broadcast_buffers=False,
                     find_unused_parameters=skips,
                 )
 
