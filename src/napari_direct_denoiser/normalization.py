@@ -22,6 +22,7 @@ from torch import Tensor
 from .config import Config
 from .data.images import sampled_planes
 from .noise import NoiseModel
+from .system import in_float32
 
 VIEWS = {"noise": 5, "image": 1}
 """Input channels of the networks, by the kind of units."""
@@ -175,4 +176,5 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
     kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=image.device) / sigma) ** 2)
     kernel = kernel / kernel.sum()
     padded = F.pad(image, (radius,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+    with in_float32(image.device):
+        return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))

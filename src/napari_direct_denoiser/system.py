@@ -7,12 +7,13 @@ import math
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import psutil
 import torch
+from torch import Tensor
 
 from .config import Device
 from .errors import SettingError
@@ -62,6 +63,18 @@ def resolve(name: Device = "auto") -> Compute:
     if fast:
         return Compute(device, torch.bfloat16, torch.channels_last)
     return Compute(device, torch.float32, torch.contiguous_format)
+
+
+def in_float32(device: torch.device) -> AbstractContextManager[None]:
+    """Context in which float32 is convolved as float32: by default a GPU rounds it to TF32, which has 10 bits."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if device.type == "cuda" else nullcontext()
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU to a device; on a GPU without waiting until that has done what it was told."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..data.patches import Augmentation
 from ..errors import SettingError
+from ..system import in_float32
 from .models import GaussianNoise, NoiseModel, PoissonGaussianNoise, bounded, from_document
 from .student import StudentNoise
 
@@ -286,7 +287,8 @@ def _filtered(image: Tensor, kernel: Tensor, pad: tuple[int, int, int, int], mod
     """Correlate (..., H, W) with a kernel, after padding."""
     planes = image.reshape(-1, 1, *image.shape[-2:]).to(torch.promote_types(image.dtype, torch.float32))
     wide, kernel = _padded(planes, pad, mode), kernel.to(planes.dtype)
-    filtered = F.conv2d(wide, kernel) if kernel.numel() <= _DIRECT else _by_fourier_transform(wide, kernel)
+    with in_float32(image.device):
+        filtered = F.conv2d(wide, kernel) if kernel.numel() <= _DIRECT else _by_fourier_transform(wide, kernel)
     return filtered.reshape(*image.shape[:-2], *filtered.shape[-2:])
 
 

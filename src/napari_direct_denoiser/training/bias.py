@@ -54,15 +54,22 @@ class BiasCorrection:
         self._moments = None if state["moments"] is None else state["moments"].to(device)
         self._added = state["added"]
 
-    def line(self) -> tuple[float, float]:
-        """Scale, and shift in counts; 1 and 0 before anything was added."""
+    def line(self) -> Tensor | None:
+        """Scale, and shift in counts, (2,); None before anything was added. Nothing here waits for a GPU."""
         if self._moments is None:
-            return 1.0, 0.0
-        noisy, signal, ring, noisy_ring, signal_ring, square = self._moments.tolist()
+            return None
+        noisy, signal, ring, noisy_ring, signal_ring, square = self._moments
         prior = _PRIOR * (square - noisy**2)
-        scale = (noisy_ring - noisy * ring + prior) / (signal_ring - signal * ring + prior or 1.0)
-        scale = min(max(scale, 1 - _MOST), 1 + _MOST)
-        return scale, noisy - scale * signal
+        variance = signal_ring - signal * ring + prior
+        scale = (noisy_ring - noisy * ring + prior) / torch.where(variance == 0, 1.0, variance)
+        scale = scale.clamp(1 - _MOST, 1 + _MOST)
+        return torch.stack([scale, noisy - scale * signal])
+
+
+def unbiased(signal: Tensor, line: Tensor) -> Tensor:
+    """Correct the bias of a signal that HDN decoded by a `BiasCorrection.line`."""
+    scale, shift = line.to(signal).unbind()
+    return signal * scale + shift
 
 
 def _ring(image: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, cast
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, Adamax, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torch.optim.swa_utils import AveragedModel
 
 from ..co_model import CoModel
 from ..config import ScheduleConfig
@@ -26,8 +25,8 @@ from ..data.patches import PatchSampler
 from ..errors import TrainingError
 from ..networks.blocks import ChannelDropout
 from ..normalization import NetworkInput
-from ..system import free_memory, is_out_of_memory
-from .bias import BiasCorrection
+from ..system import free_memory, is_out_of_memory, sent
+from .bias import BiasCorrection, unbiased
 from .state import State, model_state, optimizer_state, restore_model, restore_optimizer
 from .targets import Pair, StudentTargets
 from .world import ALONE, SharedLoss, World, explaining_loss
@@ -76,9 +75,7 @@ class CoTrainer:
         for module in self.learner.modules():
             if isinstance(module, ChannelDropout):
                 module.generator = self.generator
-        self._ema = AveragedModel(model.eval(), multi_avg_fn=_ema_update(schedule.ema_decay))
-        self._ema.n_averaged.fill_(1)  # the weights that training starts from count as the first
-        self.average = cast(CoModel, self._ema.module)
+        self.average = copy.deepcopy(model.eval())
         # Structured noise has a part that the noise model does not describe: it cannot be drawn anew.
         resample_noise = schedule.resample_noise and not model.config.hdn.structured
         # A prediction in the targets brings them nearer to the mean: other losses need the samples as they are.
@@ -106,6 +103,7 @@ class CoTrainer:
         self._redrawn: NetworkInput | None = None  # the last image with noise drawn anew
         self._next_pair: Pair | None = None
         self._bias = BiasCorrection(world)
+        self._line: Tensor | None = None  # of the bias, after the last step
 
     def step(self, fraction: float) -> Tensor:
         """Take one step at this fraction of the budget.
@@ -127,7 +125,7 @@ class CoTrainer:
                 self._reduce_micro_batch(error)
         self.steps += 1
         self._world.average([buffer for buffer in self.learner.hdn.buffers() if buffer.is_floating_point()])
-        self._ema.update_parameters(self.learner)
+        self._update_average()
         return losses
 
     def joint_step(self) -> Tensor:
@@ -148,12 +146,13 @@ class CoTrainer:
                 if redrawn is None:
                     self._bias.add(inputs, hdn.signal)
                 # The target has no gradient: from here on the two networks run side by side.
-                student = self._student_thread.submit(self._learn_sample, inputs, hdn.sample, part)
+                sample = hdn.sample if self._line is None else unbiased(hdn.signal, self._line)
+                student = self._student_thread.submit(self._learn_sample, inputs, sample, part)
                 (hdn.loss / parts).backward()
             losses += torch.stack([hdn.reconstruction, hdn.kl.sum(), student.result()]) / parts
         self._update_weights(self.hdn_optimizer)
         self._update_weights(self.direct_optimizer)
-        self.learner.correct_bias(*self._bias.line())
+        self._line = self._bias.line()
         self._hdn_loss.lerp_(losses[:2], max(1 / (self.steps + 1), _HDN_LOSS_SMOOTHING))
         return losses
 
@@ -188,7 +187,7 @@ class CoTrainer:
 
     def _draw_inputs(self, step: int, part: int) -> NetworkInput:
         patches = self.patches.draw(self.schedule.batch, step, self._part_of_batch(part))
-        return self.learner.prepare(patches.to(self.device), self.patches.margin)
+        return self.learner.prepare(sent(patches, self.device), self.patches.margin)
 
     @torch.no_grad()
     def _draw_pair(self, step: int, part: int) -> Pair:
@@ -225,6 +224,17 @@ class CoTrainer:
             for group in optimizer.param_groups:
                 torch.nn.utils.clip_grad_norm_(group["params"], _MAX_GRADIENT)
         optimizer.step()
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Move the average towards the weights of this step; it forgets the first steps sooner.
+
+        The `AveragedModel` of torch does the same, but waits for the GPU in every step.
+        """
+        decay = min(self.schedule.ema_decay, self.steps / (self.steps + 10))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.learner.parameters()), 1 - decay)
+        for kept, current in zip(self.average.buffers(), self.learner.buffers(), strict=True):
+            kept.copy_(current)
 
     def _set_learning_rates(self, fraction: float) -> None:
         """Cosine over the budget. That of HDN ends where the Direct Denoiser goes on alone."""
@@ -268,7 +278,6 @@ class CoTrainer:
             "micro_batch": self.micro_batch * self._world.size,
             "learner": model_state(self.learner),
             "average": model_state(self.average),
-            "averaged": int(self._ema.n_averaged),
             "teacher": model_state(self.targets.teacher) if self.hdn_frozen else None,
             "optimizers": [optimizer_state(each) for each in (self.hdn_optimizer, self.direct_optimizer)],
             "plateaus": [dict(plateau.state_dict()) for plateau in self._plateaus],
@@ -284,7 +293,6 @@ class CoTrainer:
         self.micro_batch = math.gcd(max(state["micro_batch"] // self._world.size, 1), self._share)
         restore_model(self.learner, state["learner"])
         restore_model(self.average, state["average"])
-        self._ema.n_averaged.fill_(state["averaged"])
         if state["teacher"] is not None:
             self.targets.teacher = copy.deepcopy(self.average)
             restore_model(self.targets.teacher, state["teacher"])
@@ -303,6 +311,7 @@ class CoTrainer:
             of_all = (each.to(self.device).tensor_split(self._world.size) for each in state["redrawn"])
             self._redrawn = NetworkInput(*(parts[self._world.rank] for parts in of_all))
         self._bias.restore(state["bias"], self.device)
+        self._line = self._bias.line()
 
 
 def _direct_losses(learner: CoModel, inputs: NetworkInput, clean: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
@@ -323,17 +332,6 @@ class _Immediate(Executor):
         future: Future[Any] = Future()
         future.set_result(work(*args, **kwargs))
         return future
-
-
-def _ema_update(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """Exponential moving average that forgets the first steps sooner."""
-
-    @torch.no_grad()
-    def update(average: Sequence[Tensor], current: Sequence[Tensor], averaged: Tensor | int) -> None:
-        count = int(averaged)
-        torch._foreach_lerp_(list(average), list(current), 1 - min(decay, count / (count + 10)))
-
-    return update
 
 
 def _optimizer(schedule: ScheduleConfig, parameters: list[list[torch.nn.Parameter]], rate: float) -> Optimizer:

@@ -153,8 +153,9 @@ class Validator:
         losses = [trainer.average.hdn_loss(inputs, generator) for inputs in self._inputs]
         for inputs, loss in zip(self._inputs, losses, strict=True):
             bias.add(inputs, loss.signal)
-        if not trainer.hdn_frozen:
-            trainer.average.correct_bias(*bias.line())
+        line = bias.line()
+        if line is not None and not trainer.hdn_frozen:
+            trainer.average.correct_bias(*line.tolist())
         self.neg_elbo = float(torch.stack([loss.loss for loss in losses]).mean())
         better = self.neg_elbo < self._best_neg_elbo
         if better or trainer.hdn_frozen or not self._pairs:
