@@ -16,7 +16,7 @@ from .checkpoint import load_model, load_training, save_model, save_training, st
 from .co_model import CoModel
 from .config import PRESETS, Device, Preset, PresetName, TrainSettings, train_settings
 from .data.stacks import open_stacks
-from .errors import TrainingError
+from .errors import SettingError, TrainingError
 from .evaluation.domain_shift import check_same_kind
 from .noise import Finding, NoiseFit, NoiseModel, diagnose, fit_noise
 from .normalization import Normalization
@@ -64,13 +64,11 @@ class Denoiser(Predictor):
         Parameters
         ----------
         images
-            Noisy counts: one array, or a list of arrays, with at least two axes. Of dask and zarr arrays, and memory
-            maps, that are large, planes are read when they are needed; see `open_stacks`.
+            Noisy counts: one array or a list of arrays, with at least two axes; see `open_stacks` for lazy ones.
         settings
             What to train.
         axes
-            Letters of the axes, such as ``"TYX"``; guessed from the number of axes if not given. A list has those of
-            each image.
+            Letters of the axes, such as ``"TYX"``, of all images or a list for each; guessed if not given.
         noise
             A noise model, such as one from `fit_calibration`, instead of ``settings.noise``.
         channel
@@ -86,6 +84,8 @@ class Denoiser(Predictor):
             The noise model or device does not exist.
         """
         settings = _chosen(settings)
+        if settings.student_only:
+            raise SettingError("Expected a trained model whose Direct Denoiser alone learns, found none: continue one")
         preset = _preset(settings)
         config = preset.networks(settings)
         frames, axes = open_stacks(images, axes, min_side=preset.schedule.patch, channel=channel, names=names)
@@ -284,6 +284,7 @@ class Denoiser(Predictor):
             },
             "noise": self.model.noise.describe(),
             "steps": self.provenance.steps,
+            "estimated_gain_db": history[-1].estimated_gain_db if (history := self.provenance.history) else None,
             "version": self.provenance.version,
         }
 

@@ -16,6 +16,7 @@ from ...config import Config
 _LABELS = {
     "loss": "Direct loss",
     "structured": "Structured noise",
+    "student_only": "Direct only",
     "max_minutes": "Minutes",
     "max_steps": "Steps",
     "direct_std": "Standard deviation",
@@ -29,6 +30,8 @@ _CHOICES = {
     "perceptual": "Perceptual: sharper",
     "quantile:0.05": "Quantile 0.05: lower limit",
     "quantile:0.95": "Quantile 0.95: upper limit",
+    "hdn": "HDN",
+    "divnoising": "DivNoising",
     "auto": "Automatic",
     "quick": "Quick: minutes",
     "balanced": "Balanced: longer, a little better",

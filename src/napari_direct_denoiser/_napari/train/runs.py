@@ -98,13 +98,22 @@ def training(parts: Sequence[Part], settings: TrainSettings, noise: NoiseChoice,
 
 
 def continuing(trained: NamedModel, parts: Sequence[Part], settings: TrainSettings, requests: Requests) -> Training:
-    """Train a copy of a model further, on the same images or others. Only limits and device of the settings count."""
+    """Train a copy of a model further, on the same images or others.
+
+    Only limits and device of the settings count, and the loss if only the Direct Denoiser is to learn.
+    """
     yield Update("Checking the image, measuring the noise …")
     images, axes = [part.pixels() for part in parts], [part.axes for part in parts]
     denoiser = trained.denoiser.continued(
-        images, axes, max_minutes=settings.max_minutes, max_steps=settings.max_steps, device=settings.device
+        images,
+        axes,
+        max_minutes=settings.max_minutes,
+        max_steps=settings.max_steps,
+        device=settings.device,
+        loss=settings.loss if settings.student_only else None,
+        student_only=settings.student_only,
     )
-    name = trained.name.removesuffix(_CONTINUED) + _CONTINUED
+    name = trained.name.removesuffix(_CONTINUED) + (f", {settings.loss}" if settings.student_only else _CONTINUED)
     return (yield from _train(denoiser, name, parts[0], requests, None))
 
 

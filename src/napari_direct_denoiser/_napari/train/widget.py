@@ -38,6 +38,9 @@ _SUFFIX = ".safetensors"
 _READY = "Train a model on all planes of the chosen layer. No clean image is needed."
 
 
+_ADVANCED = ("teacher", "student_only", "structured", "max_steps", "seed", "device")
+
+
 class TrainWidget(RunDock):
     """Train HDN and the Direct Denoiser on layers, follow the gain and a preview, save the model."""
 
@@ -49,7 +52,7 @@ class TrainWidget(RunDock):
         self.advanced = Form(
             [
                 control(TrainSettings, "loss", list(LOSSES)),
-                *(control(TrainSettings, name) for name in ("structured", "max_steps", "seed", "device")),
+                *(control(TrainSettings, name) for name in _ADVANCED),
             ]
         )
         self.ready = QLabel()
