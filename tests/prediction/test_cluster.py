@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import zarr
+from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
@@ -36,6 +38,15 @@ def stack() -> NDArray[np.uint16]:
 @pytest.fixture(scope="module")
 def denoiser(stack: NDArray[np.uint16]) -> Denoiser:
     return Denoiser.for_images(stack, TrainSettings(noise="poisson:2,100,3", preset="quick", device="cpu"))
+
+
+@pytest.fixture(autouse=True)
+def threads_of_a_worker() -> Iterator[None]:
+    """Compute here with as many threads as in each worker: the order of sums depends on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(CPU_COUNT // 2, 1))
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ _ANSWER_SECONDS = 10  # until a scheduler has to answer
 _WORKER_SECONDS = 60  # that it may be without a worker
 _POLL_SECONDS = 0.05
 _COUNT_SECONDS = 5.0  # between two looks at how many workers there are
-_WAITING = 2  # blocks for each thread of the workers: one at work, one waiting
+_AT_A_TIME = 3  # blocks of a worker: one is denoised, one read or written, one waits
 _RETRIES = 2  # of a block that fails, on any worker
 _CONFIG = {"distributed.admin.large-graph-warning-threshold": "1 GiB"}  # images in memory are sent in the graph
 
@@ -145,9 +145,9 @@ class Cluster:
         """How many calls may be submitted at a time: more would fill the scheduler."""
         now = time.monotonic()
         if now - self._counted > _COUNT_SECONDS:
-            threads = sum(self._client.nthreads().values())
-            self._room, self._counted = _WAITING * max(threads, 1), now
-            if threads:
+            workers = len(self._client.nthreads())
+            self._room, self._counted = _AT_A_TIME * max(workers, 1), now
+            if workers:
                 self._seen = now
             elif now - self._seen > _WORKER_SECONDS:
                 raise SettingError(
@@ -214,10 +214,11 @@ def _client(scheduler: str | None, workers: int | None) -> Iterator[Client]:
     try:
         client = Client(scheduler, timeout=_ANSWER_SECONDS)
     except (OSError, ValueError) as error:
+        why = "" if "Timed out" in str(error) else f" ({_line(error)})"
         raise SettingError(
-            f"Expected a dask scheduler at {scheduler}, found none that answers within {_ANSWER_SECONDS} s "
-            f"({_line(error)}): check the address, or start one with: dask scheduler"
-        ) from error
+            f"Expected a dask scheduler at {scheduler}, found none that answers within {_ANSWER_SECONDS} s{why}: "
+            "check the address, or start one with: dask scheduler"
+        ) from None
     with client:
         yield client
 

@@ -7,6 +7,7 @@ import time
 import dask.array as da
 import numpy as np
 import pytest
+import torch
 
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.gui
@@ -14,9 +15,11 @@ pytestmark = pytest.mark.gui
 
 @pytest.fixture(scope="module")
 def address():
-    """A scheduler with a worker, both in this process: it starts at once."""
+    """A scheduler with a worker, both in this process: it starts at once, and sets the threads of torch here."""
+    threads = torch.get_num_threads()
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as local:
         yield local.scheduler_address
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

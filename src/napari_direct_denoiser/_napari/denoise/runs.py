@@ -181,7 +181,7 @@ def _into_zarr(
     with ExitStack() as stack:
         cluster = None
         if request.scheduler:
-            yield Update(f"Sending the model to the workers of {request.scheduler} …")
+            yield Update("Sending the model to the cluster …")
             cluster = stack.enter_context(_connected(request))
         for output in request.outputs:
             targets[output] = _zarr_image(request, output)
