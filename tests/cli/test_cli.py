@@ -30,7 +30,8 @@ from napari_direct_denoiser.progress import TrainingProgress
 from napari_direct_denoiser.training.world import World
 
 OPTIONS = {
-    "train": "--model --preset --noise --refine-noise --loss --structured --axes --channel --max-minutes --max-steps "
+    "train": "--model --preset --noise --refine-noise --loss --teacher --structured --axes --channel --max-minutes "
+    "--max-steps "
     "--seed --device --resume --json",
     "fit-noise": "--calibration --signal --correlated --output --axes --json",
     "denoise": "--model --output --method --samples --seed --dtype --axes --channel --ome-zarr --overwrite --workers "
@@ -189,7 +190,9 @@ def test_train_denoise_evaluate_and_info_as_a_script_calls_them(stack: Synthetic
     assert judged["ssim"] == pytest.approx(np.mean(judged["ssim_per_plane"]))
 
     known = script("info", "m.safetensors")
-    assert known.keys() == {"preset", "teacher", "loss", "structured", "parameters", "noise", "steps", "version"}
+    assert known.keys() == {
+        *("preset", "teacher", "loss", "structured", "parameters", "noise", "steps", "version", "estimated_gain_db")
+    }
     assert known["parameters"].keys() == {"hdn", "direct"}
     assert (known["preset"], known["loss"], known["structured"], known["steps"]) == ("quick", "l2", False, 1)
 
@@ -238,6 +241,26 @@ def test_train_says_how_good_the_model_is_and_whether_to_go_on(training: list[An
     result = call("train", "noisy.tif", "--model", "m.safetensors", "--json")
     assert last_line(result)["estimated_gain_why"] == "The noise model is wrong: mend it"
     assert "mend it" in result.stderr
+
+
+def test_a_finished_model_is_the_teacher_of_another_student() -> None:
+    train = ["train", "noisy.tif", "--model", "student.safetensors", "--max-steps", "2", "--json"]
+    result = call(*train, "--teacher", "model.safetensors", "--loss", "quantile:0.9")
+    assert last_line(result).keys() == TRAINED
+    known = last_line(call("info", "student.safetensors", "--json"))
+    assert known["loss"] == "quantile:0.9"
+    student, teacher = load("student.safetensors"), load("model.safetensors")
+    image = tifffile.imread("noisy.tif")
+    np.testing.assert_array_equal(student.posterior_mean(image, 2), teacher.posterior_mean(image, 2))
+    refused = {
+        "no.safetensors": "does not exist",
+        "cnn": "Expected hdn, divnoising or a model file as teacher, found cnn",
+        "model.safetensors --structured": "Expected a teacher from a file to keep its settings, found --structured",
+        "hdn --loss l3": "Expected l2, l1, tukey, perceptual or quantile:Q",
+        "divnoising --structured": "Expected HDN as teacher for structured noise",
+    }
+    for options, words in refused.items():
+        assert words in error_line(call(*train, "--teacher", *options.split())), options
 
 
 def test_evaluate_judges_a_model_without_a_truth() -> None:

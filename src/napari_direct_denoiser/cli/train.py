@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from ..config import Device, Loss, PresetChoice, TrainSettings
-from ..errors import DenoiserError, ImageError, TrainingError
+from ..config import Device, PresetChoice, Teacher, TrainSettings
+from ..errors import DenoiserError, ImageError, SettingError, TrainingError
 from ..progress import HARDLY_DB
 from .console import print_json, progress_bars, say
 from .options import FileAxes, Json, channel_of, setting
@@ -30,37 +31,51 @@ _TRAIN = TrainSettings()
 _SAVE_SECONDS = 50.0  # between saves of the model so far: with steps of up to 10 s, at least once a minute
 
 
+Images = Annotated[
+    list[str], typer.Argument(metavar="IMAGE", help="Noisy images: TIFF, npy or zarr, folders of them, or patterns.")
+]
+Target = Annotated[Path, typer.Option(metavar="M.safetensors", help="Model file to write.")]
+_FIELDS = TrainSettings.model_fields
+TeacherChoice = Annotated[
+    str,
+    typer.Option(
+        metavar="hdn|divnoising|M.safetensors",
+        help=f"{_FIELDS['teacher'].description} With a model file: {_FIELDS['student_only'].description}",
+    ),
+]
+Channels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|each",
+        help="Channel to train on, from 0; or each: one model a channel, M-c0.safetensors, M-c1.safetensors ...",
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on with an interrupted training of these images, to the same weights; from the beginning if there is "
+        "none. Limits and device may be others than before.",
+    ),
+]
+
+
 def train(
-    images: Annotated[
-        list[str],
-        typer.Argument(metavar="IMAGE", help="Noisy images: TIFF, npy or zarr, folders of them, or patterns."),
-    ],
-    model: Annotated[Path, typer.Option(metavar="M.safetensors", help="Model file to write.")],
+    images: Images,
+    model: Target,
     preset: Annotated[PresetChoice, setting(_TRAIN, "preset")] = _TRAIN.preset,
     noise: Annotated[str, setting(_TRAIN, "noise")] = _TRAIN.noise,
     refine_noise: Annotated[bool, setting(_TRAIN, "refine_noise", "--refine-noise")] = _TRAIN.refine_noise,
-    loss: Annotated[Loss, setting(_TRAIN, "loss")] = _TRAIN.loss,
+    loss: Annotated[str, setting(_TRAIN, "loss")] = _TRAIN.loss,
+    teacher: TeacherChoice = _TRAIN.teacher,
     structured: Annotated[bool, setting(_TRAIN, "structured", "--structured")] = _TRAIN.structured,
     axes: FileAxes = None,
-    channel: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N|each",
-            help="Channel to train on, from 0; or each: one model a channel, M-c0.safetensors, M-c1.safetensors ...",
-        ),
-    ] = None,
+    channel: Channels = None,
     max_minutes: Annotated[float | None, setting(_TRAIN, "max_minutes")] = _TRAIN.max_minutes,
     max_steps: Annotated[int | None, setting(_TRAIN, "max_steps")] = _TRAIN.max_steps,
     seed: Annotated[int, setting(_TRAIN, "seed")] = _TRAIN.seed,
     device: Annotated[Device, setting(_TRAIN, "device")] = _TRAIN.device,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            help="Go on with an interrupted training of these images, to the same weights; from the beginning if there "
-            "is none. Limits and device may be others than before.",
-        ),
-    ] = False,
+    resume: Resume = False,
     as_json: Json = False,
 ) -> None:
     """Train a model on noisy images. Ctrl-C or a termination signal stops and keeps the model so far.
@@ -68,23 +83,17 @@ def train(
     The best model so far is also written every minute, and beside it M.resume.safetensors, from which --resume goes on.
     Several processes train one model together if torchrun starts them.
     """
-    settings = TrainSettings(
-        preset=preset,
-        noise=noise,
-        refine_noise=refine_noise,
-        loss=loss,
-        structured=structured,
-        max_minutes=max_minutes,
-        max_steps=max_steps,
-        seed=seed,
-        device=device,
-    )
     if channel not in (None, "each") and not channel.isdecimal():
         raise typer.BadParameter(f"expected a number from 0, or each, found {channel}", param_hint="--channel")
+    choices = {"preset": preset, "noise": noise, "refine_noise": refine_noise, "structured": structured, "seed": seed}
+    limits = {"max_minutes": max_minutes, "max_steps": max_steps, "device": device}
+    if teacher in get_args(Teacher):
+        settings, finished = TrainSettings(**choices, **limits, loss=loss, teacher=teacher), None
+    else:
+        settings, finished = _of_teacher(Path(teacher), {**limits, "loss": loss}, choices)
     from ..checkpoint import check_model_output
     from ..data.io import open_image
     from ..data.many import find_images
-    from ..training.world import joined
 
     check_model_output(model)
     paths = find_images(images)
@@ -92,21 +101,47 @@ def train(
     targets = _targets(model, files, axes, channel)
     for path in targets:
         check_model_output(path)
+
+    def prepare(path: Path, number: int | None) -> tuple[Denoiser, str]:
+        return _prepared(files, paths, axes, number, settings, path if resume else None, finished)
+
+    results = _train_all({path: partial(prepare, path, number) for path, number in targets.items()})
+    if as_json and results:
+        sums = {name: sum(each[name] for each in results) for name in ("steps", "seconds")}
+        print_json(**{**results[-1], **sums}, **({"models": results} if channel == "each" else {}))
+
+
+def _of_teacher(path: Path, others: dict[str, Any], choices: dict[str, Any]) -> tuple[TrainSettings, Denoiser]:
+    """Settings of a student of a finished model, and the model."""
+    from ..denoiser import load
+
+    given = ["--" + name.replace("_", "-") for name, value in choices.items() if value != getattr(_TRAIN, name)]
+    if path.suffix != ".safetensors":
+        raise SettingError(f"Expected hdn, divnoising or a model file as teacher, found {path}: choose one of them")
+    if given:
+        raise SettingError(
+            f"Expected a teacher from a file to keep its settings, found {' and '.join(given)}: leave that out, or "
+            "train a new teacher"
+        )
+    finished = load(path, others["device"])
+    settings = finished.provenance.settings.model_dump()
+    return TrainSettings(**{**settings, **others, "student_only": True, "refine_noise": False}), finished
+
+
+def _train_all(preparations: dict[Path, Callable[[], tuple[Denoiser, str]]]) -> list[dict[str, Any]]:
+    """Train a model for each file to write; gives what ``--json`` tells of each, in the first process only."""
+    from ..training.world import joined
+
     with joined() as world:
         # All of them before the first is trained, so that errors come before any work.
-        runs = [
-            _Run(path, world, *_prepared(files, paths, axes, number, settings, path if resume else None))
-            for path, number in targets.items()
-        ]
+        runs = [_Run(path, world, *prepare()) for path, prepare in preparations.items()]
         with _stop_requests(at_once=world.size == 1) as stop:
             results = []
             for run in runs:
                 results.append(run.to_end(stop))
                 if stop.is_set():
                     break
-    if as_json and world.is_first:
-        sums = {name: sum(each[name] for each in results) for name in ("steps", "seconds")}
-        print_json(**{**results[-1], **sums}, **({"models": results} if channel == "each" else {}))
+    return results if world.is_first else []
 
 
 def _targets(model: Path, files: Sequence[ImageFile], axes: str | None, channel: str | None) -> dict[Path, int | None]:
@@ -132,8 +167,11 @@ def _prepared(
     channel: int | None,
     settings: TrainSettings,
     resumed: Path | None,
+    teacher: Denoiser | None = None,
 ) -> tuple[Denoiser, str]:
     """Check the images, or one channel of them, and make the model to train: untrained, or that of ``resumed``.
+
+    With a teacher it is a copy of that, whose Direct Denoiser alone learns.
 
     The second is what to say of it.
     """
@@ -152,7 +190,10 @@ def _prepared(
             denoiser.check_settings(settings, resumed)
             return denoiser, f"{resumed} is finished: nothing to do"
     words = "" if resumed is None else f"No interrupted training of {resumed}: begins from the beginning"
-    return Denoiser.for_images(arrays, settings, axes=known_axes, names=names), words
+    if teacher is None:
+        return Denoiser.for_images(arrays, settings, axes=known_axes, names=names), words
+    changed = settings.model_dump(include={"loss", "student_only", "max_minutes", "max_steps", "device"})
+    return teacher.continued(arrays, known_axes, names=names, **changed), words
 
 
 @dataclass
