@@ -65,8 +65,8 @@ class TrainSettings(Config):
     teacher: Teacher = "hdn"
     """Whose samples the Direct Denoiser learns from: hdn, or divnoising (one latent level: smaller, less sharp)."""
     student_only: bool = False
-    """Only the Direct Denoiser learns, from samples of a trained model that stays as it is: another loss, or other images
-    of the same kind, within minutes."""
+    """Only the Direct Denoiser learns, from samples of a trained model that stays as it is: another loss, or other
+    images of the same kind, within minutes."""
     structured: bool = False
     """Remove structured noise that the noise model does not describe, such as short lines of a scanner (HDN 3-6)."""
     max_minutes: float | None = Field(default=None, gt=0)
