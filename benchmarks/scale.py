@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 import psutil
 import tifffile
+import torch
 import zarr
 from speed import cores
 
@@ -60,35 +61,39 @@ class Ran:
     wall: float
     peak: int
     """Bytes of all its processes together."""
-    printed: dict[str, Any]
+    cpu: float
+    """Seconds that its processes computed, with loading: what else the machine does matters little to them."""
 
 
 def run(command: list[str], kill_after: float | None = None) -> Ran:
     """Run a command and watch its memory; end it and its children without warning after so many seconds."""
-    began, peak = time.perf_counter(), 0
+    began, peak, cpu = time.perf_counter(), 0, dict[int, float]()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True)
         watched = psutil.Process(process.pid)
         while process.poll() is None:
-            peak = max(peak, _resident(watched))
+            peak = max(peak, _look(watched, cpu))
             if kill_after is not None and time.perf_counter() - began > kill_after:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-                return Ran(0.0, time.perf_counter() - began, peak, {})
+                return Ran(0.0, time.perf_counter() - began, peak, sum(cpu.values()))
             time.sleep(SAMPLE_SECONDS)
         out.seek(0)
         err.seek(0)
         if process.returncode:
             sys.exit(f"{' '.join(command)} ended with {process.returncode}: {err.read()[-2000:]}")
         printed = json.loads(out.read().splitlines()[-1])
-    return Ran(printed["seconds"], time.perf_counter() - began, peak, printed)
+    return Ran(printed["seconds"], time.perf_counter() - began, peak, sum(cpu.values()))
 
 
-def _resident(process: psutil.Process) -> int:
+def _look(process: psutil.Process, cpu: dict[int, float]) -> int:
+    """Bytes that a process and its children hold now; their seconds so far go to `cpu`."""
     found = 0
     try:
         for each in (process, *process.children(recursive=True)):
             found += each.memory_info().rss
+            times = each.cpu_times()
+            cpu[each.pid] = times.user + times.system
     except psutil.Error:  # it has ended meanwhile
         pass
     return found
@@ -183,9 +188,19 @@ def alternating(rounds: int, **ways: Callable[[], Ran]) -> dict[str, list[Ran]]:
     return found
 
 
-def ratio(found: dict[str, list[Ran]], over: str, under: str) -> float:
+def ratio(found: dict[str, list[Ran]], over: str, under: str, what: str = "seconds") -> float:
     """Median over rounds of the seconds of one way over those of the other in the same round."""
-    return median(a.seconds / b.seconds for a, b in zip(found[over], found[under], strict=True))
+    return median(getattr(a, what) / getattr(b, what) for a, b in zip(found[over], found[under], strict=True))
+
+
+def report(found: dict[str, list[Ran]]) -> dict[str, Any]:
+    """All runs of each way."""
+    return {
+        "seconds": {name: [each.seconds for each in runs] for name, runs in found.items()},
+        "wall_seconds": {name: [each.wall for each in runs] for name, runs in found.items()},
+        "cpu_seconds": {name: [each.cpu for each in runs] for name, runs in found.items()},
+        "peak_gigabytes": {name: max(each.peak for each in runs) / 1e9 for name, runs in found.items()},
+    }
 
 
 def streaming(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
@@ -194,9 +209,10 @@ def streaming(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
     return {
         "planes": args.compared,
         "side": args.side,
-        "seconds": {name: [each.seconds for each in runs] for name, runs in found.items()},
-        "peak_gigabytes": {name: max(each.peak for each in runs) / 1e9 for name, runs in found.items()},
+        "threads": torch.get_num_threads(),
+        **report(found),
         "throughput_ratio": ratio(found, "in_memory", "streaming"),
+        "cpu_ratio": ratio(found, "in_memory", "streaming", "cpu"),
     }
 
 
@@ -230,9 +246,7 @@ def workers(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
     )
     return {
         "planes": args.compared,
-        "seconds": {name: [each.seconds for each in runs] for name, runs in found.items()},
-        "wall_seconds": {name: [each.wall for each in runs] for name, runs in found.items()},
-        "peak_gigabytes": {name: max(each.peak for each in runs) / 1e9 for name, runs in found.items()},
+        **report(found),
         "ratio": ratio(found, "one", "two"),
     }
 
@@ -242,9 +256,9 @@ def planes(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
     found = alternating(args.rounds, few=lambda: bench.stream(few), many=lambda: bench.stream(many))
     return {
         "planes": [args.many // 10, args.many],
-        "seconds": {name: [each.seconds for each in runs] for name, runs in found.items()},
-        "peak_gigabytes": {name: max(each.peak for each in runs) / 1e9 for name, runs in found.items()},
+        **report(found),
         "time_over_linear": ratio(found, "many", "few") / 10,
+        "cpu_over_linear": ratio(found, "many", "few", "cpu") / 10,
     }
 
 
@@ -255,13 +269,13 @@ def cost(measured: dict[str, Any]) -> dict[str, Any]:
     the storage gives to all workers together; t, what the scheduler takes for a task. It scales up to
     W = c / max(b / B, t).
     """
-    found = measured["memory"]
+    found = measured["streaming"]
     pixels = found["side"] ** 2
-    plane = found["seconds_per_plane"] * measured["cores"]
+    plane = median(found["seconds"]["streaming"]) / found["planes"] * found["threads"]
     moved = pixels * (2 + 4 * 4 / 3)  # read as uint16, written as float32 with its pyramid
     number = TERABYTE / (2 * pixels)
     least = max(moved / STORAGE, TASK_SECONDS)
-    start = found["wall_seconds"] - found["seconds"]
+    start = median(found["wall_seconds"]["streaming"]) - median(found["seconds"]["streaming"])
     rows = []
     for count in WORKERS:
         seconds = start + number * max(plane / count, least)
@@ -343,7 +357,7 @@ def main() -> None:
         for part in args.parts:
             say(part)
             measured[part] = work[part](bench, args)
-            if "memory" in measured:
+            if "streaming" in measured:
                 measured["cost"] = cost(measured)
             if args.json:
                 args.json.write_text(json.dumps(measured, indent=1) + "\n")
