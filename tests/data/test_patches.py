@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_direct_denoiser.data.patches import Augmentation, PatchSampler, split
+from napari_direct_denoiser.data.patches import Augmentation, Part, PatchSampler, split
 
 
 def numbered(planes: int, height: int, width: int) -> np.ndarray:
@@ -76,3 +76,55 @@ def test_a_margin_is_the_plane_around_a_patch_and_no_more_of_it_is_read() -> Non
         y, x = divmod(int(patch[6, 6]), 30)
         np.testing.assert_array_equal(patch, around[y : y + 20, x : x + 20])
     assert max(read) <= 20 * 20
+
+
+def test_a_draw_depends_on_its_number_alone_and_its_parts_make_the_whole() -> None:
+    stack = numbered(4, 16, 16)
+    sampler, again = (PatchSampler([stack], 8, seed=3) for _ in range(2))
+    first, second = sampler.draw(8, 0), sampler.draw(8, 1)
+    assert not torch.equal(first, second)
+    assert torch.equal(again.draw(8, 1), second)
+    assert torch.equal(torch.cat([again.draw(8, 1, (part, 4)) for part in range(4)]), second)
+
+
+class Lazy:
+    """Planes (30, 12, 12) of pixels with the number of the plane; it keeps those that were read last."""
+
+    shape = (30, 12, 12)
+    dtype = np.dtype(np.float32)
+    cached_planes = 8
+
+    def __init__(self) -> None:
+        self.read: list[int] = []
+        self.kept: list[int] = []
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: tuple[int, slice, slice]) -> np.ndarray:
+        number = int(key[0])
+        if number in self.kept:
+            self.kept.remove(number)
+        else:
+            self.read.append(number)
+        self.kept = [*self.kept, number][-self.cached_planes :]
+        return np.full(self.shape[1:], number, np.float32)[key[1:]]
+
+
+def test_planes_that_are_read_when_needed_are_read_once_for_many_patches() -> None:
+    lazy, held = Lazy(), np.full((10, 12, 12), 99, np.float32)
+    sampler = PatchSampler([lazy, held], 8, seed=0)  # type: ignore[list-item]
+    drawn = torch.cat([sampler.draw(16, number)[:, 0, 0, 0] for number in range(30 * 64 // 16)]).numpy()
+    assert len(lazy.read) <= 30 + 8  # once, and those of the first window again
+    assert np.mean(drawn == 99) == pytest.approx(10 / 40, abs=0.03)
+    counts = np.bincount(drawn[drawn != 99].astype(int), minlength=30)
+    assert counts.min() > 0.3 * counts.mean()  # each plane is in the window for as long
+    assert counts.max() < 2 * counts.mean()
+
+
+def test_the_window_is_that_of_all_images_together() -> None:
+    lazy = [Lazy() for _ in range(3)]
+    sampler = PatchSampler([Part(each, np.arange(4), range(12), range(12)) for each in lazy], 8, seed=0)  # type: ignore[arg-type]
+    drawn = sampler.draw(64)
+    assert sum(len(set(each.read)) for each in lazy) <= 8 < 12
+    assert drawn.shape == (64, 1, 8, 8)
