@@ -92,7 +92,7 @@ class CoTrainer:
         self.threads = min(max(available // 2, 1), _MAX_THREADS) if self.side_by_side else available
         self._student_thread: Executor = ThreadPoolExecutor(1, "direct-denoiser") if self.side_by_side else _Immediate()
         self._share = world.share_of(schedule.batch)
-        self.micro_batch = math.gcd(schedule.micro_batch, self._share)
+        self._most = self.micro_batch = math.gcd(schedule.micro_batch, self._share)  # unless memory runs out
         structured = model.config.hdn.structured
         self._hdn_loss_of = SharedLoss(world, self.learner.hdn, self.learner.hdn_loss, skips=structured)
         self._direct_losses_of = SharedLoss(world, self.learner.unet, partial(_direct_losses, self.learner))
@@ -275,7 +275,7 @@ class CoTrainer:
         """What the next steps depend on, with that of all processes: all of them must call this."""
         return {
             "steps": self.steps,
-            "micro_batch": self.micro_batch * self._world.size,
+            "reduced": self._most // self.micro_batch,
             "learner": model_state(self.learner),
             "average": model_state(self.average),
             "teacher": model_state(self.targets.teacher) if self.hdn_frozen else None,
@@ -290,7 +290,7 @@ class CoTrainer:
     def restore(self, state: State) -> None:
         """Go on where another trainer of the same images stood, which may have had more or fewer processes."""
         self.steps = state["steps"]
-        self.micro_batch = math.gcd(max(state["micro_batch"] // self._world.size, 1), self._share)
+        self.micro_batch = max(self._most // state["reduced"], 1)
         restore_model(self.learner, state["learner"])
         restore_model(self.average, state["average"])
         if state["teacher"] is not None:

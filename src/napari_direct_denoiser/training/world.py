@@ -195,8 +195,8 @@ def explaining_loss() -> Iterator[None]:
             raise
         words = str(error).lower()
         if isinstance(error, dist.DistError) or any(name in words for name in ("gloo", "nccl", "connection", "peer")):
+            reason = str(error).splitlines()[0].rpartition("] ")[2]  # without the place in the source of the library
             raise TrainingError(
-                f"Another process of this training has ended ({str(error).splitlines()[0][:200]}): "
-                "see its message, and go on with --resume"
+                f"Another process of this training has ended ({reason[:100]}): see its message, and go on with --resume"
             ) from error
         raise
