@@ -116,8 +116,13 @@ def _denoise_one(recipe: Recipe, images: Sequence[Path], output: Path, connect: 
         say(f"{output} is done already, by the same model and settings")
         return {"seconds": 0.0, "planes": 0}
     cluster = connect()
-    with progress_bars() as report:
-        done = work.run(lambda progress: report(recipe.settings.method, progress), cluster)
+    try:
+        with progress_bars() as report:
+            done = work.run(lambda progress: report(recipe.settings.method, progress), cluster)
+    except KeyboardInterrupt:
+        if work.to_zarr:
+            say("Interrupted: the same command goes on with what is missing")
+        raise
     if done.clipped:
         say(f"{done.clipped} of {work.result_pixels} pixels were clipped to the range of {work.dtype}")
     say(f"{output}: {done.planes} planes in {done.seconds:.2f} s")
@@ -164,4 +169,5 @@ def _connect(stack: ExitStack, model: Path, workers: int | None, scheduler: str 
     from ..denoiser import load
     from ..prediction.streaming import connect
 
+    say(f"Starting {workers} workers …" if scheduler is None else f"Asking {scheduler} for its workers …")
     return stack.enter_context(connect(load, model.read_bytes(), workers=workers, scheduler=scheduler))

@@ -103,7 +103,8 @@ class FileWork:
             raise SettingError(f"Expected an output other than the image itself, found {target}: choose another")
         if not self.to_zarr:
             check_output(target)
-        file, known = lazy_image(path, recipe.axes, recipe.channel)
+        # Workers have working folders of their own.
+        file, known = lazy_image(path.absolute(), recipe.axes, recipe.channel)
         self.axes = recipe.denoiser.axes_of(file.data.shape, known)
         self.file = named_like(file, self.axes)
         self.kept = recipe.settings.samples if recipe.output == "sample" else None
@@ -179,7 +180,7 @@ class FileWork:
         if self.kept is not None:
             scale, translation, units = [1.0, *scale], [0.0, *translation], [None, *units]
         target = ZarrImage.create(
-            self.target,
+            self.target.absolute(),
             shape if self.kept is None else (self.kept, *shape),
             axes if self.kept is None else "N" + axes,
             self.dtype,

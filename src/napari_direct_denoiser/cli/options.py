@@ -32,8 +32,10 @@ def setting(settings: BaseModel, name: str, *flags: str) -> Any:
 def channel_of(file: ImageFile, axes: str | None, channel: int | None, name: str) -> tuple[ImageFile, str | None]:
     """Take a channel of an image file; give it with its axes, None where neither file nor user names them all."""
     from ..data.images import take_channel
+    from ..data.views import sliceable
 
-    data, left = take_channel(file.data, axes or file.axes, channel, name=name)
+    image = file.data if channel is None else sliceable(file.data)
+    data, left = take_channel(image, axes or file.axes, channel, name=name)
     file = replace(file, data=data, axes=left and left.upper())
     return file, file.axes if axes else file.known_axes
 
@@ -55,7 +57,5 @@ def open_image(path: Path, axes: str | None = None, channel: int | None = None) 
 def lazy_image(path: Path, axes: str | None = None, channel: int | None = None) -> tuple[ImageFile, str | None]:
     """Open an image file of which only what is needed is read; see `channel_of`."""
     from ..data.io import open_image
-    from ..data.views import sliceable
 
-    file = open_image(path)
-    return channel_of(replace(file, data=sliceable(file.data)), axes, channel, str(path))
+    return channel_of(open_image(path), axes, channel, str(path))

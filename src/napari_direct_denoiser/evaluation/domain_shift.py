@@ -12,7 +12,17 @@ from scipy.ndimage import convolve1d
 
 from ..co_model import CoModel
 from ..config import MIN_SIDE
-from ..data.images import LazyPlanes, Planes, PlaneStack, check_planes, sampled_planes
+from ..data.images import (
+    LazyPlanes,
+    Planes,
+    PlaneStack,
+    as_planes,
+    check_finite,
+    check_planes,
+    middle,
+    sampled_planes,
+)
+from ..data.views import sliceable
 from ..errors import ImageError
 from ..noise import NoiseModel
 from ..progress import Progress, WorkClock
@@ -31,7 +41,8 @@ _BLOCK = 16  # side in pixels of the squares in which noise is measured
 def check_domain_shift(model: CoModel, image: Any, axes: str) -> Generator[Progress, None, list[str]]:
     """Check that an image can be denoised, and compare some of its planes with the training images.
 
-    A generator of progress. All planes of a floating-point array in memory are searched for NaN.
+    A generator of progress. All planes of a floating-point array in memory are searched for NaN. Of other images, the
+    middle of some planes is read.
 
     Parameters
     ----------
@@ -58,15 +69,25 @@ def check_domain_shift(model: CoModel, image: Any, axes: str) -> Generator[Progr
     numbers = range(len(stack)) if whole else measured
     clock, planes = WorkClock(len(numbers)), []
     for number in numbers:
-        plane = stack.read(number).data[0]
+        if whole:
+            stack.read(number)
         if number in measured:
-            planes.append(plane)
+            planes.append(_middle(stack, number))
         if clock.tick(1):
             yield clock.progress()
     data = np.stack(planes)
     check_planes(Planes(data, (len(data),), "PYX"), min_side=MIN_SIDE)
-    top, left = (max(side - _SIDE, 0) // 2 for side in data.shape[1:])
-    return differences(model, data[:, top : top + _SIDE, left : left + _SIDE].astype(np.float32))
+    return differences(model, data.astype(np.float32))
+
+
+def _middle(stack: LazyPlanes, number: int) -> NDArray[Any]:
+    """Read the middle of a plane."""
+    places = zip(stack.axes, stack.data.shape, stack.regions[number], strict=True)
+    region = [middle(side, _SIDE, 1) if axis in "YX" else part for axis, side, part in places]
+    planes = as_planes(np.asarray(sliceable(stack.data)[tuple(region)]), stack.axes)
+    check_finite(planes, origin=[part.start for part in region])
+    plane: NDArray[Any] = planes.data[0]
+    return plane
 
 
 def check_same_kind(model: CoModel, stacks: Sequence[PlaneStack]) -> None:

@@ -107,18 +107,15 @@ def denoise_blocks(
 
     Raises
     ------
-    SettingError
-        As `denoise_into`: at once.
-    ImageError
-        If the image cannot be denoised: at once. If a block cannot be read, or has pixels that are NaN, infinite or
-        beyond float32: when all others are written, if the targets keep them.
+    SettingError, ImageError
+        As `denoise_into`: at once. If a block cannot be read, or has pixels that are NaN, infinite or beyond float32:
+        when all others are written, if the targets keep them.
     DenoiserError
         If memory runs out, a network fails, or the results cannot be written.
     """
     check_request(targets, samples, targets["sample"].shape[0] if "sample" in targets else samples)
     _check_first(image, axes, name)
-    sides = block_sides(model, tuple(image.shape), axes, targets)
-    work = _Work(targets, axes, samples, seed, first, name)
+    sides, work = block_sides(model, image.shape, axes, targets), _Work(targets, axes, samples, seed, first, name)
 
     def missing() -> Iterator[Block]:  # not kept: there may be a million
         blocks = cut_into_blocks(tuple(image.shape), axes, sides, model.halo)

@@ -188,7 +188,8 @@ def _into_zarr(
             stack.callback(targets[output].discard)
         steps = denoise_blocks(model, image, targets, **options, name=request.source.name, cluster=cluster)
         written = yield from mapped(steps, update)
-        limits = _limits(targets, request.axes, _PLANES_SEEN)
+        smallest = {output: target.levels[-1] for output, target in targets.items()}
+        limits = _limits(smallest, request.axes, _PLANES_SEEN)
         for target in targets.values():
             target.finish()
     return [
