@@ -49,6 +49,8 @@ PARTS = ("memory", "streaming", "kills", "workers", "planes")
 TERABYTE = 10**12
 WORKERS = (1, 10, 100, 1000)
 TASK_SECONDS = 0.001  # that a dask scheduler takes for a task, about
+GPU_FLOPS_PER_PIXEL = 50_000  # of the direct pass of quick: docs/performance/speed.csv
+GPU_FLOPS_PER_SECOND = 2e13  # of bfloat16 convolutions this small: an assumption, until a GPU was measured
 STORAGE = 1e9  # bytes a second that a shared file system gives to all workers together: an assumption
 
 
@@ -263,33 +265,43 @@ def planes(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def cost(measured: dict[str, Any]) -> dict[str, Any]:
-    """Hours of a terabyte of uint16 on W workers of one core each.
+    """Hours of a terabyte of uint16.
 
-    T = start + N max(c / W, b / B, t): N planes; c, core-seconds of a plane; b, bytes read and written for it; B, what
-    the storage gives to all workers together; t, what the scheduler takes for a task. It scales up to
-    W = c / max(b / B, t).
+    On W workers of one core each T = start + N max(c / W, b / B, t): N planes; c, core-seconds of a plane; b, bytes
+    read and written for it; B, what the storage gives to all workers together; t, what the scheduler takes for a task.
+    It scales up to W = c / max(b / B, t). With a GPU, c is what reading and writing takes, and the GPU computes
+    meanwhile if there are several workers.
     """
-    found = measured["streaming"]
+    found, counts = measured["streaming"], measured["planes"]
     pixels = found["side"] ** 2
-    plane = median(found["seconds"]["streaming"]) / found["planes"] * found["threads"]
-    moved = pixels * (2 + 4 * 4 / 3)  # read as uint16, written as float32 with its pyramid
+    few, many = (median(counts["cpu_seconds"][name]) for name in ("few", "many"))
+    loading = (10 * few - many) / 9  # core-seconds before the first plane; `many` has ten times the planes
+    plane = (median(found["cpu_seconds"]["streaming"]) - loading) / found["planes"]
+    in_memory = (median(found["cpu_seconds"]["in_memory"]) - loading) / found["planes"]
     number = TERABYTE / (2 * pixels)
+    moved = pixels * (2 + 4 * 4 / 3)  # read as uint16, written as float32 with its pyramid, before compression
     least = max(moved / STORAGE, TASK_SECONDS)
     start = median(found["wall_seconds"]["streaming"]) - median(found["seconds"]["streaming"])
-    rows = []
-    for count in WORKERS:
-        seconds = start + number * max(plane / count, least)
-        rows.append({"workers": count, "hours": seconds / 3600, "core_hours": count * seconds / 3600})
+
+    def hours(workers: int) -> float:
+        return (start + number * max(plane / workers, least)) / 3600
+
     return {
         "planes": number,
+        "side": found["side"],
         "core_seconds_per_plane": plane,
+        "core_seconds_to_read_and_write": max(plane - in_memory, 0.0),
         "bytes_per_plane": moved,
         "storage_bytes_per_second": STORAGE,
         "scheduler_seconds_per_task": TASK_SECONDS,
         "start_seconds": start,
         "scales_to_workers": plane / least,
-        "hours_on_8_cores": (start + number * plane / 8) / 3600,
-        "rows": rows,
+        "hours_on_8_cores": hours(8),
+        "gpu_seconds_per_plane": GPU_FLOPS_PER_PIXEL * pixels / GPU_FLOPS_PER_SECOND,
+        "gpu_hours": number * GPU_FLOPS_PER_PIXEL * pixels / GPU_FLOPS_PER_SECOND / 3600,
+        "gpu_hours_of_one_core_beside_it": number * max(plane - in_memory, 0.0) / 3600,
+        "storage_hours": number * moved / STORAGE / 3600,
+        "rows": [{"workers": count, "hours": hours(count), "core_hours": count * hours(count)} for count in WORKERS],
     }
 
 
@@ -305,6 +317,7 @@ def tables(measured: dict[str, Any]) -> str:
         found = measured["streaming"]
         what = f"{found['planes']} planes, {len(found['seconds']['streaming'])} rounds"
         lines.append(f"| throughput over that in memory ({what}) | >= 0.85 | {found['throughput_ratio']:.2f} |")
+        lines.append(f"| the same in core-seconds, with loading | | {found['cpu_ratio']:.2f} |")
     if "kills" in measured:
         same = "identical" if measured["kills"]["identical"] else "**different**"
         lines.append(f"| SIGKILL three times and started again | identical | {same} |")
@@ -315,6 +328,7 @@ def tables(measured: dict[str, Any]) -> str:
         few, many = found["peak_gigabytes"]["few"], found["peak_gigabytes"]["many"]
         counts = f"{found['planes'][1]} against {found['planes'][0]} planes of 256x256"
         lines.append(f"| {counts}: time over linear | 0.9 to 1.1 | {found['time_over_linear']:.2f} |")
+        lines.append(f"| the same in core-seconds, with loading | | {found['cpu_over_linear']:.2f} |")
         lines.append(f"| memory of both | flat | {few:.2f} and {many:.2f} GB |")
     if "cost" in measured:
         found = measured["cost"]
@@ -357,7 +371,7 @@ def main() -> None:
         for part in args.parts:
             say(part)
             measured[part] = work[part](bench, args)
-            if "streaming" in measured:
+            if {"streaming", "planes"} <= measured.keys():
                 measured["cost"] = cost(measured)
             if args.json:
                 args.json.write_text(json.dumps(measured, indent=1) + "\n")
