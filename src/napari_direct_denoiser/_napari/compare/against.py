@@ -52,6 +52,11 @@ class AgainstPanel(QWidget):
             "Noisy, direct pass, HDN mean, one HDN sample and standard deviation of the plane in view, side by side. "
             "The mean sharpens while samples are drawn. The comparison follows the sliders."
         )
+        self.alternatives_button = QPushButton("Alternatives")
+        self.alternatives_button.setToolTip(
+            "Draw samples of the region in view (the middle of a large one), and show those that represent their "
+            "clusters. Zoom in on a doubtful structure first. Structure that the model never draws is not among them."
+        )
         self.plot = AgainstPlot()
         self.words = QLabel()
         self.disagreement = QCheckBox("Map of disagreement")
@@ -71,9 +76,8 @@ class AgainstPanel(QWidget):
         leaving = QHBoxLayout()
         leaving.addWidget(self.keep, 1)
         leaving.addWidget(self.leave_button)
-        column = stacked(
-            form, self.run_button, leaving, self.words, self.plot, self.disagreement, self.about_disagreement
-        )
+        buttons = self.run_button, self.alternatives_button
+        column = stacked(form, *buttons, leaving, self.words, self.plot, self.disagreement, self.about_disagreement)
         column.setStretchFactor(self.plot, 1)
         column.addStretch(0)
         self.setLayout(column)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from napari.layers import Image
 
+from ...data.images import LazyPlanes
 from ...errors import ImageError
-from ..shared.layers import facts, full_shape
+from ..shared.layers import facts, full_shape, read_layer
 from .views import is_view
 
 if TYPE_CHECKING:
@@ -57,3 +58,11 @@ def check_fit(noisy: Image, layer: Image, axes: str, *, one_plane: bool = False)
             f"Expected the shape of {noisy.name!r}, {expected}, found {found} in {layer.name!r}: "
             "choose images that belong together"
         )
+
+
+def true_planes(noisy: Image, truth: Image | None, axes: str) -> LazyPlanes | None:
+    """Planes of the truth, if there is one; `ImageError` if it does not fit the noisy layer."""
+    if truth is None:
+        return None
+    check_fit(noisy, truth, axes, one_plane=True)
+    return LazyPlanes(read_layer(truth).data, axes if full_shape(truth) == full_shape(noisy) else "YX")

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.utils import Colormap
 
-from ...data.images import named_axes
-from ..shared.layers import METADATA_KEY, Source, read_layer, result_layer, result_name
-from ..shared.plane_layers import as_plane_of, plane_in_view, plane_number, plane_words, source_of_plane
-from .views import SideBySide
+from ..shared.layers import result_layer, result_name
+from ..shared.plane_layers import as_plane_of
+from .against import against_direct
+from .choices import true_planes
+from .in_grid import ComparedPlane, ResultsInGrid, fit_contrast
 
 if TYPE_CHECKING:
     import napari
     from napari.layers import Image
     from numpy.typing import NDArray
 
-    from ...evaluation.sample_convergence import SampleConvergence
+    from ...evaluation.verdict import Compared
     from ..shared.session import NamedModel
+    from ..shared.workers import Steps
 
 _PERCENTILE_SHOWN = 99.5  # of a standard deviation: upper contrast limit
-_PERCENTILES_OF_CONTRAST = (0.1, 99.9)  # of the direct pass: contrast limits of all images
 _DEVIATIONS_SHOWN = 3.0  # limit of the colours of the disagreement
 _TITLES = {
     "direct": "direct",
@@ -36,119 +36,60 @@ _TITLES = {
 _TWO_SIDED = Colormap(["#2b6cb0", "#7d9dbd", "#b4b4b4", "#c99a6b", "#b5651d"], name="blue gray orange")
 
 
-@dataclass(frozen=True, eq=False)
-class ComparedPlane:
-    """The plane of a layer that is in view, read once."""
+class Comparison(ResultsInGrid):
+    """Layers of one comparison of HDN with the direct pass; `samples` as in `CompareSettings`."""
 
-    source: Source
-    axes: str
-    leading: tuple[int, ...]
-    """Index of the plane: one number for each axis except Y and X."""
-    place: Source
-    """The plane by itself: its name, and geometry of layers that lie exactly over it."""
-
-    @classmethod
-    def in_view(cls, viewer: napari.Viewer, layer: Image) -> ComparedPlane:
-        """Find the plane of a layer in view; `ImageError` if the layer is no stack of grayscale planes."""
-        source = read_layer(layer)
-        axes = named_axes(source.shape, source.axes, name=repr(source.name))
-        leading = plane_in_view(viewer, layer, axes)
-        place = source_of_plane(source, layer, axes, leading)
-        return cls(source, axes, leading, replace(place, name=plane_words(source, axes, leading)))
-
-    @property
-    def number(self) -> int:
-        """Number of the plane in its stack."""
-        return plane_number(self.source.shape, self.axes, self.leading)
-
-
-class Comparison:
-    """Layers of one comparison in a grid.
-
-    Parameters
-    ----------
-    viewer
-        The viewer that holds the layers.
-    noisy, truth
-        The layers to show beside the results.
-    model
-        The model that makes the results.
-    """
-
-    def __init__(self, viewer: napari.Viewer, noisy: Image, truth: Image | None, model: NamedModel) -> None:
-        self._viewer, self.noisy, self.truth, self.model = viewer, noisy, truth, model
-        self._active = viewer.layers.selection.active
+    def __init__(
+        self, viewer: napari.Viewer, noisy: Image, truth: Image | None, model: NamedModel, samples: Sequence[int]
+    ) -> None:
+        super().__init__(viewer, noisy, truth, model)
+        self._counts = samples
         self._samples = 0
         self._seconds: dict[str, float] = {}
-        self._plane: ComparedPlane
-        self._view: SideBySide | None = None
-        self.made: dict[str, Image] = {}
-        """Layers of the results, by `_TITLES`."""
 
-    @property
-    def complete(self) -> bool:
-        """Whether all its layers are in the viewer."""
-        shown = [] if self._view is None else self._view.images
-        return all(layer in self._viewer.layers for layer in shown)
+    def steps(self) -> Steps:
+        """Find the plane in view, and make the steps that compare HDN with the direct pass on it."""
+        self.plane = plane = ComparedPlane.in_view(self.viewer, self.noisy)
+        truth = true_planes(self.noisy, self.truth, plane.axes)
+        return against_direct(self.model.denoiser, plane.stack, truth, plane.number, self._counts)
 
-    def show(self, plane: ComparedPlane, images: Mapping[str, NDArray[Any]], samples: int) -> None:
-        """Show the results for a plane, (H, W) each, in place of those shown before."""
-        self._plane, self._samples, self._seconds = plane, samples, {}
+    def show(self, images: Mapping[str, NDArray[Any]], samples: int) -> None:
+        """Show the results for the plane, (H, W) each, in place of those shown before."""
+        self._samples, self._seconds = samples, {}
         for name, image in images.items():
             data, keywords = self._layer(name, image)
             if name not in self.made:
-                self.made[name] = self._viewer.add_image(data, **keywords)
+                self.made[name] = self.viewer.add_image(data, **keywords)
                 continue
             layer = self.made[name]
             layer.affine, layer.data = keywords["affine"], data
             layer.name = keywords["name"]
             if name == "std":
                 layer.contrast_limits = keywords["contrast_limits"]
-        if self._view is None:
+        if self.view is None:
             self._open()
 
-    def finish(self, result: SampleConvergence) -> None:
+    def finish(self, found: Compared) -> None:
         """Add the map of disagreement, hidden, or renew it; and note how long the results took."""
-        disagreement = result.disagreement
-        if disagreement is not None and self._view is not None:
+        result = found.result
+        if result.disagreement is not None and self.view is not None:
             new = "disagreement" not in self.made
-            self.show(self._plane, {"disagreement": disagreement[0]}, self._samples)
+            self.show({"disagreement": result.disagreement[0]}, self._samples)
             if new:
-                self._view.add(self.made["disagreement"])
-                self._viewer.layers.selection.active = self.made["direct"]
+                self.view.add(self.made["disagreement"])
+                self.viewer.layers.selection.active = self.made["direct"]
         self._seconds = {"direct": result.direct_seconds, "mean": result.seconds[-1]}
 
-    def close(self, *, keep: bool) -> None:
-        """Restore the viewer, and remove the layers unless they are to be kept; those are hidden."""
-        view, self._view = self._view, None
-        if view is not None:
-            view.close()
-        made, self.made = self.made, {}
-        for name, layer in made.items():
-            if layer not in self._viewer.layers:
-                continue
-            if keep:
-                layer.visible = False
-                layer.metadata = {METADATA_KEY: self._facts(name)}
-                layer.name = self._kept_name(name)
-            else:
-                self._viewer.layers.remove(layer)
-        if self._active in self._viewer.layers:
-            self._viewer.layers.selection.active = self._active
-
     def _open(self) -> None:
-        order = [self.noisy, *self.made.values(), *([] if self.truth is None else [self.truth])]
-        self._view = SideBySide(self._viewer, order, maps=[self.made["std"]])
+        self.open(self.made["std"])
         direct = self.made["direct"]
-        low, high = np.percentile(direct.data, _PERCENTILES_OF_CONTRAST)
-        if low < high:
-            direct.contrast_limits = (low, high)  # and so of all that are linked to it
-        self._viewer.layers.selection.active = direct
+        fit_contrast(direct)
+        self.viewer.layers.selection.active = direct
 
     def _layer(self, name: str, image: NDArray[Any]) -> tuple[Any, dict[str, Any]]:
         """Make data and keywords of the layer of a result."""
         limits = (0.0, float(np.percentile(image, _PERCENTILE_SHOWN)) or 1.0) if name == "std" else None
-        plane, kind = self._plane, "std" if name == "std" else "mean"  # a sample gets no axis of its own
+        plane, kind = self.plane, "std" if name == "std" else "mean"  # a sample gets no axis of its own
         data, keywords = result_layer(
             plane.place, as_plane_of(image, plane.axes), kind, {"view": "comparison"}, None, limits, plane.axes
         )
@@ -164,16 +105,16 @@ class Comparison:
             name = "sample_std"
         samples = {"direct": None, "std": None, "sample": 1}.get(name, self._samples)
         return {
-            "source": self._plane.source.name,
+            "source": self.plane.source.name,
             "model": self.model.name,
             "method": name,
             "samples": samples,
             "seconds": self._seconds.get(name),
         }
 
-    def _kept_name(self, name: str) -> str:
-        place = self._plane.place.name
+    def kept(self, name: str) -> tuple[str, dict[str, Any]]:
+        """Name and provenance of a layer that is kept."""
+        place, facts = self.plane.place.name, self._facts(name)
         if name == "disagreement":
-            return f"{place} {_TITLES[name]}"
-        facts = self._facts(name)
-        return result_name(place, facts["method"], facts["samples"])
+            return f"{place} {_TITLES[name]}", facts
+        return result_name(place, facts["method"], facts["samples"]), facts

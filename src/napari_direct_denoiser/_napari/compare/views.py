@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _DISPLAY = ("contrast_limits", "gamma", "colormap")
 _TITLE_POINTS = 8  # names of results must fit into a cell of the grid
+_MARGIN = 0.95  # of a cell that is filled, as by napari
 BLINK_MILLISECONDS = 600
 GRAB_PIXELS = 10
 """Screen pixels on both sides of the divider of a wipe within which the mouse grabs it."""
@@ -32,7 +33,7 @@ def camera_of(viewer: napari.Viewer) -> Any:
     return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
 
 
-def _canvas_size(viewer: napari.Viewer) -> tuple[int, int]:
+def canvas_size(viewer: napari.Viewer) -> tuple[int, int]:
     """Height and width of the canvas of a viewer, pixels; its name depends on the version of napari."""
     return tuple(viewer.canvas.size if hasattr(viewer, "canvas") else viewer._canvas_size)
 
@@ -108,6 +109,7 @@ class SideBySide(View):
 
     def __init__(self, viewer: napari.Viewer, images: Sequence[Image], maps: Sequence[Image] = ()) -> None:
         super().__init__(viewer, images, maps)
+        self._fitted = self.images[0]
         _arrange(viewer.layers, [*self.images, *(layer for layer in viewer.layers if layer not in self.images)])
         grid = grid_of(viewer)
         self._set(viewer.dims, ndisplay=2)
@@ -128,6 +130,17 @@ class SideBySide(View):
         if hasattr(layer, "name_overlay"):
             self._set(layer.name_overlay, visible=True, font_size=_TITLE_POINTS)
 
+    def zoom_to(self, layer: Image) -> None:
+        """Fit a layer that is smaller than the others into the cells."""
+        self._fitted = layer
+        self._fit()
+        shown = [*self.viewer.dims.displayed][-2:]
+        corners = layer.extent.world[:, shown]
+        cell = np.divide(canvas_size(self.viewer), self._shape())
+        camera = camera_of(self.viewer)
+        camera.center = corners.mean(0)
+        camera.zoom = _MARGIN * float(np.min(cell / np.maximum(np.ptp(corners, axis=0), 1e-9)))
+
     def _fit_after(self, emitter: Any) -> None:
         emitter.connect(self._fit)
         self._undo.callback(emitter.disconnect, self._fit)
@@ -138,8 +151,8 @@ class SideBySide(View):
     def _shape(self) -> tuple[int, int]:
         """Rows and columns with which the pictures are largest. Hidden layers have no cells."""
         count = sum(layer.visible for layer in self.viewer.layers) or 1
-        height, width = _canvas_size(self.viewer)
-        extent = self.images[0].extent.world
+        height, width = canvas_size(self.viewer)
+        extent = self._fitted.extent.world
         pixels = np.maximum(extent[1] - extent[0], 1e-9)[[*self.viewer.dims.displayed]][-2:]
 
         def zoom(columns: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.theme import get_theme
@@ -15,12 +16,14 @@ from ...errors import DenoiserError, ImageError
 from ...evaluation.compare import Judged, Row
 from ..shared.dock import RunDock, stacked
 from ..shared.layer_choice import LayerChecks, OneLayer
-from ..shared.layers import METADATA_KEY, Source, facts, full_shape, read_layer
+from ..shared.layers import METADATA_KEY, Source, facts, read_layer
 from ..shared.model_choice import ModelChoice
 from ..shared.workers import Steps, Update
-from .against import AgainstPanel, Drawn, against_direct
-from .choices import check_fit, images_of, is_result_of
-from .comparison import ComparedPlane, Comparison
+from .against import AgainstPanel, Drawn
+from .alternatives import AlternativesInGrid
+from .choices import check_fit, images_of, is_result_of, true_planes
+from .comparison import Comparison
+from .in_grid import ResultsInGrid
 from .look import LookPanel, subtracting
 from .measure import MeasurePanel, judged, measuring
 
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     import napari
     from napari.layers import Image
 
-    from ...evaluation.verdict import Compared
     from ..shared.session import NamedModel
 
 _MILLISECONDS_AFTER_A_SLIDER = 300
@@ -50,8 +52,7 @@ class CompareWidget(RunDock):
         self.look = LookPanel(self.viewer, self.on_failure)
         self.measure = MeasurePanel()
         self.against = AgainstPanel()
-        self.comparison: Comparison | None = None
-        self._plane: ComparedPlane
+        self.comparison: ResultsInGrid | None = None
         self._again = False
         self._take: Callable[[Any], None] = lambda result: None
         self._slider_timer = QTimer(self)
@@ -90,6 +91,7 @@ class CompareWidget(RunDock):
         self.measure.measure_button.clicked.connect(self.fill_table)
         self.measure.save_button.clicked.connect(self.save_table)
         self.against.run_button.clicked.connect(self.run_against_direct)
+        self.against.alternatives_button.clicked.connect(self.find_alternatives)
         self.against.leave_button.clicked.connect(self.leave)
         self.look.opening.connect(self.leave)
         self.viewer.dims.events.current_step.connect(self._on_slider)
@@ -134,7 +136,7 @@ class CompareWidget(RunDock):
             name, denoiser = (model.name, model.denoiser) if model else ("", None)
             own = [facts(layer).get("model") == name for layer in layers]
             own = [False] * (len(results) - len(own)) + own  # the baseline
-            steps = measuring(planes, results, self._true_planes(noisy, truth, axes), denoiser, own)
+            steps = measuring(planes, results, true_planes(noisy, truth, axes), denoiser, own)
             hint = "" if model else " Columns that need a model of this session are empty."
 
             def show(rows: list[Row]) -> None:
@@ -162,37 +164,43 @@ class CompareWidget(RunDock):
 
     def run_against_direct(self) -> None:
         """Compare HDN with the direct pass on the plane in view, in place of the comparison before."""
+        self._open(partial(Comparison, samples=self.against.samples.currentData()))
+
+    def find_alternatives(self) -> None:
+        """Show the alternatives of the region in view, in place of the comparison before."""
+        self._open(AlternativesInGrid)
+
+    def _open(self, kind: Callable[..., ResultsInGrid]) -> None:
         model, noisy, truth = self.model_choice.model, self.layer_choice.layer, self.truth_choice.layer
         assert model is not None
         self.look.close_view()
         self.leave()
-        self.comparison = Comparison(self.viewer, noisy, truth, model)
+        self.comparison = kind(self.viewer, noisy, truth, model)
         self._compare_plane()
 
     def _compare_plane(self) -> None:
-        """Compare HDN with the direct pass on the plane in view, in the open comparison."""
-        comparison = self.comparison
-        assert comparison is not None
+        """Compute the results of the open comparison for the plane in view."""
+        assert self.comparison is not None
         with self._refusals():
-            plane = self._plane = ComparedPlane.in_view(self.viewer, comparison.noisy)
-            truth = self._true_planes(comparison.noisy, comparison.truth, plane.axes)
-            samples = self.against.samples.currentData()
-            planes = LazyPlanes(plane.source.data, plane.axes)
+            steps = self.comparison.steps()
             self.against.clear()
-            steps = against_direct(comparison.model.denoiser, planes, truth, plane.number, samples)
             self._run(steps, self._show_comparison)
 
-    def _show_comparison(self, found: Compared) -> None:
-        if self.comparison is not None:
+    def _show_comparison(self, found: Any) -> None:
+        comparison = self.comparison
+        if comparison is None:
+            return
+        if isinstance(comparison, Comparison):
             self.against.show_result(found)
-            self.comparison.finish(found.result)
-            self.against.take_map(self.comparison.made.get("disagreement"))
-            self.end("", done=True)
+        else:
+            self.against.words.setText(found.sentence())
+        comparison.finish(found)
+        self.against.take_map(comparison.made.get("disagreement"))
+        self.end("", done=True)
 
     def _follow_sliders(self) -> None:
         """Compare another plane if the sliders were moved to one."""
-        comparison = self.comparison
-        if comparison is None or ComparedPlane.in_view(self.viewer, comparison.noisy).leading == self._plane.leading:
+        if self.comparison is None or not self.comparison.is_outdated:
             return
         if not self.job.running:
             self._compare_plane()
@@ -215,8 +223,8 @@ class CompareWidget(RunDock):
     def show_update(self, update: Update) -> None:
         """Show the progress of the run, and the images of a comparison."""
         super().show_update(update)
-        if isinstance(update, Drawn) and self.comparison is not None and not self.job_is_stopping:
-            self.comparison.show(self._plane, update.images, update.samples)
+        if isinstance(update, Drawn) and isinstance(self.comparison, Comparison) and not self.job_is_stopping:
+            self.comparison.show(update.images, update.samples)
             self.refresh_buttons()
 
     def on_success(self, result: Any) -> None:
@@ -262,7 +270,8 @@ class CompareWidget(RunDock):
         self.measure.measure_button.setEnabled(ready and not running)
         for button in (self.measure.copy_button, self.measure.save_button):
             button.setEnabled(bool(self.measure.table.rows))
-        self.against.run_button.setEnabled(ready and model is not None and not running)
+        for button in (self.against.run_button, self.against.alternatives_button):
+            button.setEnabled(ready and model is not None and not running)
         self.against.show_leaving(self.comparison is not None and bool(self.comparison.made))
         missing = "" if model else "The comparison needs a model: train one, or load one in the Denoise dock."
         self.hint(missing if ready else "Open an image.")
@@ -295,13 +304,6 @@ class CompareWidget(RunDock):
 
     def _axes(self, source: Source) -> str:
         return named_axes(source.shape, source.axes, name=repr(source.name))
-
-    @staticmethod
-    def _true_planes(noisy: Image, truth: Image | None, axes: str) -> LazyPlanes | None:
-        if truth is None:
-            return None
-        check_fit(noisy, truth, axes, one_plane=True)
-        return LazyPlanes(read_layer(truth).data, axes if full_shape(truth) == full_shape(noisy) else "YX")
 
     def _begin_with_source(self) -> None:
         """If the newest layer is a result, choose the layer that it was made from."""

@@ -33,10 +33,15 @@ def plane_number(shape: tuple[int, ...], axes: str, leading: tuple[int, ...]) ->
     return int(np.ravel_multi_index(leading, sizes)) if sizes else 0
 
 
-def source_of_plane(source: Source, layer: Image, axes: str, leading: tuple[int, ...]) -> Source:
-    """A source with the appearance of one of its planes: a layer made with it lies exactly over that plane."""
+def source_of_plane(
+    source: Source, layer: Image, axes: str, leading: tuple[int, ...], origin: tuple[int, int] = (0, 0)
+) -> Source:
+    """A source with the appearance of one of its planes: a layer made with it lies exactly over that plane.
+
+    A layer that begins at the pixel `origin` (Y, X) of the plane lies exactly over that part.
+    """
     where = iter(leading)
-    corner = [0 if axis in "YX" else next(where) for axis in axes]
+    corner = [origin["YX".index(axis)] if axis in "YX" else next(where) for axis in axes]
     affine = source.appearance["affine"].copy()
     affine[:-1, -1] += np.subtract(layer.data_to_world(corner), layer.data_to_world([0] * len(corner)))
     return replace(source, appearance={**source.appearance, "affine": affine})

@@ -1,0 +1,131 @@
+"""Results for the plane in view, in a grid beside the noisy layer. Closing it restores the viewer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...data.images import LazyPlanes, named_axes
+from ..shared.layers import METADATA_KEY, Source, read_layer
+from ..shared.plane_layers import plane_in_view, plane_number, plane_words, source_of_plane
+from .views import SideBySide
+
+if TYPE_CHECKING:
+    import napari
+    from napari.layers import Image
+
+    from ..shared.session import NamedModel
+    from ..shared.workers import Steps
+
+_PERCENTILES_OF_CONTRAST = (0.1, 99.9)
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedPlane:
+    """The plane of a layer that is in view, read once."""
+
+    source: Source
+    axes: str
+    leading: tuple[int, ...]
+    """Index of the plane: one number for each axis except Y and X."""
+    place: Source
+    """The plane by itself: its name, and geometry of layers that lie exactly over it."""
+
+    @classmethod
+    def in_view(cls, viewer: napari.Viewer, layer: Image) -> ComparedPlane:
+        """Find the plane of a layer in view; `ImageError` if the layer is no stack of grayscale planes."""
+        source = read_layer(layer)
+        axes = named_axes(source.shape, source.axes, name=repr(source.name))
+        leading = plane_in_view(viewer, layer, axes)
+        place = source_of_plane(source, layer, axes, leading)
+        return cls(source, axes, leading, replace(place, name=plane_words(source, axes, leading)))
+
+    @property
+    def number(self) -> int:
+        """Number of the plane in its stack."""
+        return plane_number(self.source.shape, self.axes, self.leading)
+
+    @property
+    def stack(self) -> LazyPlanes:
+        """All planes of the layer."""
+        return LazyPlanes(self.source.data, self.axes)
+
+
+def fit_contrast(layer: Image) -> None:
+    """Fit the contrast limits of a layer, and so of all that are linked to it, to its pixels."""
+    low, high = np.percentile(layer.data, _PERCENTILES_OF_CONTRAST)
+    if low < high:
+        layer.contrast_limits = (low, high)
+
+
+class ResultsInGrid(ABC):
+    """Layers of results of one plane, in a grid.
+
+    Parameters
+    ----------
+    viewer
+        The viewer that holds the layers.
+    noisy, truth
+        The layers to show beside the results.
+    model
+        The model that makes the results.
+    """
+
+    def __init__(self, viewer: napari.Viewer, noisy: Image, truth: Image | None, model: NamedModel) -> None:
+        self.viewer, self.noisy, self.truth, self.model = viewer, noisy, truth, model
+        self.plane: ComparedPlane
+        """The plane that was in view when the run began."""
+        self.view: SideBySide | None = None
+        self.made: dict[str, Image] = {}
+        """Layers of the results."""
+        self._active = viewer.layers.selection.active
+
+    @abstractmethod
+    def steps(self) -> Steps:
+        """Find the plane in view, and make the steps that compute its results."""
+
+    @abstractmethod
+    def finish(self, found: Any) -> None:
+        """Show what the steps returned."""
+
+    @abstractmethod
+    def kept(self, name: str) -> tuple[str, dict[str, Any]]:
+        """Name and provenance of a layer that is kept."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all its layers are in the viewer."""
+        shown = [] if self.view is None else self.view.images
+        return all(layer in self.viewer.layers for layer in shown)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether another plane is in view."""
+        return ComparedPlane.in_view(self.viewer, self.noisy).leading != self.plane.leading
+
+    def open(self, *maps: Image) -> SideBySide:
+        """Show the layers of the results between the noisy layer and the truth."""
+        order = [self.noisy, *self.made.values(), *([] if self.truth is None else [self.truth])]
+        self.view = SideBySide(self.viewer, order, maps)
+        return self.view
+
+    def close(self, *, keep: bool) -> None:
+        """Restore the viewer, and remove the layers unless they are to be kept; those are hidden."""
+        view, self.view = self.view, None
+        if view is not None:
+            view.close()
+        made, self.made = self.made, {}
+        for name, layer in made.items():
+            if layer not in self.viewer.layers:
+                continue
+            if keep:
+                layer.visible = False
+                layer.name, facts = self.kept(name)
+                layer.metadata = {METADATA_KEY: facts}
+            else:
+                self.viewer.layers.remove(layer)
+        if self._active in self.viewer.layers:
+            self.viewer.layers.selection.active = self._active
