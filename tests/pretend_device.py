@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from napari_direct_denoiser import co_model
+from napari_direct_denoiser import co_model, system
 from napari_direct_denoiser.system import Compute
 
 DEVICE = torch.device("meta")
@@ -71,6 +71,8 @@ class Pretended(TorchDispatchMode):
         name, tensors = func._schema.name, [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
         there, target = [t for t in tensors if isinstance(t, There)], kwargs.get("device")
         to_cpu = target is not None and not _is_there(target)
+        if there and not to_cpu and kwargs.get("dtype") == torch.float64:
+            raise TypeError(f"{func}: a device without float64")
         if there and name not in ("aten::_to_copy", "aten::copy_"):
             others = [t for t in tensors if not isinstance(t, There) and t.ndim]
             if others and "index" not in name:
@@ -127,11 +129,12 @@ def _is_there(device: Any) -> bool:
 
 @contextmanager
 def pretended_device() -> Iterator[Pretended]:
-    """Within, models are on the device that is not there."""
+    """Within, models are on the device that is not there. It has no float64, as the GPU of a Mac."""
     compute = Compute(DEVICE, torch.float32, torch.contiguous_format)
     with (
         patch.object(co_model, "resolve", lambda name: compute),
         patch.object(Compute, "autocast", lambda self: nullcontext()),
+        patch.object(system, "_WITHOUT_FLOAT64", {DEVICE.type}),
         patch.object(torch, "Generator", _Generator),
         patch.object(torch, "inference_mode", torch.no_grad),  # in which no tensors of Python's own can be made
         Pretended() as pretended,

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from .noise import NoiseModel
 from .normalization import gaussian_blur
+from .system import double
 
 VARIANCE_UNKNOWN = 0.03
 """Relative error of the variance of an estimated noise model, about."""
@@ -141,10 +142,10 @@ class Probe:
 
     def pixels(self, first: Response, second: Response) -> tuple[Tensor, float]:
         """What `difference` is the mean of (B, 1, H, W), float64, and the error of the mean that pixels share."""
-        noisy, product = self.noisy.double(), 2 * (first.product.double() - second.product.double())
-        squares = (first.estimate - noisy).square() - (second.estimate - noisy).square()
-        trace = product * self.weighted
-        skewness = float((trace - product * self.noise).mean())
+        noisy, product = double(self.noisy), 2 * (double(first.product) - double(second.product))
+        squares = (double(first.estimate) - noisy).square() - (double(second.estimate) - noisy).square()
+        trace = product * double(self.weighted)
+        skewness = float((trace - product * double(self.noise)).mean())
         unknown = math.hypot(VARIANCE_UNKNOWN * float(trace.mean()), SKEWNESS_UNKNOWN * skewness)
         return squares + trace, unknown
 
@@ -179,12 +180,12 @@ class Probe:
             one, other = _pair(redrawn_error, *lag)
             ratios.append(self.covariance(response, *lag) / float((one * other).mean()))
         ratio = min(max(float(np.median(ratios)), _RATIO[0]), _RATIO[1])
-        return redrawn_error.double().square() * (1 + ratio) / 2
+        return double(redrawn_error).square() * (1 + ratio) / 2
 
     @property
     def variance(self) -> float:
         """Mean variance of the noise, counts^2."""
-        return float(self.noise.double().square().mean())
+        return float(double(self.noise).square().mean())
 
     def misfit(self, response: Response, redrawn_error: Tensor) -> str | None:
         """Why the noise model does not fit the images, and what to do; None if it does.
@@ -196,12 +197,12 @@ class Probe:
         redrawn_error
             As in `squared_error`. It is small beside the noise.
         """
-        error = float(redrawn_error.double().square().mean())
+        error = float(double(redrawn_error).square().mean())
         lowest = self.noisy.min()
         below = (lowest - response.estimate - self.noise).clamp_min(0)
-        if float(below.double().square().mean()) > _CLIPPED * self.variance:
+        if float(double(below).square().mean()) > _CLIPPED * self.variance:
             return (
-                f"The noise model expects {float((below > 0).double().mean()):.0%} of the pixels below the lowest "
+                f"The noise model expects {float(double(below > 0).mean()):.0%} of the pixels below the lowest "
                 f"value that there is, {float(lowest):g}: the images are clipped; record with a higher offset"
             )
         for axis, down, right in (("x", 0, 1), ("y", 1, 0)):
@@ -244,7 +245,7 @@ def gain(squared_error: Tensor, more: Tensor, shared: tuple[float, float] = (0.0
     Gain or None
         None if a mean squared error is not positive.
     """
-    own, more = squared_error.double(), more.double()
+    own, more = double(squared_error), double(more)
     mean, other = float(own.mean()), float(own.mean() + more.mean())
     if not (mean > 0 and other > 0):
         return None
@@ -275,17 +276,19 @@ def _stein_kernel(signal: Tensor, drawn: Tensor, residual: Tensor) -> Tensor:
         as far as it is known; (B, 1, H, W) whitened counts.
     """
     kernel = torch.ones_like(signal).flatten()
-    noise, residual = drawn.flatten().double(), residual.flatten()
+    noise, residual = double(drawn.flatten()), residual.flatten()
     for bin in signal.flatten().argsort().chunk(_BINS):
-        centred = noise[bin] - noise[bin].mean()
+        centred = noise[bin.to(noise.device)]
+        centred = centred - centred.mean()
         variance = centred.square().mean().clamp_min(1e-30)
-        kernel[bin] += (0.5 * centred.pow(3).mean() / variance.square()).float() * residual[bin]
+        slope = (0.5 * centred.pow(3).mean() / variance.square()).float()
+        kernel[bin] += slope.to(residual.device) * residual[bin]
     return kernel.clamp_min(0).view_as(signal)
 
 
 def _pair(image: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:
     """All pixels of images that have such a neighbour, and their neighbours, in float64."""
-    image = image.double()
+    image = double(image)
     height, width = image.shape[-2:]
     return image[..., : height - down, : width - right], image[..., down:, right:]
 

@@ -28,6 +28,7 @@ _CGROUPS = {  # by version: folder, limit, usage, and the part of the usage that
     1: ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     2: ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
 }
+_WITHOUT_FLOAT64 = {"mps"}
 _LOCK = threading.Lock()
 _reusing = _resident = 0
 
@@ -77,10 +78,15 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
+def double(tensor: Tensor) -> Tensor:
+    """Give a tensor in float64; on the CPU if its device has no float64, as the GPU of a Mac."""
+    return (tensor.cpu() if tensor.device.type in _WITHOUT_FLOAT64 else tensor).double()
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch or numpy ran out of memory; on a CPU torch raises a plain RuntimeError for that."""
     text = str(error).lower()
-    said = any(words in text for words in ("out of memory", "allocate memory", "enough memory"))
+    said = any(words in text for words in ("out of memory", "allocate memory", "enough memory", "alloc_failed"))
     return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 

@@ -281,6 +281,7 @@ def test_unknown_outputs_are_refused_at_once(model: StandIn) -> None:
     "error",
     [
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory. Tried ..."),
     ],

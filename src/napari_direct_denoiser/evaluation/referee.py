@@ -24,6 +24,7 @@ from ..prediction.predict import predict_steps
 from ..prediction.tiling import Output
 from ..progress import HARDLY_DB, Progress, Steps, WorkClock
 from ..risk import QUANTILE, SQUARED_ERROR_UNKNOWN, STRUCTURED, Probe, Response, blurs, gain, repeated_error
+from ..system import double
 
 _MOST_PIXELS = 2_000_000
 _MOST_SIDE = 1024
@@ -104,13 +105,13 @@ def _by_frames(
 ) -> Generator[Progress, None, EstimatedGain]:
     """Judge the first frame of each scene by the others, whose noise is independent of it."""
     planes = np.stack([scene[0] for scene in scenes])
-    others = [_straight(model, np.stack(scene[1:])).double() for scene in scenes]
+    others = [double(_straight(model, np.stack(scene[1:]))) for scene in scenes]
     passes = _Passes(model, 1 + samples, seed)
     direct = yield from passes(planes, "direct")
     mean = (yield from passes(planes, "mean", samples)) if samples else None
 
     def squared_error(estimate: Tensor) -> Tensor:
-        return torch.stack([repeated_error(other - one) for one, other in zip(estimate.double(), others, strict=True)])
+        return torch.stack([repeated_error(other - one) for one, other in zip(double(estimate), others, strict=True)])
 
     own, noisy = squared_error(direct), _straight(model, planes)
     return _judgement(

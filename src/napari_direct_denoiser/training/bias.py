@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..normalization import NetworkInput
+from ..system import double
 from .state import State
 from .world import ALONE, World
 
@@ -35,9 +36,8 @@ class BiasCorrection:
     @torch.no_grad()
     def add(self, inputs: NetworkInput, signal: Tensor) -> None:
         """Take into account the signals (B, 1, H, W) that HDN decoded for some images."""
-        noisy = inputs.noisy.double()
+        noisy, signal = double(inputs.noisy), double(signal)
         ring = _ring(noisy)
-        signal = signal.double()
         parts = [noisy, signal, ring, noisy * ring, signal * ring, noisy * noisy]
         moments = torch.stack([part.mean() for part in parts])
         self._world.average([moments])
@@ -51,7 +51,8 @@ class BiasCorrection:
 
     def restore(self, state: State, device: torch.device) -> None:
         """Go on with these moments."""
-        self._moments = None if state["moments"] is None else state["moments"].to(device)
+        here = double(torch.zeros((), device=device))
+        self._moments = None if state["moments"] is None else state["moments"].to(here)
         self._added = state["added"]
 
     def line(self) -> Tensor | None:

@@ -27,6 +27,7 @@ from ..co_model import CoModel
 from ..data.images import PlaneStack, middle, sampled_planes
 from ..risk import Probe
 from ..std_calibration import Curve, StdCalibration
+from ..system import double
 
 _PIXELS = 500_000  # measured, of all planes
 _SIDE = 512  # pixels; of larger planes the middle is measured
@@ -120,11 +121,11 @@ def _factor(planes: Sequence[_Measured], *, white: bool) -> Curve:
 
     `white` says that by the noise model neighbours share no noise.
     """
-    pixels = torch.cat([plane.direct.flatten() for plane in planes]).double()
+    pixels = double(torch.cat([plane.direct.flatten() for plane in planes]))
     bins = min(max(len(pixels) // _BIN_PIXELS, 1), _MOST_BINS)
     edges = torch.from_numpy(np.quantile(pixels.cpu().numpy(), np.linspace(0, 1, bins + 1)[1:-1])).to(pixels)
-    here = [torch.bucketize(plane.direct.double(), edges) for plane in planes]
-    redrawn = [torch.bucketize(plane.redrawn_direct.double(), edges) for plane in planes]
+    here = [torch.bucketize(double(plane.direct), edges) for plane in planes]
+    redrawn = [torch.bucketize(double(plane.redrawn_direct), edges) for plane in planes]
     error = _mean([plane.redrawn_error.square() for plane in planes], redrawn, bins)
     variance = _mean([plane.redrawn_std.square() for plane in planes], redrawn, bins)
     neighbours = torch.stack([_neighbours(planes, here, redrawn, bins, lag, white=white) for lag in _LAGS])
@@ -169,7 +170,7 @@ def _pair(image: Tensor, lag: tuple[int, int]) -> tuple[Tensor, Tensor]:
 def _mean(values: Sequence[Tensor], bin: Sequence[Tensor], bins: int) -> Tensor:
     """Mean in each bin (bins,), float64; not a number where there is no pixel."""
     numbers = torch.cat([each.flatten() for each in bin])
-    pixels = torch.cat([each.flatten() for each in values]).double()
+    pixels = double(torch.cat([each.flatten() for each in values]))
     return torch.zeros(bins, dtype=torch.float64, device=pixels.device).index_add_(0, numbers, pixels) / torch.bincount(
         numbers, minlength=bins
     )
@@ -194,7 +195,8 @@ def _samples_factor(model: CoModel, found: StdCalibration, noisy: Tensor, seed: 
         probe.response(direct, model.direct(probe.shifted)),
     )
     spread = float(_inner(variance).mean())
-    error = float(_inner(pixels).mean() + _inner(found.corrected(std, direct)).square().mean()) - spread / _SAMPLES
+    error = float(_inner(pixels).mean()) + float(_inner(found.corrected(std, direct)).square().mean())
+    error -= spread / _SAMPLES
     return float(np.clip(error / spread, *_SAMPLES_RANGE)) ** 0.5 if spread > 0 else 1.0
 
 

@@ -14,6 +14,7 @@ from ..data.images import middle, spread_over
 from ..data.patches import Part
 from ..noise.windows import as_float, is_static
 from ..risk import QUANTILE, Gain, Response, blurs, gain, repeated_error
+from ..system import double
 from .patch_referee import Measured, Pairs
 from .state import State
 
@@ -85,7 +86,7 @@ class FrameReferee:
 
     def _error(self, estimates: Sequence[Tensor]) -> Tensor:
         errors = [
-            repeated_error(scene[1:].double() - estimate)[..., _BORDER:-_BORDER, _BORDER:-_BORDER]
+            repeated_error(double(scene[1:]) - double(estimate))[..., _BORDER:-_BORDER, _BORDER:-_BORDER]
             for scene, estimate in zip(self._scenes, estimates, strict=True)
         ]
         smallest = [min(error.shape[side] for error in errors) for side in (-2, -1)]
