@@ -114,7 +114,7 @@ def denoise(studio: Studio) -> None:
 
 
 def compare(studio: Studio) -> None:
-    """HDN and direct beside each other without a truth, side by side and a wipe, the table, a line profile."""
+    """HDN and direct beside each other, alternatives, side by side and a wipe, the table, a line profile."""
     dock = studio.open("Compare")
     layers = studio.viewer.layers
     dock.layer_choice.setCurrentText(SAMPLE)
@@ -129,6 +129,12 @@ def compare(studio: Studio) -> None:
     dock.against.disagreement.setChecked(True)
     studio.photograph("compare-disagreement")
     dock.against.leave_button.click()
+    studio.viewer.scene.camera.zoom *= 3
+    dock.against.alternatives_button.click()
+    wait(lambda: not dock.job.running, 600)
+    studio.photograph("compare-alternatives")
+    dock.against.leave_button.click()
+    studio.viewer.reset_view()
     dock.tabs.setCurrentWidget(dock.measure)
     dock.measure.measure_button.click()
     wait(lambda: not dock.job.running, 300)

@@ -50,8 +50,7 @@ class AlternativesInGrid(ResultsInGrid):
         place = source_of_plane(plane.source, self.noisy, plane.axes, plane.leading, origin)
         clusters = found.alternatives
         for number, (image, share) in enumerate(zip(found.images, clusters.shares, strict=True), 1):
-            kind = f"alternative {number} ({share:.0%})" if clusters.are_distinct else f"sample {number}"
-            name = f"{plane.place.name} {kind}"
+            name = f"alternative {number} ({share:.0%})" if clusters.are_distinct else f"sample {number}"
             data, keywords = result_layer(
                 place, as_plane_of(image, plane.axes), "mean", {"view": "alternatives"}, axes=plane.axes
             )
@@ -64,7 +63,7 @@ class AlternativesInGrid(ResultsInGrid):
     def kept(self, name: str) -> tuple[str, dict[str, Any]]:
         """Name and provenance of a layer that is kept."""
         facts = {"method": "sample", "samples": 1, "seconds": None}
-        return name, {"source": self.plane.source.name, "model": self.model.name, **facts}
+        return f"{self.plane.place.name} {name}", {"source": self.plane.source.name, "model": self.model.name, **facts}
 
 
 def region_in_view(viewer: napari.Viewer, layer: Image, axes: str) -> tuple[slice, slice]:
