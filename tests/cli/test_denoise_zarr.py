@@ -149,6 +149,16 @@ def test_a_channel_and_samples(folder: Path) -> None:
     np.testing.assert_array_equal(found, load("m.safetensors").sample(both[:, 1], 2))
 
 
+def test_tif_and_npy_are_written_plane_by_plane_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noisy, denoiser = tifffile.imread("noisy.tif"), load("m.safetensors")
+    expected = {"direct": denoiser.denoise(noisy), "mean": denoiser.posterior_mean(noisy, 2)}
+    monkeypatch.setattr(Denoiser, "denoise_steps", lambda *_, **__: pytest.fail("all planes in memory"))
+    for method, output in (("direct", "out.tif"), ("mean", "out.npy")):
+        assert planes(call("--method", method, "--samples", "2", "--json", output=output)) == PLANES
+        found = np.load(output) if output.endswith(".npy") else tifffile.imread(output)
+        np.testing.assert_array_equal(found, expected[method])
+
+
 def test_wrong_use(folder: Path) -> None:
     assert call("--workers", "2", "--scheduler", "tcp://here:1").exit_code == 2
     done = call("--workers", "2", output="out.tif")

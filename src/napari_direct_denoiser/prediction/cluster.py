@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -139,7 +139,8 @@ class Cluster:
                     key, _ = keys.pop(future.key)
                     yield key, _result(future)
         finally:
-            self._client.cancel([future for _, future in keys.values()])
+            with suppress(OSError):  # the scheduler is lost
+                self._client.cancel([future for _, future in keys.values()])
 
     def _most(self) -> int:
         """How many calls may be submitted at a time: more would fill the scheduler."""
@@ -192,7 +193,8 @@ def connected(
         try:
             yield Cluster(client, plugin, scheduler)
         finally:
-            client.unregister_worker_plugin(plugin.name)
+            with suppress(OSError):  # the scheduler is lost
+                client.unregister_worker_plugin(plugin.name)
 
 
 @contextmanager
@@ -219,6 +221,7 @@ def _client(scheduler: str | None, workers: int | None) -> Iterator[Client]:
             f"Expected a dask scheduler at {scheduler}, found none that answers within {_ANSWER_SECONDS} s{why}: "
             "check the address, or start one with: dask scheduler"
         ) from None
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # it logs what is an error here
     with client:
         yield client
 
