@@ -41,14 +41,18 @@ LIMITS = {
 }
 """The parts in their order, and after how many seconds each is stopped."""
 
-# a fork begins with all that is imported; nothing here has touched the GPU before
-_PROCESSES: Any = mp.get_context("fork" if "fork" in mp.get_all_start_methods() else "spawn")
+
+def processes(device: str) -> Any:
+    """How processes are started: a fork has all that is imported, but must not know a GPU from before."""
+    can_fork = "fork" in mp.get_all_start_methods()
+    return mp.get_context("fork" if can_fork and device == "cpu" else "spawn")
 
 
 def run(part: str, limit: float, settings: Settings) -> dict[str, Any]:
     """What a part found, or its error, and its seconds."""
-    ours, theirs = _PROCESSES.Pipe()
-    process = _PROCESSES.Process(target=child, args=(part, settings, theirs))
+    context = processes(settings.device)
+    ours, theirs = context.Pipe()
+    process = context.Process(target=child, args=(part, settings, theirs))
     began = time.perf_counter()
     process.start()
     theirs.close()
