@@ -119,7 +119,7 @@ def _quality(figures: dict[str, Any]) -> str:
     else:
         first = f"{goal:.2f} dB were not reached; the best was {figures['best_db']:.2f} dB."
     curve = figures["curve"]
-    shown = curve[:: max(len(curve) // 12, 1)] + ([curve[-1]] if len(curve) % max(len(curve) // 12, 1) != 1 else [])
+    shown = [*curve[: -1 : max(len(curve) // 12, 1)], curve[-1]]
     rows = [(f"{p['seconds']:.1f}", f"{p['steps']:.0f}", f"{p['psnr']:.2f}") for p in shown]
     return f"{first} Seconds are those of training.\n\n" + _table(("seconds", "steps", "PSNR, dB"), rows)
 
