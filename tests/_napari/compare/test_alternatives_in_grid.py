@@ -102,6 +102,19 @@ def test_alternatives_follow_the_slider_and_may_be_kept(viewer, big, compare_doc
     assert not compare_dock.results.layers  # a region is not compared with the whole
 
 
+def test_run_stops_if_its_layer_is_removed(viewer, noisy, compare_dock, held, finish, qtbot, errors_shown):
+    layer = viewer.add_image(noisy, name="cells")
+    viewer.add_image(noisy, name="others")
+    compare_dock.layer_choice.choose(layer)
+    compare_dock.against.alternatives_button.click()
+    qtbot.waitUntil(lambda: bool(compare_dock.status.text()))
+    viewer.layers.remove(layer)
+    held.set()
+    assert finish(compare_dock) == "Stopped."
+    assert [left.name for left in viewer.layers] == ["others"]
+    assert not errors_shown()
+
+
 def test_region_is_what_is_in_view_at_most_256_pixels_and_inside_the_plane(viewer):
     layer = viewer.add_image(np.zeros((2, 300, 1000), "f4"), scale=(1, 0.5, 0.5))
     camera = camera_of(viewer)

@@ -98,8 +98,7 @@ class ResultsInGrid(ABC):
     @property
     def complete(self) -> bool:
         """Whether all its layers are in the viewer."""
-        shown = [] if self.view is None else self.view.images
-        return all(layer in self.viewer.layers for layer in shown)
+        return all(layer in self.viewer.layers for layer in self._layers)
 
     @property
     def is_outdated(self) -> bool:
@@ -108,8 +107,7 @@ class ResultsInGrid(ABC):
 
     def open(self, *maps: Image) -> SideBySide:
         """Show the layers of the results between the noisy layer and the truth."""
-        order = [self.noisy, *self.made.values(), *([] if self.truth is None else [self.truth])]
-        self.view = SideBySide(self.viewer, order, maps)
+        self.view = SideBySide(self.viewer, self._layers, maps)
         return self.view
 
     def close(self, *, keep: bool) -> None:
@@ -129,3 +127,8 @@ class ResultsInGrid(ABC):
                 self.viewer.layers.remove(layer)
         if self._active in self.viewer.layers:
             self.viewer.layers.selection.active = self._active
+
+    @property
+    def _layers(self) -> list[Image]:
+        """The layers of the grid, in their order."""
+        return [self.noisy, *self.made.values(), *([] if self.truth is None else [self.truth])]
