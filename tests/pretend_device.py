@@ -106,7 +106,7 @@ class _Calls(TorchFunctionMode):
         generator = kwargs.get("generator")
         if generator is not None:
             at = kwargs.get("device") or next((t.device for t in args if isinstance(t, torch.Tensor)), "cpu")
-            if _is_there(at) != isinstance(generator, _Generator) or (_is_there(at) != _is_there(generator.at)):
+            if _is_there(at) != _is_there(generator.at):
                 raise RuntimeError(f"{func}: a generator of {generator.at} for {at}")
         return func(*args, **kwargs)
 
