@@ -5,6 +5,7 @@ The docstring under a field is also its tooltip in napari and its ``--help`` tex
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -29,12 +30,7 @@ MIN_SIDE = 8
 
 def _known_loss(name: str) -> str:
     """Check the name of a loss."""
-    kind, _, argument = name.partition(":")
-    try:
-        known = name in LOSSES or (kind == "quantile" and 0 < float(argument) < 1)
-    except ValueError:
-        known = False
-    if not known:
+    if name not in LOSSES and not re.fullmatch(r"quantile:0?\.0*[1-9]\d*", name):
         message = "Expected l2, l1, tukey, perceptual or quantile:Q with Q between 0 and 1, such as quantile:0.05"
         raise PydanticCustomError("loss", message)
     return name
@@ -122,6 +118,8 @@ class DenoiseChoices(Config):
     """Mean of the samples (MMSE): the highest PSNR that samples can give."""
     median: bool = False
     """Median of the samples, pixel by pixel (MMAE): sharper edges than the mean."""
+    mode: bool = False
+    """Mode of the samples, pixel by pixel: the likeliest value (near the MAP), noisier than the mean."""
     std: bool = True
     """Standard deviation of the samples, pixel by pixel: a map of where they differ from each other."""
     single_samples: int = Field(default=0, ge=0)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from napari_direct_denoiser._napari.shared.session import MODELS
+from napari_direct_denoiser.prediction.statistics import mode
 
 pytestmark = pytest.mark.gui
 
@@ -72,12 +73,14 @@ def test_all_outputs_come_from_one_run_and_overlay(
         contrast_limits=(90, 150),
         colormap="green",
     )
-    sample(samples=6, mean=True, median=True, std=True, single_samples=4, seed=3)
+    sample(samples=6, mean=True, median=True, mode=True, std=True, single_samples=4, seed=3)
     assert dock.sample_button.text() == "Draw 6 samples"
     drawn = denoiser.sample(noisy.data, 6, seed=3)
-    names = ["cells", "cells HDN sample (N=4)", "cells HDN std (N=6)", "cells HDN median (N=6)"]
-    assert [layer.name for layer in viewer.layers] == [*names, "cells HDN mean (N=6)"]
+    names = ["cells", "cells HDN sample (N=4)", "cells HDN std (N=6)", "cells HDN mode (N=6)"]
+    names += ["cells HDN median (N=6)", "cells HDN mean (N=6)"]
+    assert [layer.name for layer in viewer.layers] == names
     expected = {"mean": drawn.mean(0), "median": np.median(drawn, 0), "std": drawn.std(0)}
+    expected["mode"] = mode(drawn.reshape(6, -1, 72)).reshape(drawn.shape[1:])
     for output, image in expected.items():
         result = viewer.layers[f"cells HDN {output} (N=6)"]
         np.testing.assert_allclose(result.data, image, atol=1e-3)

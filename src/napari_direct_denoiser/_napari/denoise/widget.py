@@ -35,7 +35,7 @@ _WARNING_COLOUR = "#b8700a"  # readable on napari's dark and light theme
 
 
 class DenoiseWidget(RunDock):
-    """Denoise a layer in one direct pass, or by posterior samples: mean, median, standard deviation, single samples."""
+    """Denoise a layer in one direct pass, or by samples: mean, median, mode, standard deviation, single ones."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
@@ -58,7 +58,7 @@ class DenoiseWidget(RunDock):
             "One pass of the Direct Denoiser: the fastest, and usually the best. "
             f"Layers > Filter > Denoise now{on_key} does the same with the newest model."
         )
-        outputs = ("mean", "median", "std", "single_samples")
+        outputs = ("mean", "median", "mode", "std", "single_samples")
         self.form = Form(
             [
                 control(DenoiseSettings, "samples"),
@@ -150,7 +150,8 @@ class DenoiseWidget(RunDock):
 
     def denoise_by_samples(self) -> None:
         """Compute the checked outputs from posterior samples of HDN."""
-        kinds: dict[str, Output] = {"mean": "mean", "median": "median", "std": "sample_std", "single_samples": "sample"}
+        kinds: dict[str, Output] = {"mean": "mean", "median": "median", "mode": "mode", "std": "sample_std"}
+        kinds["single_samples"] = "sample"
         self._denoise([output for name, output in kinds.items() if self.form[name].value])
 
     def _predicts_std(self) -> bool:
