@@ -145,7 +145,7 @@ class Bench:
     def stream(self, image: Path, output: str = "out.zarr", *more: str, kill_after: float | None = None) -> Ran:
         """Denoise from zarr to zarr."""
         target = self.folder / output
-        if kill_after is None and not more and target.exists():
+        if kill_after is None and target.exists():
             shutil.rmtree(target)
         return self._command(
             *("denoise", str(image), "--model", str(self.model), "--output", str(target), *more), kill_after=kill_after
@@ -244,7 +244,7 @@ def workers(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
     found = alternating(
         args.rounds,
         one=lambda: bench.stream(image),
-        two=lambda: bench.stream(image, "two.zarr", "--workers", "2", "--overwrite"),
+        two=lambda: bench.stream(image, "two.zarr", "--workers", "2"),
     )
     return {
         "planes": args.compared,
