@@ -51,6 +51,11 @@ class Block:
         return tuple(slice(part.start - whole.start, part.stop - whole.start) for part, whole in pairs)
 
     @property
+    def is_tile(self) -> bool:
+        """Whether it is a part of its plane."""
+        return self.window != self.region
+
+    @property
     def pixels(self) -> int:
         """Number of pixels."""
         return math.prod(part.stop - part.start for part in self.region)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from ..config import MIN_SIDE
@@ -27,7 +28,7 @@ from ..data.images import as_planes, check_finite, check_planes, middle
 from ..data.views import sliceable
 from ..errors import DenoiserError, ImageError, SettingError
 from ..progress import Progress, Steps, WorkClock, drain
-from ..system import reusing_memory
+from ..system import free_memory, reusing_memory
 from .blocks import Block, block_sides, cut_into_blocks
 from .predict import check_request, denoise_into
 from .tiling import Output
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .cluster import Cluster
     from .predictor import Predictor
 
+_MOST_KEPT = 5 * 2**27  # bytes in use between two windows of a tile (640 MiB)
 _CHECKED_SIDE = 2048  # pixels of the first plane that are checked before the work
 
 
@@ -291,6 +293,8 @@ def _walk(
 
 def _here(model: CoModel, tasks: Iterable[tuple[Block, Any]], work: _Work) -> Generator[Outcome, None, None]:
     """Compute one block after another, in this thread."""
+    process = psutil.Process()
+    before = process.memory_info().rss
     with reusing_memory(model.device):
         for block, part in tasks:
             steps = Steps(work.steps(model, block, part))
@@ -298,6 +302,9 @@ def _here(model: CoModel, tasks: Iterable[tuple[Block, Any]], work: _Work) -> Ge
             try:
                 for pixels in _counted(steps, block):
                     yield None, pixels, None
+                    # Windows of tiles differ in size: memory kept of one does not fit the next.
+                    if block.is_tile and process.memory_info().rss - before > _MOST_KEPT:
+                        free_memory(model.device)
                 outcome = steps.result
             except ImageError as error:
                 outcome = error
