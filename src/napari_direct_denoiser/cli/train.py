@@ -123,7 +123,7 @@ def _of_teacher(path: Path, others: dict[str, Any], choices: dict[str, Any]) -> 
             f"Expected a teacher from a file to keep its settings, found {' and '.join(given)}: leave that out, or "
             "train a new teacher"
         )
-    finished = load(path, others["device"])
+    finished = load(path, "cpu")  # a copy of it goes to the device
     settings = finished.provenance.settings.model_dump()
     return TrainSettings(**{**settings, **others, "student_only": True, "refine_noise": False}), finished
 
