@@ -92,7 +92,8 @@ class FolderRecord:
             ) from error
 
     def _difference(self, found: Mapping[str, Any]) -> str:
-        """The first setting that differs, in words."""
+        """What differs, as it was in that run."""
         before = found["run"] if isinstance(found["run"], dict) else {}
-        names = (name for name in self._run if before.get(name) != self._run[name])
-        return ", ".join("another model" if name == "model" else f"{name} {before.get(name)}" for name in names)
+        names = [name for name, now in self._run.items() if before.get(name) not in (None, now)]
+        words = ["another model" if name == "model" else f"{name} {before[name]}" for name in names]
+        return ", ".join(words) or "other settings"
