@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .checkpoint import load_model, load_training, save_model, save_training, start_from_pretrained
 from .co_model import CoModel
-from .config import PRESETS, Device, Preset, PresetName, TrainSettings, train_settings
+from .config import Device, TrainSettings, train_settings
 from .data.stacks import open_stacks
 from .errors import SettingError, TrainingError
 from .evaluation.domain_shift import check_same_kind
@@ -22,7 +22,7 @@ from .noise import Finding, NoiseFit, NoiseModel, diagnose, fit_noise
 from .normalization import Normalization
 from .prediction.predictor import Predictor
 from .progress import TrainingProgress
-from .training.course import Course
+from .training.course import Course, preset_of
 from .training.provenance import Provenance
 from .training.state import State, check_fingerprint, restore_model, same_settings
 from .training.world import ALONE, World
@@ -86,7 +86,7 @@ class Denoiser(Predictor):
         settings = _chosen(settings)
         if settings.student_only:
             raise SettingError("Expected a trained model whose Direct Denoiser alone learns, found none: continue one")
-        preset = _preset(settings)
+        preset = preset_of(settings)
         config = preset.networks(settings)
         frames, axes = open_stacks(images, axes, min_side=preset.schedule.patch, channel=channel, names=names)
         stacks = [each.planes for each in frames]
@@ -154,7 +154,7 @@ class Denoiser(Predictor):
         before = self.provenance.settings
         others |= {"student_only": student_only, "loss": before.loss if loss is None else loss}
         settings = train_settings(**{**before.model_dump(), **others})
-        side = _preset(settings).schedule.patch
+        side = preset_of(settings).schedule.patch
         frames, _ = open_stacks(images, axes, min_side=side, channel=channel, names=names)
         if student_only:
             check_same_kind(self.model, [each.planes for each in frames])
@@ -201,7 +201,7 @@ class Denoiser(Predictor):
         """
         model, provenance, state = load_training(path)
         settings = same_settings(provenance.settings, _chosen(settings), path)
-        side = _preset(settings).schedule.patch
+        side = preset_of(settings).schedule.patch
         frames, _ = open_stacks(images, axes, min_side=side, channel=channel, names=names)
         stacks = [each.planes for each in frames]
         check_fingerprint(stacks, state["images"], path)
@@ -225,7 +225,7 @@ class Denoiser(Predictor):
         stacks, self._stacks = self._stacks, ()
         saved, self._saved = self._saved, None
         options: dict[str, Any] = {"cancelled": cancelled, "world": world, "state": saved}
-        preset, frame_steps = _preset(self.provenance.settings), self._frame_steps
+        preset, frame_steps = preset_of(self.provenance.settings), self._frame_steps
         self._course = Course(self.model, self.provenance, stacks, preset, frame_steps=frame_steps, **options)
         del stacks, saved, options  # the course lets them go
         try:
@@ -291,13 +291,6 @@ class Denoiser(Predictor):
 
 def _chosen(settings: TrainSettings) -> TrainSettings:
     return settings.model_copy(update={"preset": "quick"}) if settings.preset == "auto" else settings
-
-
-def _preset(settings: TrainSettings) -> Preset:
-    preset = PRESETS[cast(PresetName, settings.preset)]
-    if not settings.student_only:
-        return preset
-    return preset.model_copy(update={"schedule": preset.schedule.model_copy(update={"student_only_fraction": 1.0})})
 
 
 def train(

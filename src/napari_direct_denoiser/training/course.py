@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..co_model import CoModel
-from ..config import Preset
+from ..config import PRESETS, Preset, PresetName, TrainSettings
 from ..progress import TrainingProgress
 from .calibrate_std import calibrate_std
 from .loop import Training
@@ -19,6 +20,18 @@ from .world import ALONE, World
 
 _FIRST_CALIBRATION = 200  # steps after which predicted standard deviations are calibrated; at the end they are again
 _CALIBRATION_RATIO = 4  # and each time after so many times more steps: it takes seconds
+_DIVNOISING_RATE = 2e-3  # learning rate of DivNoising, which starts from chance; HDN has pretrained weights
+
+
+def preset_of(settings: TrainSettings) -> Preset:
+    """The preset of the settings, with the schedule that suits the teacher."""
+    preset = PRESETS[cast(PresetName, settings.preset)]
+    changed: dict[str, float] = {}
+    if settings.student_only:
+        changed["student_only_fraction"] = 1.0
+    elif settings.teacher == "divnoising" and preset.pretrained:
+        changed["hdn_rate"] = _DIVNOISING_RATE
+    return preset.model_copy(update={"schedule": preset.schedule.model_copy(update=changed)})
 
 
 class Course:
