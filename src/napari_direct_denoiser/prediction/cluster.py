@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ from dask.system import CPU_COUNT
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
 
 from ..errors import DenoiserError, SettingError
+from ..system import reusing_memory
 
 if TYPE_CHECKING:
     from ..co_model import CoModel
@@ -61,6 +62,7 @@ class ModelPlugin(WorkerPlugin):
     def setup(self, worker: Any) -> None:
         """Called by dask where the worker is."""
         self._lock = threading.Lock()
+        self._memory = ExitStack()
         self._model: CoModel | None = None
         self._threads = self._threads or int(worker.state.nthreads)
 
@@ -73,7 +75,12 @@ class ModelPlugin(WorkerPlugin):
                     path = Path(folder) / "model.safetensors"
                     path.write_bytes(self._content)
                     self._model = self._load(path).model
+                self._memory.enter_context(reusing_memory(self._model.device))  # from one block to the next
         return self._model
+
+    def teardown(self, worker: Any) -> None:
+        """Called by dask where the worker was, in its end."""
+        self._memory.close()
 
 
 def _model_of_worker(name: str) -> CoModel:
