@@ -642,7 +642,7 @@ def test_bad_input_is_one_clear_line_before_any_work(case: str, folder: Path, st
         "train noisy.tif --model m.safetensors --channel red",
         "denoise noisy.tif --model model.safetensors --output o.tif --channel -1",
         "denoise noisy.tif --model model.safetensors",
-        "denoise noisy.tif --model model.safetensors --output o.tif --method mode",
+        "denoise noisy.tif --model model.safetensors --output o.tif --method modus",
         "evaluate noisy.tif",
         "evaluate noisy.tif --truth truth.tif --model model.safetensors",
         "paint",

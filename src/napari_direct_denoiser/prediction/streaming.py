@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ..config import MIN_SIDE
 from ..data.axes import Region
 from ..data.dtypes import to_dtype
-from ..data.images import as_planes, check_finite, check_planes, middle
+from ..data.images import LazyPlanes, as_planes, check_finite, check_planes, middle
 from ..data.views import sliceable
 from ..errors import DenoiserError, ImageError, SettingError
 from ..progress import Progress, Steps, WorkClock, drain
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _MOST_KEPT = 5 * 2**27  # bytes in use between two windows of a tile (640 MiB)
 _CHECKED_SIDE = 2048  # pixels of the first plane that are checked before the work
+_CHECKED_BYTES = 2**30  # of an image whose planes are all checked then, if a bad one would end the work
 
 
 @runtime_checkable
@@ -155,10 +156,15 @@ def denoised_planes(
     Raises
     ------
     DenoiserError
-        As `denoise_blocks`; a bad plane ends the work.
+        As `denoise_blocks`; a bad plane ends the work. Of an image of up to 1 GiB, it does so before the work.
     """
     shape = tuple(image.shape)
     _check_first(image, axes, name)
+    dtype = np.dtype(image.dtype)
+    if dtype.kind == "f" and math.prod(shape) * dtype.itemsize <= _CHECKED_BYTES:
+        stack = LazyPlanes(sliceable(image), axes)
+        for number in range(len(stack)):
+            stack.read(number, name=name)  # raises if a pixel is not finite
     work, clock = _Work({output: image}, axes, samples, seed, 0, name), WorkClock(math.prod(shape))
     for block in cut_into_blocks(shape, axes, (shape[axes.index("Y")], shape[axes.index("X")]), 0):
         steps = Steps(work.denoised(model, block, sliceable(image)[block.window]))
