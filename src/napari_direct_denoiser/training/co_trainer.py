@@ -179,6 +179,10 @@ class CoTrainer:
                 loss = best.hdn_loss(self._draw_inputs(0, 0), self.generator.manual_seed(self._seed))
             self._hdn_loss = torch.stack([loss.reconstruction, loss.kl.sum()])
 
+    def close(self) -> None:
+        """End the thread of the student, after what it still does."""
+        self._student_thread.shutdown()
+
     def reduce_rates_on_plateau(self, neg_elbo: float, direct_loss: float) -> None:
         """Tell the schedule `plateau` of a validation."""
         if self.schedule.anneal == "plateau":

@@ -114,6 +114,7 @@ class Training:
             except _CancelledError:
                 return
             finally:
+                self._trainer.close()
                 del self._trainer, self._validator  # their memory is given back next
 
     def state(self) -> State:
