@@ -85,7 +85,9 @@ class TrainWidget(RunDock):
             self.form,
             collapsed(*more),
             self.noise_title,
-            collapsed("More settings", "Loss, teacher, structured noise, steps, seed, device: seldom needed.", advanced),
+            collapsed(
+                "More settings", "Loss, teacher, structured noise, steps, seed, device: seldom needed.", advanced
+            ),
             self.noise.findings,
             self.ready,
             self.train_button,
