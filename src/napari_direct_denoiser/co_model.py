@@ -156,8 +156,7 @@ class CoModel(nn.Module):
         Images are compared in counts, where the error of neighbours adds up as their noise does. Some losses depend on
         the fraction of the training that is done.
         """
-        denoised = self.denoise(inputs)
-        return self._loss(denoised, clean, self.noise.color(denoised - clean), None, fraction)
+        return self._loss(self.noise.color(self.denoise(inputs) - clean), clean, None, fraction)
 
     def direct_losses(self, inputs: NetworkInput, clean: Tensor, fraction: float = 1.0) -> tuple[Tensor, Tensor]:
         """`direct_loss`, and the negative log-likelihood of the error, which trains the predicted standard deviation.
@@ -169,7 +168,7 @@ class CoModel(nn.Module):
         denoised, std = self.denoise_with_std(inputs)
         error = self.noise.color(denoised - clean)
         likelihood = std.log() + 0.5 * (error.detach() / std).square()
-        loss = self._loss(denoised, clean, error, std.detach(), fraction)
+        loss = self._loss(error, clean, std.detach(), fraction)
         return loss, likelihood.mean() - math.log(self.normalization.unit)
 
     @property
@@ -182,14 +181,17 @@ class CoModel(nn.Module):
         if self.config.loss == "perceptual":
             self._encoder = (copy.deepcopy(hdn).eval().requires_grad_(False),)
 
-    def _loss(self, denoised: Tensor, clean: Tensor, error: Tensor, std: Tensor | None, fraction: float) -> Tensor:
-        """The loss of the settings. The standard deviation of the error is that of the batch if not given."""
+    def _loss(self, error: Tensor, clean: Tensor, std: Tensor | None, fraction: float) -> Tensor:
+        """The loss of the settings, of an error in counts and a whitened clean image.
+
+        The standard deviation of the error is that of the batch if not given.
+        """
         unit, loss = self.normalization.unit, pixel_loss(self.config.loss)
+        error = error / unit
         if loss is not None:
-            error = error / unit
             return loss(error, error.detach().square().mean().sqrt() if std is None else std / unit, fraction)
-        prediction, target = self.noise.color(denoised) / unit, self.noise.color(clean) / unit
-        return perceptual(prediction, target, self._features if self._encoder else None)
+        target = self.noise.color(clean) / unit
+        return perceptual(target + error, target, self._features if self._encoder else None)
 
     def _features(self, image: Tensor) -> list[Tensor]:
         """Features of an image in units of the noise at every level of the frozen encoder."""

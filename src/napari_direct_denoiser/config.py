@@ -22,6 +22,7 @@ LOSSES = ("l2", "l1", "tukey", "perceptual", "quantile:0.05", "quantile:0.95")
 Method = Literal["direct", "mean", "median", "mode", "sample", "std"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 ResultDtype = Literal["float32", "same"]
+OmeZarrVersion = Literal["0.4", "0.5"]
 
 
 MIN_SIDE = 8

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from .checkpoint import load_model, load_training, save_model, save_training, start_from_pretrained
 from .co_model import CoModel
 from .config import Device, TrainSettings, train_settings
+from .data.images import Frames
 from .data.stacks import open_stacks
 from .errors import SettingError, TrainingError
 from .evaluation.domain_shift import check_same_kind
@@ -102,9 +103,13 @@ class Denoiser(Predictor):
             version=version("napari-direct-denoiser"),
             torch_version=torch.__version__,
         )
-        denoiser = cls(model, provenance, stacks)
+        return cls._to_train(model, provenance, frames, fit)
+
+    @classmethod
+    def _to_train(cls, model: CoModel, provenance: Provenance, frames: Sequence[Frames], fit: NoiseFit) -> Denoiser:
+        denoiser = cls(model, provenance, [each.planes for each in frames])
         denoiser.noise_fit, denoiser.findings = fit, diagnose(frames, fit)
-        denoiser._frame_steps = [stack.step for stack in frames] if fit.static else ()
+        denoiser._frame_steps = [each.step for each in frames] if fit.static else ()
         return denoiser
 
     def continued(
@@ -163,10 +168,7 @@ class Denoiser(Predictor):
         fit = fit_noise(model.noise, frames)
         model.noise = fit.model  # the same, unless these images have line noise and those before had none
         provenance = self.provenance.model_copy(update={"settings": settings})
-        denoiser = Denoiser(model, provenance, [each.planes for each in frames])
-        denoiser.noise_fit, denoiser.findings = fit, diagnose(frames, fit)
-        denoiser._frame_steps = [stack.step for stack in frames] if fit.static else ()
-        return denoiser
+        return Denoiser._to_train(model, provenance, frames, fit)
 
     @classmethod
     def resumed(

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ from torch import Tensor
 from .noise import NoiseModel
 from .normalization import gaussian_blur
 from .system import double
+
+if TYPE_CHECKING:
+    from .co_model import CoModel
 
 VARIANCE_UNKNOWN = 0.03
 """Relative error of the variance of an estimated noise model, about."""
@@ -68,6 +71,13 @@ class Gain(NamedTuple):
 
     db: float
     error_db: float
+
+
+def unjudged(model: CoModel, *, by_frames: bool = False) -> str | None:
+    """Why a model cannot be judged by its noise model, or by frames of a static scene; None if it can."""
+    if model.predicts_quantile:
+        return QUANTILE
+    return STRUCTURED if model.config.hdn.structured and not by_frames else None
 
 
 @dataclass(frozen=True, eq=False)

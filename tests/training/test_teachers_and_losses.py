@@ -8,32 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_resume import STACK, go_on, settings, shrink
 
-from napari_direct_denoiser import Denoiser, ImageError, SettingError, TrainSettings, load
-from napari_direct_denoiser.config import PRESETS, DivNoisingConfig
-from napari_direct_denoiser.data.synthetic import simulate
+from napari_direct_denoiser import Denoiser, ImageError, SettingError, load
+from napari_direct_denoiser.config import DivNoisingConfig
 from napari_direct_denoiser.networks import FlatVAE
 from napari_direct_denoiser.risk import QUANTILE
-
-STACK = simulate(planes=8, size=48, seed=0).noisy
-SCHEDULE = PRESETS["quick"].schedule.model_copy(update={"patch": 32, "validate_every": 6})
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PRESETS, "quick", PRESETS["quick"].model_copy(update={"schedule": SCHEDULE}))
-    for name, value in (
-        ("training.clock.YIELD_SECONDS", 0.0),
-        ("training.validation._PATCHES", 4),
-        ("training.calibrate_std._PIXELS", 5_000),
-        ("training.calibrate_std._SAMPLES", 2),
-    ):
-        monkeypatch.setattr(f"napari_direct_denoiser.{name}", value)
+    shrink(monkeypatch)
 
 
-def untrained(**settings: Any) -> Denoiser:
-    given = {"preset": "quick", "noise": "poisson:2,100,3", "device": "cpu", "max_steps": 8, **settings}
-    return Denoiser.for_images(STACK, TrainSettings(**given), "TYX")
+def untrained(**others: Any) -> Denoiser:
+    return Denoiser.for_images(STACK, settings(**{"max_steps": 8, **others}), "TYX")
 
 
 @pytest.mark.parametrize(
@@ -64,18 +53,10 @@ def test_the_student_of_divnoising_starts_from_pretrained_weights() -> None:
 
 
 def test_a_loss_that_compares_features_goes_on_with_the_same_features(tmp_path: Path) -> None:
-    whole = untrained(loss="perceptual")
-    for _ in whole.train_steps():
-        pass
-    cut = untrained(loss="perceptual")
-    for progress in cut.train_steps():
-        if progress.step == 7:
-            cut.save_training(tmp_path / "m.resume.safetensors")
-            break
-    settings = whole.provenance.settings
-    resumed = Denoiser.resumed(tmp_path / "m.resume.safetensors", STACK, settings, "TYX")
-    for _ in resumed.train_steps():
-        pass
+    path = tmp_path / "m.resume.safetensors"
+    whole = go_on(untrained(loss="perceptual"), path)
+    go_on(untrained(loss="perceptual"), path, until=7)
+    resumed = go_on(Denoiser.resumed(path, STACK, whole.provenance.settings, "TYX"), path)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
 

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..config import DenoiseSettings, Method, ResultDtype
+from ..config import DenoiseSettings, Method, OmeZarrVersion, ResultDtype
 from ..errors import DenoiserError, SettingError
 from .console import print_json, progress_bars, say
 from .options import Axes, Channel, Json, Model, setting
@@ -28,7 +28,7 @@ Result = Annotated[
     Path, typer.Option(help="Image to write: .tif, .tiff, .npy or .zarr; axes as the input. Of many images: a folder.")
 ]
 OmeZarr = Annotated[
-    Literal["0.4", "0.5"] | None,
+    OmeZarrVersion | None,
     typer.Option(help="Version of a .zarr that is written; if not given, that of the input, or 0.5."),
 ]
 Overwrite = Annotated[

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from ..config import DenoiseSettings
+from ..config import DenoiseSettings, OmeZarrVersion
 from ..data.dtypes import result_dtype
 from ..data.io import WritePlan, check_output, plan_image, write_planned
 from ..data.ome_zarr import SUFFIX, ZarrImage, check_zarr_target, draft_of, finished_identity
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ..prediction.cluster import Cluster
     from ..prediction.tiling import Output
 
-Version = Literal["0.4", "0.5"]
 Report = Callable[[Progress], object]
 
 
@@ -43,7 +42,7 @@ class Recipe:
     output: Output
     axes: str | None
     channel: int | None
-    version: Version | None
+    version: OmeZarrVersion | None
     """Of OME-Zarr; that of the input if not given."""
     overwrite: bool
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..data.files import IMAGE_SUFFIXES
 from ..errors import DenoiserError, ImageError, SettingError
-from ..progress import Progress
+from ..progress import Progress, WorkClock
 from .denoise_file import Done, FileWork, Recipe, Report, source_identity
 from .folder_record import FolderRecord
 
@@ -99,13 +98,11 @@ def _targets(images: Sequence[Path], folder: Path) -> dict[Path, Path]:
 def _run(
     works: Sequence[FileWork], record: FolderRecord, outcome: Outcome, report: Report, cluster: Cluster | None
 ) -> None:
-    began, total, before = time.monotonic(), sum(work.pixels for work in works), 0
+    clock, before = WorkClock(sum(work.pixels for work in works)), 0
 
     def told(progress: Progress) -> None:
-        done = before + progress.fraction * work.pixels
-        elapsed = time.monotonic() - began
-        left = elapsed / done * (total - done) if done else None
-        report(Progress(fraction=done / total, elapsed_seconds=elapsed, remaining_seconds=left))
+        clock.done = before + round(progress.fraction * work.pixels)
+        report(clock.progress())
 
     for work in works:
         try:

@@ -235,8 +235,8 @@ class _Run:
                 if last.stopped is not None:
                     break
                 if is_stopped or is_due:
-                    self._write((self.denoiser.save_training, resume_path(self.path)), must=bool(is_stopped))
-                    self._write((self._save, self.path), must=bool(is_stopped))
+                    self._write(self.denoiser.save_training, resume_path(self.path), must=bool(is_stopped))
+                    self._write(self._save, self.path, must=bool(is_stopped))
                     saved = time.monotonic()
                 if is_stopped:
                     return last
@@ -251,9 +251,8 @@ class _Run:
         if self.world.is_first:
             self.denoiser.save(path)
 
-    def _write(self, what: tuple[Callable[[Path], None], Path], *, must: bool) -> None:
+    def _write(self, write: Callable[[Path], None], path: Path, *, must: bool) -> None:
         """Write a file. The training is worth more than this copy, unless it is the last."""
-        write, path = what
         try:
             write(path)
         except DenoiserError as error:

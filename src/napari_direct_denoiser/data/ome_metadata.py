@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-Version = Literal["0.4", "0.5"]
+from ..config import OmeZarrVersion
 
 _TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 _NO_UNITS = (None, "", "pixel")
@@ -33,7 +33,7 @@ class Multiscale:
         Of both, along each axis, such as ``"micrometer"``; None where there is none.
     """
 
-    version: Version
+    version: OmeZarrVersion
     path: str
     axes: str | None
     scale: tuple[float, ...]
@@ -42,7 +42,7 @@ class Multiscale:
 
 
 def write_multiscale(
-    version: Version,
+    version: OmeZarrVersion,
     axes: str,
     levels: int,
     scale: Sequence[float],
@@ -99,7 +99,7 @@ def read_multiscale(attributes: Mapping[str, Any]) -> Multiscale:
     from ome_zarr_models.v05.multiscales import Multiscale as Model
 
     if "ome" in attributes:
-        version: Version = "0.5"
+        version: OmeZarrVersion = "0.5"
         model = Model.model_validate(attributes["ome"]["multiscales"][0])
     else:
         version = "0.4"

@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ..config import OmeZarrVersion
 from ..errors import DenoiserError, SettingError
 from .axes import Region
 from .files import check_folder, is_zarr
-from .ome_metadata import Version, write_multiscale
+from .ome_metadata import write_multiscale
 from .pyramid import Level, halved, halved_region, pyramid
 
 SUFFIX = ".zarr"
 _IDENTITY = "napari_direct_denoiser_made_by"
-_CHUNK: dict[Version, int] = {"0.4": 1024, "0.5": 512}  # longest side, pixels
+_CHUNK: dict[OmeZarrVersion, int] = {"0.4": 1024, "0.5": 512}  # longest side, pixels
 _REMOVALS, _SETTLE_SECONDS = 20, 0.1  # tries, and the pause between them, to remove a folder in use
 
 
@@ -95,7 +96,7 @@ class ZarrImage:
         dtype: DTypeLike,
         *,
         block: tuple[int, int],
-        version: Version = "0.5",
+        version: OmeZarrVersion = "0.5",
         scale: Sequence[float] | None = None,
         translation: Sequence[float] | None = None,
         units: Sequence[str | None] | None = None,
@@ -216,7 +217,7 @@ class ZarrImage:
 
 def _make(
     draft: Path,
-    version: Version,
+    version: OmeZarrVersion,
     axes: str,
     dtype: np.dtype[Any],
     layout: Sequence[Level],
@@ -257,7 +258,9 @@ def _open_levels(draft: Path, count: int) -> tuple[Any, ...]:
     return tuple(zarr.open_array(str(draft / str(number)), mode="r+", config=config) for number in range(count))
 
 
-def _is_draft_of(path: Path, identity: Any, version: Version, layout: Sequence[Level], dtype: np.dtype[Any]) -> bool:
+def _is_draft_of(
+    path: Path, identity: Any, version: OmeZarrVersion, layout: Sequence[Level], dtype: np.dtype[Any]
+) -> bool:
     """Whether there is a draft to go on with.
 
     Raises

@@ -151,14 +151,15 @@ class CachedPlanes:
 
 
 def _cached(array: Any, axes: str, cache: PlaneCache, name: str, min_side: int) -> Frames:
-    lazy = LazyPlanes(array, axes)
-    tried = [lazy.read(int(number), name=name) for number in spread_over(len(lazy), _CHECKED)]
-    if not tried:
+    lazy, values = LazyPlanes(array, axes), set()
+    if not len(lazy):
         raise ImageError(f"Expected an image with pixels, found shape {tuple(array.shape)} in {name}: it is empty")
-    for planes in tried:
+    for number in spread_over(len(lazy), _CHECKED):
+        planes = lazy.read(int(number), name=name)
         check_planes(planes, min_side=min_side, name=name, require_contrast=False)
-    if all(planes.data.min() == planes.data.max() == tried[0].data.flat[0] for planes in tried):
-        raise ImageError(f"Expected an image with contrast, found {tried[0].data.flat[0]} in every pixel of {name}")
+        values |= {planes.data.min(), planes.data.max()}
+    if len(values) == 1:
+        raise ImageError(f"Expected an image with contrast, found {values.pop()} in every pixel of {name}")
     return Frames(cast("NDArray[Any]", CachedPlanes(lazy, cache, name)), lazy.step)
 
 

@@ -93,8 +93,8 @@ def _middle(stack: LazyPlanes, number: int) -> NDArray[Any]:
 def check_same_kind(model: CoModel, stacks: Sequence[PlaneStack]) -> None:
     """Raise `ImageError` if images (planes, Y, X) differ strongly from those that a model was trained on."""
     for plane in sampled_planes(stacks, _PLANES):
-        top, left = (max(side - _SIDE, 0) // 2 for side in plane.shape)
-        found = differences(model, plane[None, top : top + _SIDE, left : left + _SIDE])
+        rows, columns = (middle(side, _SIDE, 1) for side in plane.shape)
+        found = differences(model, plane[None, rows, columns])
         if found:
             raise ImageError(
                 f"Expected images of the kind that the teacher was trained on, found one that {' and '.join(found)}: "

@@ -23,7 +23,7 @@ from ..noise.windows import as_float, crop, is_static
 from ..prediction.predict import predict_steps
 from ..prediction.tiling import Output
 from ..progress import HARDLY_DB, Progress, Steps, WorkClock
-from ..risk import QUANTILE, SQUARED_ERROR_UNKNOWN, STRUCTURED, Probe, Response, blurs, gain, repeated_error
+from ..risk import SQUARED_ERROR_UNKNOWN, Probe, Response, blurs, gain, repeated_error, unjudged
 from ..system import double
 
 _MOST_PIXELS = 2_000_000
@@ -90,13 +90,12 @@ def referee_steps(
     seed
         Of all that is drawn: the same seed gives the same result.
     """
-    if model.predicts_quantile:
-        return EstimatedGain(why=QUANTILE)
     scenes = _scenes(frames)
-    if all(len(scene) > _FEWEST_FRAMES for scene in scenes):
+    by_frames = all(len(scene) > _FEWEST_FRAMES for scene in scenes)
+    if why := unjudged(model, by_frames=by_frames):
+        return EstimatedGain(why=why)
+    if by_frames:
         return (yield from _by_frames(model, scenes, samples, seed))
-    if model.config.hdn.structured:
-        return EstimatedGain(why=STRUCTURED)
     return (yield from _by_noise(model, np.stack([scene[0] for scene in scenes]), samples, seed))
 
 

@@ -13,7 +13,7 @@ from ..co_model import CoModel
 from ..data.images import middle, spread_over
 from ..data.patches import Part
 from ..noise.windows import as_float, is_static
-from ..risk import QUANTILE, Gain, Response, blurs, gain, repeated_error
+from ..risk import Gain, Response, blurs, gain, repeated_error, unjudged
 from ..system import double
 from .patch_referee import Measured, Pairs
 from .state import State
@@ -73,7 +73,7 @@ class FrameReferee:
         """Denoise the first frame of each scene."""
         direct = [model.direct(scene[:1]) for scene in self._scenes]
         error = self._error(direct)
-        return Measured(Response(error, error), error, QUANTILE if model.predicts_quantile else None)
+        return Measured(Response(error, error), error, unjudged(model, by_frames=True))
 
     def gain(self, measured: Measured, other: Measured | None = None) -> Gain | None:
         """Gain over others, or over the best blur."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..co_model import CoModel
 from ..normalization import NetworkInput
-from ..risk import QUANTILE, SQUARED_ERROR_UNKNOWN, STRUCTURED, Gain, Probe, Response, blurs, gain
+from ..risk import SQUARED_ERROR_UNKNOWN, Gain, Probe, Response, blurs, gain, unjudged
 from .state import State
 from .targets import Pair, StudentTargets
 
@@ -90,12 +90,7 @@ class PatchReferee:
         response = probe.response(*(self._direct(model, part) for part in (self._noisy, self._shifted)))
         errors = [self._inside(model.noise.color(model.denoise(inputs) - clean)) for inputs, clean in self._redrawn]
         redrawn_error = torch.cat(errors)
-        if model.predicts_quantile:
-            why: str | None = QUANTILE
-        elif model.config.hdn.structured:
-            why = STRUCTURED
-        else:
-            why = probe.misfit(response, redrawn_error)
+        why = unjudged(model) or probe.misfit(response, redrawn_error)
         return Measured(response, probe.squared_error(response, redrawn_error), why)
 
     def gain(self, measured: Measured, other: Measured | None = None) -> Gain | None:
