@@ -1,6 +1,7 @@
 # Two commands, and nothing to do before them:
 #   make demo    train on a simulated stack, denoise it and look at it in napari
 #   make test    all checks and tests, with coverage (make test ARGS="-m 'not gui'" runs a part of the tests)
+#   make reliability    all cases of tests/reliability, of which make test runs a sample; under 40 minutes
 # They need git, make and Python 3.11 or newer (make test PYTHON=python3.12 takes another one).
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ HEADLESS := --headless
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format install clean
+.PHONY: help demo test reliability lint format install clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -27,6 +28,12 @@ demo: install
 # all tests together, and fails below the floor in pyproject.toml.
 test: lint
 	OMP_NUM_THREADS=1 $(SCREEN) $(BIN)/python -m pytest -n 2 --dist loadfile $(if $(COVERAGE),--cov) $(ARGS)
+
+# The counts become the table of docs/reliability.md.
+reliability: install
+	@mkdir -p build && rm -f build/reliability.jsonl
+	OMP_NUM_THREADS=1 RELIABILITY_COUNTS=$(CURDIR)/build/reliability.jsonl $(SCREEN) $(BIN)/python -m pytest -n 2 --dist loadfile tests/reliability $(ARGS)
+	$(BIN)/python docs/reliability.py build/reliability.jsonl
 
 lint: install
 	$(BIN)/ruff check

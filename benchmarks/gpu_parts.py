@@ -29,10 +29,11 @@ from speed_scaling import name_of, synchronise
 
 from napari_direct_denoiser import Denoiser, load, train
 from napari_direct_denoiser.co_model import CoModel
-from napari_direct_denoiser.config import PRESETS, Device, PresetName, train_settings
+from napari_direct_denoiser.config import Device, PresetName, train_settings
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.networks import LadderVAE
 from napari_direct_denoiser.prediction.tiling import Output
+from napari_direct_denoiser.presets import PRESETS
 from napari_direct_denoiser.progress import drain
 from napari_direct_denoiser.training import calibrate_std, validation
 

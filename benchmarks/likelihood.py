@@ -13,9 +13,9 @@ from statistics import median
 import torch
 
 from napari_direct_denoiser import Denoiser, TrainSettings
-from napari_direct_denoiser.config import PRESETS
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.noise import GaussianNoise, MixtureNoise, PoissonGaussianNoise
+from napari_direct_denoiser.presets import PRESETS
 
 ROUNDS, STEPS = 5, 20
 

@@ -40,13 +40,14 @@ from scipy.ndimage import gaussian_filter
 from torch.optim import Adam, Adamax
 
 from napari_direct_denoiser.co_model import CoModel
-from napari_direct_denoiser.config import PRESETS, CompareSettings, ScheduleConfig, train_settings
+from napari_direct_denoiser.config import CompareSettings, train_settings
 from napari_direct_denoiser.data.patches import PatchSampler
 from napari_direct_denoiser.denoiser import Denoiser
 from napari_direct_denoiser.errors import DenoiserError
 from napari_direct_denoiser.evaluation.metrics import psnr
 from napari_direct_denoiser.prediction.predict import predict_steps
 from napari_direct_denoiser.prediction.tiling import Output
+from napari_direct_denoiser.presets import PRESETS, ScheduleConfig
 from napari_direct_denoiser.progress import drain
 
 RUN = ["dataset", "preset", "loss", "seed", "budget", "minutes", "steps"]

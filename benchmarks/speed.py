@@ -35,8 +35,9 @@ from speed_published import PATCHES, Image, Ours, Published, Subject, Work, chec
 from speed_scaling import COLUMNS, Row, Task, accuracy, memory, name_of, scaling, synchronise
 from torch.utils.flop_counter import FlopCounterMode
 
-from napari_direct_denoiser.config import PRESETS, Device
+from napari_direct_denoiser.config import Device
 from napari_direct_denoiser.data.synthetic import simulate
+from napari_direct_denoiser.presets import PRESETS
 from napari_direct_denoiser.system import resolve
 from napari_direct_denoiser.training.co_trainer import _Immediate
 

@@ -26,11 +26,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from napari_direct_denoiser import Denoiser, TrainSettings, load
 from napari_direct_denoiser.co_model import CoModel
-from napari_direct_denoiser.config import PRESETS, Device, PresetName
+from napari_direct_denoiser.config import Device, PresetName
 from napari_direct_denoiser.data.patches import PatchSampler
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.noise import MixtureNoise
 from napari_direct_denoiser.normalization import NetworkInput
+from napari_direct_denoiser.presets import PRESETS
 from napari_direct_denoiser.system import _set_thresholds, free_memory, resolve, reusing_memory
 from napari_direct_denoiser.training.co_trainer import CoTrainer
 from napari_direct_denoiser.training.loop import raise_when_cancelled, using_threads

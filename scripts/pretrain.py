@@ -30,10 +30,10 @@ from torch import Tensor
 
 from napari_direct_denoiser.checkpoint import WEIGHTS, start_from_pretrained
 from napari_direct_denoiser.co_model import CoModel
-from napari_direct_denoiser.config import PRESETS
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.noise import GaussianNoise, NoiseModel, PoissonGaussianNoise
 from napari_direct_denoiser.normalization import NetworkInput, Normalization, anscombe
+from napari_direct_denoiser.presets import PRESETS
 
 Image = NDArray[np.float32]
 

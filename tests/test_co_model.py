@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from napari_direct_denoiser.co_model import CoModel
-from napari_direct_denoiser.config import PRESETS, HDNConfig, ModelConfig, UNetConfig
+from napari_direct_denoiser.config import HDNConfig, ModelConfig, UNetConfig
 from napari_direct_denoiser.noise import GaussianNoise, PoissonGaussianNoise
 from napari_direct_denoiser.noise.correlated import CorrelatedNoise
 from napari_direct_denoiser.normalization import Normalization
+from napari_direct_denoiser.presets import PRESETS
 
 pytestmark = pytest.mark.usefixtures("device")
 

@@ -24,6 +24,7 @@ _HERE = "tests/test_house.py"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"config", "progress"}),
+    frozenset({"presets"}),
     frozenset({"system", "std_calibration", "losses"}),
     frozenset({"data", "networks"}),
     frozenset({"noise"}),

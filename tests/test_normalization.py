@@ -8,9 +8,9 @@ import torch
 
 from napari_direct_denoiser.checkpoint import start_from_pretrained
 from napari_direct_denoiser.co_model import CoModel
-from napari_direct_denoiser.config import PRESETS
 from napari_direct_denoiser.noise import GaussianNoise, NoiseModel, PoissonGaussianNoise
 from napari_direct_denoiser.normalization import Normalization, anscombe, gaussian_blur, inverse_anscombe
+from napari_direct_denoiser.presets import PRESETS
 
 
 def electrons() -> np.ndarray:

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from napari_direct_denoiser import checkpoint
 from napari_direct_denoiser.checkpoint import start_from_pretrained
 from napari_direct_denoiser.co_model import CoModel
-from napari_direct_denoiser.config import PRESETS
 from napari_direct_denoiser.noise import GaussianNoise
 from napari_direct_denoiser.normalization import Normalization
+from napari_direct_denoiser.presets import PRESETS
 
 
 @pytest.fixture(scope="module")

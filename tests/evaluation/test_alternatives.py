@@ -11,10 +11,10 @@ from scipy.ndimage import gaussian_filter
 
 from napari_direct_denoiser import GaussianNoise, ImageError
 from napari_direct_denoiser.co_model import CoModel
-from napari_direct_denoiser.config import PRESETS
 from napari_direct_denoiser.data.images import LazyPlanes
 from napari_direct_denoiser.evaluation.alternatives import alternatives_steps, representatives
 from napari_direct_denoiser.normalization import Normalization
+from napari_direct_denoiser.presets import PRESETS
 from napari_direct_denoiser.progress import drain
 
 BAR = np.zeros((64, 64), np.float32)

@@ -11,12 +11,12 @@ import torch
 
 from napari_direct_denoiser import GaussianNoise
 from napari_direct_denoiser.co_model import CoModel
-from napari_direct_denoiser.config import PRESETS
 from napari_direct_denoiser.evaluation.compare import Judged, Row
 from napari_direct_denoiser.evaluation.estimated_errors import estimated_errors_steps, with_estimated_gains
 from napari_direct_denoiser.evaluation.sample_convergence import sample_convergence_steps
 from napari_direct_denoiser.evaluation.verdict import estimated, measured
 from napari_direct_denoiser.normalization import Normalization, gaussian_blur
+from napari_direct_denoiser.presets import PRESETS
 from napari_direct_denoiser.progress import drain
 
 SIGMA, SIDE = 10.0, 192

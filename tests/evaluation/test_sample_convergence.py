@@ -12,9 +12,9 @@ import torch
 
 from napari_direct_denoiser import GaussianNoise
 from napari_direct_denoiser.co_model import CoModel
-from napari_direct_denoiser.config import PRESETS
 from napari_direct_denoiser.evaluation.sample_convergence import Snapshot, sample_convergence_steps
 from napari_direct_denoiser.normalization import Normalization
+from napari_direct_denoiser.presets import PRESETS
 from napari_direct_denoiser.progress import Progress, drain
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_direct_denoiser.config import PRESETS, DivNoisingConfig, ModelConfig
+from napari_direct_denoiser.config import DivNoisingConfig, ModelConfig
 from napari_direct_denoiser.networks import FlatVAE
+from napari_direct_denoiser.presets import PRESETS
 
 CONFIGS = {name: PRESETS[name].divnoising for name in ("quick", "paper")}  # type: ignore[index]
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from napari_direct_denoiser.config import PRESETS, HDNConfig, UNetConfig
+from napari_direct_denoiser.config import HDNConfig, UNetConfig
 from napari_direct_denoiser.networks import LadderVAE, UNet
 from napari_direct_denoiser.networks.blocks import GatedBlock, PlainBlock, SharedConvBlock, conv3
 from napari_direct_denoiser.networks.ladder_vae import free_bits, normal_kl
+from napari_direct_denoiser.presets import PRESETS
 
 pytestmark = pytest.mark.usefixtures("device")
 

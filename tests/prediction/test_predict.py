@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from napari_direct_denoiser import progress
 from napari_direct_denoiser.co_model import CoModel
-from napari_direct_denoiser.config import PRESETS
 from napari_direct_denoiser.errors import DenoiserError, ImageError, SettingError
 from napari_direct_denoiser.noise import GaussianNoise
 from napari_direct_denoiser.normalization import Normalization
 from napari_direct_denoiser.prediction import predict, tiling
 from napari_direct_denoiser.prediction.predict import denoise_into, predict_steps
 from napari_direct_denoiser.prediction.tiling import Output, plan_tiles
+from napari_direct_denoiser.presets import PRESETS
 from napari_direct_denoiser.progress import Progress, drain
 
 STD = 3.0

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from napari_direct_denoiser.co_model import CoModel
-from napari_direct_denoiser.config import PRESETS, PresetName
+from napari_direct_denoiser.config import PresetName
 from napari_direct_denoiser.noise import GaussianNoise
 from napari_direct_denoiser.normalization import Normalization
 from napari_direct_denoiser.prediction.tiling import HELD_PIXELS, WHOLE_BYTES, Output, plan_tiles
+from napari_direct_denoiser.presets import PRESETS
 
 OUTPUTS: list[Output] = ["direct", "std", "mean", "sample_std"]
 

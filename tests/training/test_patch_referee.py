@@ -12,10 +12,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from napari_direct_denoiser import Denoiser, TrainSettings
-from napari_direct_denoiser.config import PRESETS
 from napari_direct_denoiser.data.patches import PatchSampler, split
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.noise import GaussianNoise, PoissonGaussianNoise
+from napari_direct_denoiser.presets import PRESETS
 from napari_direct_denoiser.training.co_trainer import CoTrainer
 from napari_direct_denoiser.training.frame_referee import FrameReferee
 from napari_direct_denoiser.training.loop import train_steps

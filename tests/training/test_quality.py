@@ -10,11 +10,11 @@ import pytest
 
 from napari_direct_denoiser import Denoiser, TrainSettings, train
 from napari_direct_denoiser.co_model import CoModel
-from napari_direct_denoiser.config import PRESETS
 from napari_direct_denoiser.data.synthetic import SyntheticStack, simulate
 from napari_direct_denoiser.evaluation.metrics import evaluate
 from napari_direct_denoiser.noise import PoissonGaussianNoise
 from napari_direct_denoiser.normalization import Normalization
+from napari_direct_denoiser.presets import PRESETS
 from napari_direct_denoiser.training.loop import train_steps
 
 

@@ -24,8 +24,9 @@ from napari_direct_denoiser import (
     load,
 )
 from napari_direct_denoiser.cli import app, train  # noqa: F401 (a process that is killed uses it)
-from napari_direct_denoiser.config import PRESETS, HDNConfig, ModelConfig, UNetConfig
+from napari_direct_denoiser.config import HDNConfig, ModelConfig, UNetConfig
 from napari_direct_denoiser.data.synthetic import simulate
+from napari_direct_denoiser.presets import PRESETS
 
 NOISE = "poisson:2,100,3"
 STACK = simulate(planes=8, size=48, seed=0).noisy

@@ -17,11 +17,12 @@ import pytest
 import torch
 
 from napari_direct_denoiser.co_model import CoModel, HDNLoss
-from napari_direct_denoiser.config import PRESETS, HDNConfig, ModelConfig, ScheduleConfig, UNetConfig
+from napari_direct_denoiser.config import HDNConfig, ModelConfig, UNetConfig
 from napari_direct_denoiser.data.patches import PatchSampler, split
 from napari_direct_denoiser.errors import SettingError, TrainingError
 from napari_direct_denoiser.noise import GaussianNoise
 from napari_direct_denoiser.normalization import NetworkInput, Normalization
+from napari_direct_denoiser.presets import PRESETS, ScheduleConfig
 from napari_direct_denoiser.progress import TrainingProgress
 from napari_direct_denoiser.training import loop
 from napari_direct_denoiser.training.co_trainer import CoTrainer, StudentTargets

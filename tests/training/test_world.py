@@ -15,8 +15,8 @@ import torch
 from test_resume import PUBLISHED, QUICK, STACK, go_on, settings, shrink
 
 from napari_direct_denoiser import Denoiser, SettingError, TrainingError
-from napari_direct_denoiser.config import PRESETS
 from napari_direct_denoiser.data.patches import PatchSampler
+from napari_direct_denoiser.presets import PRESETS
 from napari_direct_denoiser.training import loop
 from napari_direct_denoiser.training.co_trainer import CoTrainer
 from napari_direct_denoiser.training.world import ALONE, World, joined

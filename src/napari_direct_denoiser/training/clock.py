@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from ..config import ScheduleConfig
 from ..errors import SettingError
+from ..presets import ScheduleConfig
 from ..progress import YIELD_SECONDS
 from .world import ALONE, World
 

@@ -20,11 +20,11 @@ from torch.optim import Adam, Adamax, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..co_model import CoModel
-from ..config import ScheduleConfig
 from ..data.patches import PatchSampler
 from ..errors import TrainingError
 from ..networks.blocks import ChannelDropout
 from ..normalization import NetworkInput
+from ..presets import ScheduleConfig
 from ..system import free_memory, is_out_of_memory, sent
 from .bias import BiasCorrection, unbiased
 from .state import State, model_state, optimizer_state, restore_model, restore_optimizer

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..co_model import CoModel
-from ..config import PRESETS, Preset, PresetName, TrainSettings
+from ..config import PresetName, TrainSettings
+from ..presets import PRESETS, Preset
 from ..progress import TrainingProgress
 from .calibrate_std import calibrate_std
 from .loop import Training

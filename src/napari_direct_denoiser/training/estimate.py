@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..config import PRESETS, PresetName, TrainSettings
+from ..config import PresetName, TrainSettings
+from ..presets import PRESETS
 
 _NETWORKS_BYTES: dict[PresetName, float] = {"quick": 0.4e9, "balanced": 0.6e9, "paper": 1.9e9}  # with PyTorch itself
 _BYTES_PER_PIXEL = 4  # of the images as they were read; patches are cut from them

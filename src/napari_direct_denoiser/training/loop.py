@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..co_model import CoModel
-from ..config import ScheduleConfig
 from ..data.patches import Part, PatchSampler, split
 from ..networks.blocks import GatedBlock, PlainBlock, SharedConvBlock
+from ..presets import ScheduleConfig
 from ..progress import TrainingProgress
 from ..system import reusing_memory
 from .clock import Clock

@@ -7,9 +7,9 @@ import math
 import torch
 
 from ..co_model import CoModel
-from ..config import ScheduleConfig
 from ..data.patches import PatchSampler
 from ..errors import TrainingError
+from ..presets import ScheduleConfig
 from ..risk import Gain
 from .bias import BiasCorrection
 from .co_trainer import CoTrainer

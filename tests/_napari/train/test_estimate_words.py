@@ -6,7 +6,8 @@ import pytest
 
 from napari_direct_denoiser._napari.shared import session
 from napari_direct_denoiser._napari.train.estimate_words import estimate_words
-from napari_direct_denoiser.config import PRESETS, TrainSettings
+from napari_direct_denoiser.config import TrainSettings
+from napari_direct_denoiser.presets import PRESETS
 
 pytestmark = pytest.mark.gui
 SHAPES = [(4, 64, 64)]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...config import PRESETS
 from ...data.images import Planes, check_planes, named_axes
 from ...data.views import sliceable
 from ...errors import DenoiserError, ImageError
+from ...presets import PRESETS
 from ..shared.layers import Source, full_shape
 
 if TYPE_CHECKING:
