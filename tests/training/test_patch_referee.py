@@ -12,13 +12,16 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from napari_direct_denoiser import Denoiser, TrainSettings
+from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.data.patches import PatchSampler, split
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.noise import GaussianNoise, PoissonGaussianNoise
 from napari_direct_denoiser.presets import PRESETS
+from napari_direct_denoiser.risk import Gain, Response
 from napari_direct_denoiser.training.co_trainer import CoTrainer
 from napari_direct_denoiser.training.frame_referee import FrameReferee
 from napari_direct_denoiser.training.loop import train_steps
+from napari_direct_denoiser.training.patch_referee import Measured
 from napari_direct_denoiser.training.validation import Validator
 
 STACK = simulate(planes=7, size=128, seed=1)
@@ -31,10 +34,10 @@ def start() -> Denoiser:
     return Denoiser.for_images(STACK.noisy, TrainSettings(noise="poisson:2,100,3", device="cpu"))
 
 
-def parts(start: Denoiser) -> tuple[CoTrainer, Validator]:
+def parts(start: Denoiser, referee: FrameReferee | None = None) -> tuple[CoTrainer, Validator]:
     model = copy.deepcopy(start.model)
     training, held_out = (PatchSampler(part, SCHEDULE.patch, 0) for part in split([STACK.noisy], SCHEDULE.patch))
-    return CoTrainer(model, training, SCHEDULE, 0), Validator(model, held_out, SCHEDULE)
+    return CoTrainer(model, training, SCHEDULE, 0), Validator(model, held_out, SCHEDULE, referee)
 
 
 def blurring(trainer: CoTrainer) -> None:
@@ -77,6 +80,37 @@ def test_the_weights_that_are_nearer_to_the_truth_are_kept(
     assert validator.best_step == 1
     assert validator.gain.db == better
     assert all(torch.equal(value, good[name]) for name, value in validator.model.unet.state_dict().items())
+
+
+class UnsureReferee(FrameReferee):
+    """Knows that weights which are larger by 1 % are worse by 0.2 dB, and is sure of 1.5 dB."""
+
+    def __init__(self, start: CoModel) -> None:
+        super().__init__([])
+        self.start = next(start.unet.parameters()).clone()
+
+    def larger(self, model: CoModel) -> torch.Tensor:
+        return (next(model.unet.parameters()) / self.start).nanmean() - 1
+
+    def measure(self, model: CoModel) -> Measured:
+        larger = self.larger(model)
+        return Measured(Response(larger, larger), 10 ** (2 * larger), None)
+
+    def gain(self, measured: Measured, other: Measured | None = None) -> Gain:
+        than = float(other.squared_error) if other else 1.0
+        return Gain(10 * math.log10(than / float(measured.squared_error)), 0.5)
+
+
+def test_small_steps_towards_a_poor_teacher_do_not_add_up(start: Denoiser, monkeypatch: pytest.MonkeyPatch) -> None:
+    referee = UnsureReferee(start.model)
+    monkeypatch.setattr(CoModel, "direct_loss", lambda model, *pair: -referee.larger(model))  # what the teacher wants
+    trainer, validator = parts(start, referee)
+    with torch.no_grad():
+        good = {name: value.clone() for name, value in trainer.average.unet.state_dict().items()}
+        for step in range(7):
+            trainer.average.unet.load_state_dict({name: value * (1 + 0.01 * step) for name, value in good.items()})
+            validator.validate(trainer, step)
+    assert validator.best_step == 2  # 0.4 dB worse than the start; 0.6 would be over one standard error
 
 
 def test_the_gain_in_the_records_is_that_of_the_held_out_plane(start: Denoiser) -> None:

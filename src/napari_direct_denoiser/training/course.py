@@ -19,7 +19,7 @@ from .provenance import History, Provenance, Record
 from .state import State, fingerprint
 from .world import ALONE, World
 
-_FIRST_CALIBRATION = 200  # steps after which predicted standard deviations are calibrated; at the end they are again
+_FIRST_CALIBRATION = 50  # steps after which predicted standard deviations are calibrated; at the end they are again
 _CALIBRATION_RATIO = 4  # and each time after so many times more steps: it takes seconds
 _DIVNOISING_RATE = 2e-3  # learning rate of DivNoising, which starts from chance; HDN has pretrained weights
 

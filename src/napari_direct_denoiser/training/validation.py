@@ -38,7 +38,8 @@ class Validator:
     HDN is measured by the negative ELBO of held-out patches, always with the same random numbers. The best HDN draws
     the targets of the Direct Denoiser. They change when HDN gets better and once when it is frozen, so the new weights
     of the Direct Denoiser and the kept ones are compared on the same targets. Where their estimated distances from the
-    truth differ for sure, these decide instead: targets that HDN draws cannot show what HDN does wrong.
+    truth differ for sure, these decide instead: targets that HDN draws cannot show what HDN does wrong. The last weights
+    that were better for sure bound what follows: many small steps towards the samples of a poor HDN would add up.
 
     Parameters
     ----------
@@ -60,6 +61,7 @@ class Validator:
         self._inputs = [model.prepare(batch, patches.margin) for batch in batches]
         self._referee = frames or PatchReferee(batches, patches.margin)
         self._kept: Measured | None = None
+        self._sure: Measured | None = None
         self._halfway: Measured | None = None
         self.gain: Gain | None = None
         """Of the kept weights over the best blur; None if it cannot be estimated."""
@@ -100,7 +102,7 @@ class Validator:
     def forget(self) -> None:
         """Compare both networks anew: the noise model has changed."""
         self._best_neg_elbo = math.inf
-        self._kept = self._halfway = None
+        self._kept = self._sure = self._halfway = None
         self._referee.forget()
 
     @property
@@ -122,7 +124,7 @@ class Validator:
 
     def state(self) -> State:
         """The kept weights, and all that later validations compare with."""
-        measured = {"kept": self._kept, "halfway": self._halfway}
+        measured = {"kept": self._kept, "sure": self._sure, "halfway": self._halfway}
         return {
             "model": model_state(self.model),
             "numbers": {name: getattr(self, name) for name in _NUMBERS},
@@ -140,9 +142,9 @@ class Validator:
             setattr(self, name, state["numbers"][name])
         self.gain = None if state["gain"] is None else Gain(*state["gain"])
         self._pairs = pairs_of(state["pairs"], device)
-        self._kept, self._halfway = (
+        self._kept, self._sure, self._halfway = (
             None if measured is None else Measured.of(measured, device)
-            for measured in (state["measured"][name] for name in ("kept", "halfway"))
+            for measured in (state["measured"].get(name) for name in ("kept", "sure", "halfway"))
         )
         self._referee.restore(state["referee"], device)
 
@@ -181,9 +183,14 @@ class Validator:
             better = self.direct_loss < self._direct_loss(self.model)
             if measured.why is None and self.model.config.loss == "l2":
                 self._kept = self._kept or self._referee.measure(self.model)
+                self._sure = self._sure or self._kept
                 gain = self._referee.gain(measured, self._kept)
                 if gain is not None and abs(gain.db) > _SURE * gain.error_db:
                     better = gain.db > 0
+                    self._sure = measured if better else self._sure
+                elif better:
+                    gain = self._referee.gain(measured, self._sure)
+                    better = gain is None or gain.db > -gain.error_db
         if better or self._kept is None:
             self._kept = measured if better else self._referee.measure(self.model)
             self.why_no_gain = self._kept.why
