@@ -4,16 +4,14 @@ from napari.components import ViewerModel
 from napari.utils.key_bindings import USER_KEYMAP, coerce_keybinding
 from napari.viewer import Viewer  # no postponed annotations here: napari passes the viewer by this type
 
-PLUGIN, DOCK = "napari-direct-denoiser", "Denoise"
+from ..shared.open_dock import open_dock
+
 SHORTCUT = "Control-Shift-D"
 
 
 def denoise_now(viewer: Viewer) -> None:
     """Open the Denoise dock and denoise the active layer with the newest model."""
-    dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
-    dock.show()
-    dock.raise_()
-    widget.denoise_now()
+    open_dock(viewer, "Denoise").denoise_now()
 
 
 def bind_shortcut(viewer: Viewer) -> bool:

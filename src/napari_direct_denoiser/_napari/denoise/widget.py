@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QFileDialog, QGroupBox, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QGroupBox, QLabel, QPushButton, QWidget
 
 from ...config import DenoiseChoices, DenoiseSettings
 from ...data.images import named_axes
@@ -18,6 +18,7 @@ from ..shared.dock import RunDock, collapsed, main_button, stacked
 from ..shared.forms import Form, control, duration
 from ..shared.layers import Source, read_layer
 from ..shared.model_choice import ModelChoice
+from ..shared.preferences import ask_for_model, preferences
 from ..shared.session import MODELS, NamedModel
 from ..shared.workers import Update, loading
 from .denoise_now import SHORTCUT, bind_shortcut
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     import napari
     from napari.layers import Image
 
-    from ...denoiser import Denoiser
     from ...prediction.tiling import Output
 
 _WARNING_COLOUR = "#b8700a"  # readable on napari's dark and light theme
@@ -202,15 +202,15 @@ class DenoiseWidget(RunDock):
 
     def load(self) -> None:
         """Ask for a model file and load it."""
-        path, _ = QFileDialog.getOpenFileName(self, "Load model", "", "Model (*.safetensors)")
-        if path:
-            self.load_file(Path(path))
+        path = ask_for_model(self)
+        if path is not None:
+            self.load_file(path)
 
     def load_file(self, path: Path) -> None:
         """Load a model file, and add it to the models of this session."""
         self._request = None
         self._loaded_name = path.stem
-        self.begin(loading(path))
+        self.begin(loading(path, preferences().device))
 
     def show_update(self, update: Update) -> None:
         """Show the progress of the run, and a warning if the image differs from the training images."""
@@ -224,13 +224,15 @@ class DenoiseWidget(RunDock):
     def on_success(self, result: Any) -> None:
         """Add a loaded model to the list, or the results as layers."""
         if self._request is None:
-            self._take_model(result)
+            self.show_model(MODELS.add(self._loaded_name, result))
         else:
             self._add_layers(*result)
 
-    def _take_model(self, denoiser: Denoiser) -> None:
-        model = MODELS.add(self._loaded_name, denoiser)
-        self.end(f"Loaded “{model.name}”.", done=True)
+    def show_model(self, model: NamedModel) -> None:
+        """Choose a model that was loaded. A run that is under way goes on with its own."""
+        self.model_choice.choose(model)
+        if not self.job.running:
+            self.end(f"Loaded “{model.name}”.", done=True)
 
     def _add_layers(self, results: Sequence[Result], seconds: float) -> None:
         request = self._request

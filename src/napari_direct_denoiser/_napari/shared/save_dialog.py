@@ -9,7 +9,9 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 from ...data.files import check_target
 
 
-def ask_for_file(parent: QWidget, title: str, suggested: str, suffix: str, what: str, *, also: str = "") -> Path | None:
+def ask_for_file(
+    parent: QWidget, title: str, suggested: str, suffix: str, what: str, *, also: str = "", folder: str = ""
+) -> Path | None:
     """Ask where to write a file, and whether to replace one that exists.
 
     Parameters
@@ -26,6 +28,8 @@ def ask_for_file(parent: QWidget, title: str, suggested: str, suffix: str, what:
         What to call the file in messages.
     also
         Another suffix that may be entered.
+    folder
+        Where the dialog begins; empty for the current folder.
 
     Returns
     -------
@@ -42,7 +46,7 @@ def ask_for_file(parent: QWidget, title: str, suggested: str, suffix: str, what:
     kinds = f"{what.capitalize()} ({' '.join(f'*{each}' for each in suffixes)})"
     # Qt would ask about the name before the suffix is added, so the question is asked here
     option = QFileDialog.Option.DontConfirmOverwrite
-    written, _ = QFileDialog.getSaveFileName(parent, title, name, kinds, "", option)
+    written, _ = QFileDialog.getSaveFileName(parent, title, str(Path(folder) / name), kinds, "", option)
     if not written:
         return None
     path = Path(written if written.lower().endswith(tuple(suffixes)) else written + suffix)

@@ -23,7 +23,7 @@ from ...errors import DenoiserError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from ...config import TrainSettings
+    from ...config import Device, TrainSettings
     from ...denoiser import Denoiser
     from ...noise import NoiseModel
 
@@ -56,17 +56,17 @@ def make_denoiser(
     return Denoiser.for_images(images, settings, axes, noise)
 
 
-def load_denoiser(path: Path) -> Denoiser:
+def load_denoiser(path: Path, device: Device) -> Denoiser:
     """Load a model file."""
     from ...denoiser import load
 
-    return load(path)
+    return load(path, device)
 
 
-def loading(path: Path) -> Generator[Update, None, Denoiser]:
+def loading(path: Path, device: Device) -> Generator[Update, None, Denoiser]:
     """Load a model file."""
     yield Update(f"Loading {path.name} …")
-    return load_denoiser(path)
+    return load_denoiser(path, device)
 
 
 class Job(QObject):

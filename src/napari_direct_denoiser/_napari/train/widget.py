@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
-from qtpy.QtWidgets import QFileDialog, QLabel, QWidget
+from qtpy.QtWidgets import QLabel
 
-from ...config import LOSSES, TrainSettings, train_settings
 from ...errors import DenoiserError
 from ..shared.dock import RunDock, collapsed, main_button, stacked
-from ..shared.forms import Form, control
 from ..shared.open_dock import compare_hdn_with_direct, denoise_stack
+from ..shared.preferences import ask_for_model, models_folder, preferences
 from ..shared.save_dialog import ask_for_file
 from ..shared.session import MODELS, NamedModel
 from ..shared.workers import Steps, Update, loading
@@ -28,17 +27,16 @@ from .noise_section import NoiseSection
 from .parts import NotReadyError, Part
 from .recovery import Recovered, discard
 from .runs import Begun, Requests, continuing, training
+from .settings_section import Settings
 
 if TYPE_CHECKING:
     import napari
 
+    from ...config import TrainSettings
     from ...denoiser import Denoiser
 
 _SUFFIX = ".safetensors"
 _READY = "Train a model on all planes of the chosen layer. No clean image is needed."
-
-
-_ADVANCED = ("teacher", "student_only", "structured", "max_steps", "seed", "device")
 
 
 class TrainWidget(RunDock):
@@ -47,14 +45,9 @@ class TrainWidget(RunDock):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
         self.data = TrainingData(self.viewer, self.layer_choice)
-        self.form = Form([control(TrainSettings, name) for name in ("preset", "max_minutes")])
+        self.choices = Settings()
+        self.form, self.advanced = self.choices.form, self.choices.advanced
         self.noise = NoiseSection()
-        self.advanced = Form(
-            [
-                control(TrainSettings, "loss", list(LOSSES)),
-                *(control(TrainSettings, name) for name in _ADVANCED),
-            ]
-        )
         self.ready = QLabel()
         self.ready.setWordWrap(True)
         self.train_button = main_button("Train")
@@ -72,9 +65,6 @@ class TrainWidget(RunDock):
         self.form.insertRow(0, "Image layer", self.layer_choice)
         self.form.insertRow(1, "Axes", self.data.axes_row)
         self.form.insertRow(2, self.data.channels)
-        advanced = QWidget()
-        advanced.setLayout(self.advanced)
-        self.advanced.setContentsMargins(0, 0, 0, 0)
         more = ("Several layers, or a region", "Train on more than one layer, or on a part of it.", self.data.more)
         self.noise_title = collapsed(
             "Noise model", "How the camera adds noise. Automatic fits most images; measure it to check.", self.noise
@@ -85,9 +75,7 @@ class TrainWidget(RunDock):
             self.form,
             collapsed(*more),
             self.noise_title,
-            collapsed(
-                "More settings", "Loss, teacher, structured noise, steps, seed, device: seldom needed.", advanced
-            ),
+            self.choices.section,
             self.noise.findings,
             self.ready,
             self.train_button,
@@ -107,9 +95,7 @@ class TrainWidget(RunDock):
         self.data.changed.connect(self._list_layers)
         self.models.changed.connect(self._show_model)
         self.noise.form.changed.connect(self.refresh_buttons)
-        for form in (self.form, self.advanced):
-            for each in form.controls.values():
-                each.changed.connect(self.refresh_buttons)
+        self.choices.changed.connect(self.refresh_buttons)
         for button, does in (
             (self.train_button, self.train),
             (self.noise.look_button, self.look),
@@ -134,10 +120,7 @@ class TrainWidget(RunDock):
             If something is missing or invalid.
         """
         noise = self.noise.form
-        refine = noise["refine_noise"].value
-        return train_settings(
-            noise=noise.choice().text, refine_noise=refine, **self.form.values(), **self.advanced.values()
-        )
+        return self.choices.settings(noise.choice().text, refine_noise=noise["refine_noise"].value)
 
     # What the buttons do.
     def train(self) -> None:
@@ -146,6 +129,11 @@ class TrainWidget(RunDock):
             parts, noise, settings = self.data.parts(), self.noise.form.choice(), self.settings()
             requests = Requests(self.job.stopping)
             self._begin_training(requests, parts, training(parts, settings, noise, requests))
+
+    def train_now(self) -> None:
+        """Train on what is chosen, as the command does. Do nothing during a run."""
+        if not self.job.running:
+            self.train()
 
     def continue_training(self) -> None:
         """Train a copy of the chosen model further on what is chosen."""
@@ -187,7 +175,7 @@ class TrainWidget(RunDock):
         model = self.models.model
         assert model is not None
         with self._refusals():
-            path = ask_for_file(self, "Save model", model.name, _SUFFIX, "model file")
+            path = ask_for_file(self, "Save model", model.name, _SUFFIX, "model file", folder=models_folder())
             if path is not None and self.view.run is not None and model is self.models.training:
                 self.view.run.requests.saves.put(path)
             elif path is not None:
@@ -197,9 +185,9 @@ class TrainWidget(RunDock):
 
     def load(self) -> None:
         """Ask for a model file and load it; it joins the models of this session."""
-        path, _ = QFileDialog.getOpenFileName(self, "Load model", "", f"Model (*{_SUFFIX})")
-        if path:
-            self._begin(loading(Path(path)), lambda denoiser: self._take_loaded(MODELS.add(Path(path).stem, denoiser)))
+        path = ask_for_model(self)
+        if path is not None:
+            self._begin(self._loading(path), lambda denoiser: self._take_loaded(MODELS.add(path.stem, denoiser)))
 
     def _load_recovered(self, offered: Recovered) -> None:
         """Load a recovered model. Its file stays until the model is saved, or the file discarded."""
@@ -211,7 +199,10 @@ class TrainWidget(RunDock):
             self.models.recovered.offer()
             self.say(f"Loaded “{offered.name}”. Save it to keep it.")
 
-        self._begin(loading(offered.model), take)
+        self._begin(self._loading(offered.model), take)
+
+    def _loading(self, path: Path) -> Steps:
+        return loading(path, preferences().device)
 
     def _begin_training(self, requests: Requests, parts: list[Part], steps: Steps) -> None:
         self.view.begin(requests, self.layer_choice.layer, parts[0])
@@ -307,7 +298,7 @@ class TrainWidget(RunDock):
         self.models.continue_button.setEnabled(not missing and not running and model is not None)
         self.models.save_button.setEnabled(model is not None)
         self.models.load_button.setEnabled(not running)
-        for part in (self.form, self.advanced, self.data, self.noise):
+        for part in (self.choices, self.data, self.noise):
             part.set_enabled(not running)
 
     def _missing(self) -> NotReadyError | None:
