@@ -53,8 +53,11 @@ def test_all_outputs_of_a_trained_model_are_repeated_from_its_file(noisy: NDArra
         np.testing.assert_array_equal(repeated[name], values)
 
 
-def test_nothing_mixes_devices_and_no_step_waits_for_one(noisy: NDArray[np.uint16], tmp_path: Path) -> None:
+def test_nothing_mixes_devices_and_no_step_waits_for_one(
+    noisy: NDArray[np.uint16], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A GPU that is asked for a number has to end its work first, and has none meanwhile."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)  # both compute in float32
     settings = TrainSettings(max_steps=6)  # the last third trains the Direct Denoiser alone
     with pretended_device() as device:
         denoiser = Denoiser.for_images(noisy, settings, noise=noise())
