@@ -1,6 +1,7 @@
 # Two commands, and nothing to do before them:
 #   make demo    train on a simulated stack, denoise it and look at it in napari
 #   make test    all checks and tests, with coverage (make test ARGS="-m 'not gui'" runs a part of the tests)
+#   make docs    builds the documentation into build/docs; a broken link is an error
 #   make reliability    all cases of tests/reliability, of which make test runs a sample; under 40 minutes
 # They need git, make and Python 3.11 or newer (make test PYTHON=python3.12 takes another one).
 
@@ -16,7 +17,7 @@ HEADLESS := --headless
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test reliability lint format install clean
+.PHONY: help demo test docs reliability lint format install clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -28,6 +29,10 @@ demo: install
 # all tests together, and fails below the floor in pyproject.toml.
 test: lint
 	OMP_NUM_THREADS=1 $(SCREEN) $(BIN)/python -m pytest -n 2 --dist loadfile $(if $(COVERAGE),--cov) $(ARGS)
+
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The counts become the table of docs/reliability.md.
 reliability: install
