@@ -107,7 +107,9 @@ class Denoiser(Predictor):
 
     @classmethod
     def _to_train(cls, model: CoModel, provenance: Provenance, frames: Sequence[Frames], fit: NoiseFit) -> Denoiser:
-        denoiser = cls(model, provenance, [each.planes for each in frames])
+        stacks = [each.planes for each in frames]
+        shapes = [(len(stack), *stack.shape[1:]) for stack in stacks]
+        denoiser = cls(model, provenance.trained_on(shapes), stacks)
         denoiser.noise_fit, denoiser.findings = fit, diagnose(frames, fit)
         denoiser._frame_steps = [each.step for each in frames] if fit.static else ()
         return denoiser

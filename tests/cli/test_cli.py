@@ -195,6 +195,9 @@ def test_train_denoise_evaluate_and_info_as_a_script_calls_them(stack: Synthetic
     }
     assert known["parameters"].keys() == {"hdn", "direct"}
     assert (known["preset"], known["loss"], known["structured"], known["steps"]) == ("quick", "l2", False, 1)
+    paragraph = script("info", "m.safetensors", "--methods")["methods"]
+    assert "2 planes of" in paragraph
+    assert call("info", "m.safetensors", "--methods").stdout == f"{paragraph}\n"
 
 
 @pytest.mark.parametrize("method", ["direct", "mean", "median", "sample", "std"])

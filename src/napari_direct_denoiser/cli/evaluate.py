@@ -102,12 +102,22 @@ def _score(image: Path, truth: Path, axes: str | None, channel: int | None, as_j
 
 
 def info(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file made by train.")], as_json: Json = False
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file made by train.")],
+    methods: Annotated[
+        bool, typer.Option("--methods", help="Show instead a paragraph for the methods section of a paper.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Show what is in a model file."""
     from ..denoiser import load
+    from ..training.methods import methods_paragraph
 
-    summary = load(model, device="cpu").summary()
+    denoiser = load(model, device="cpu")
+    if methods:
+        words = methods_paragraph(denoiser)
+        print_json(methods=words) if as_json else typer.echo(words)
+        return
+    summary = denoiser.summary()
     if as_json:
         print_json(**summary)
     else:

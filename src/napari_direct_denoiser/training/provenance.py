@@ -10,6 +10,9 @@ from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_ser
 from ..config import Config, TrainSettings
 from ..progress import TrainingProgress
 
+Shape = tuple[int, int, int]
+"""Of a training image: planes, height, width."""
+
 
 class Record(Config):
     """One point of the training history. Fields that this version does not know are kept."""
@@ -96,8 +99,16 @@ class Provenance(Config):
     stopped: str | None = None
     """Why training ended; None if it was interrupted."""
     history: tuple[Record, ...] = ()
+    sessions: tuple[tuple[Shape, ...], ...] = ()
+    """Shapes of the images of the training, and of each further training; empty where an older version trained."""
     unknown_settings: dict[str, Any] = Field(default_factory=dict, exclude=True)
     """Settings of a newer version, which go back into `settings` in the file."""
+
+    def trained_on(self, shapes: Sequence[Shape]) -> Provenance:
+        """Provenance of a training, or a further one, on images of such shapes."""
+        if self.steps and not self.sessions:  # the images of before are not known
+            return self
+        return self.model_copy(update={"sessions": (*self.sessions, tuple(shapes))})
 
     @model_validator(mode="before")
     @classmethod

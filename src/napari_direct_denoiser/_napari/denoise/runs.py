@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,16 @@ class Request:
             "seed": None if samples is None else self.settings.seed,
             "seconds": seconds,
             "training": self.model.denoiser.summary(),
+            "versions": {name: version(name) for name in ("napari-direct-denoiser", "torch", "napari")},
+            "methods": self.methods(output),
         }
+
+    def methods(self, output: Output) -> str:
+        """Paragraph on a result for the methods section of a paper."""
+        from ...training.methods import methods_paragraph
+
+        drawn = None if output in DIRECT_PASS else self.samples(output)
+        return methods_paragraph(self.model.denoiser, output, drawn, self.settings.seed)
 
 
 @dataclass(frozen=True, eq=False)
