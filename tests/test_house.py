@@ -35,7 +35,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"evaluation"}),
     frozenset({"checkpoint"}),
     frozenset({"denoiser"}),
-    frozenset({"demo"}),
+    frozenset({"demo", "export"}),
     frozenset({"cli", "_napari"}),
     frozenset({"", "__main__"}),  # the package itself, which only names what is public, and runs the command line
 )

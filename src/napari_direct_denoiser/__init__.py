@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .config import DenoiseSettings, TrainSettings
     from .denoiser import Denoiser, load, train
     from .errors import DenoiserError, ImageError, ModelFileError, SettingError, TrainingError
+    from .export.bioimageio_package import export_bioimageio
+    from .export.onnx_file import export_onnx
     from .noise import (
         CorrelatedNoise,
         GaussianNoise,
@@ -32,6 +34,8 @@ _HOMES = {
     "config": ("DenoiseSettings", "TrainSettings"),
     "denoiser": ("Denoiser", "load", "train"),
     "errors": ("DenoiserError", "ImageError", "ModelFileError", "SettingError", "TrainingError"),
+    "export.bioimageio_package": ("export_bioimageio",),
+    "export.onnx_file": ("export_onnx",),
     "noise": (
         "CorrelatedNoise",
         "GaussianNoise",
@@ -64,6 +68,8 @@ __all__ = [
     "TrainSettings",
     "TrainingError",
     "estimate_noise",
+    "export_bioimageio",
+    "export_onnx",
     "fit_calibration",
     "load",
     "read_noise",

@@ -173,7 +173,8 @@ def _is_flat(slope: float, intercept: float) -> bool:
 def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
     """Blur (B, 1, H, W) by a Gaussian of ``sigma`` pixels, cut off at 3 sigma."""
     radius = math.ceil(3 * sigma)
-    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=image.device) / sigma) ** 2)
+    offset = image.new_ones(2 * radius + 1).cumsum(0) - (radius + 1)  # made from the image, for `export`: see there
+    kernel = torch.exp(-0.5 * (offset / sigma) ** 2)
     kernel = kernel / kernel.sum()
     padded = F.pad(image, (radius,) * 4, mode="replicate")
     with in_float32(image.device):

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from ..errors import DenoiserError
-from . import denoise, evaluate, fit_noise, show_demo, train
+from . import denoise, evaluate, export, fit_noise, show_demo, train
 from .console import say
 
 
@@ -47,6 +47,7 @@ app.command()(denoise.denoise)
 app.command()(evaluate.evaluate)
 app.command()(evaluate.info)
 app.command()(evaluate.compare)
+app.command()(export.export)
 app.command()(show_demo.demo)
 
 

@@ -288,7 +288,9 @@ def _filtered(image: Tensor, kernel: Tensor, pad: tuple[int, int, int, int], mod
     planes = image.reshape(-1, 1, *image.shape[-2:]).to(torch.promote_types(image.dtype, torch.float32))
     wide, kernel = _padded(planes, pad, mode), kernel.to(planes.dtype)
     with in_float32(image.device):
-        filtered = F.conv2d(wide, kernel) if kernel.numel() <= _DIRECT else _by_fourier_transform(wide, kernel)
+        # a trace (see `export`) is for planes of any size, but would keep the size of a Fourier transform
+        direct = kernel.numel() <= _DIRECT or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        filtered = F.conv2d(wide, kernel) if direct else _by_fourier_transform(wide, kernel)
     return filtered.reshape(*image.shape[:-2], *filtered.shape[-2:])
 
 
