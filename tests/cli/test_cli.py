@@ -39,6 +39,7 @@ OPTIONS = {
     "compare": "--model --truth --samples --output --axes --channel --json",
     "evaluate": "--truth --model --axes --channel --json",
     "info": "--json",
+    "export": "--onnx --bioimageio",
     "demo": "--headless --output",
 }
 

@@ -10,14 +10,12 @@ import sys
 import numpy as np
 from bioimageio.core import predict, test_model
 from bioimageio.spec import load_model_description
-from xarray import DataArray
 
 _, package, image, result = sys.argv
 tested = test_model(package)
 model = load_model_description(package)
 size = 3  # of the tiles: so many steps above the smallest
-noisy = DataArray(np.load(image)[None, None], dims=("batch", "channel", "y", "x"))  # of any size, unlike an array
-denoised = predict(model=model, inputs=noisy, blocksize_parameter=size)
+denoised = predict(model=model, inputs=np.load(image)[None, None], blocksize_parameter=size)
 np.save(result, np.asarray(denoised.members["denoised"].data)[0, 0])
 errors = [f"{part.name}: {error.msg}" for part in tested.details for error in part.errors]
 side = model.inputs[0].axes[2].size.get_size(size)
