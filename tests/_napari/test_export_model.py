@@ -18,7 +18,7 @@ COMMAND = "napari-direct-denoiser.export_model"
 
 @pytest.fixture(scope="module")
 def untrained():
-    image = np.random.default_rng(0).poisson(20, (2, 64, 64)).astype(np.float32)
+    image = np.random.default_rng(0).poisson(20, (1, 64, 64)).astype(np.float32)
     return Denoiser.for_images(image, TrainSettings(noise="gaussian:4", device="cpu"))
 
 
@@ -36,18 +36,15 @@ def last_words(qtbot):
 
 
 def test_writes_the_newest_model(viewer, untrained, file_dialog, last_words, tmp_path):
+    menu = get_app_model().menus.get_menu("napari/file/io_utilities")
+    assert COMMAND in {item.command.id for item in menu}
     assert last_words().startswith("Expected a model, found none")
     MODELS.add("a model", untrained)
     file_dialog(tmp_path / "model.onnx")
     assert last_words() == "Wrote model.onnx"
-    onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"))
+    assert onnx.load(tmp_path / "model.onnx").graph.output[0].name == "denoised"
     file_dialog(tmp_path / "model")
     assert last_words() == "Wrote model.zip"
     assert "rdf.yaml" in zipfile.ZipFile(tmp_path / "model.zip").namelist()
     file_dialog(tmp_path / "absent" / "model.zip")
     assert "does not exist: create it first" in last_words()
-
-
-def test_is_in_the_file_menu(viewer):
-    menu = get_app_model().menus.get_menu("napari/file/io_utilities")
-    assert COMMAND in {item.command.id for item in menu}
