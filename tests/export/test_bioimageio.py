@@ -46,6 +46,7 @@ def test_describes_the_model(tiny: Callable[[str], Denoiser], tmp_path: Path) ->
     assert document["format_version"].startswith("0.5.")
     assert document["name"] == "Direct Denoiser beads_2"
     assert next(entry["doi"] for entry in document["cite"]) == "10.48550/arXiv.2310.18116"
+    assert document["documentation"] == "README.md"  # older readers expect a text
     assert document["license"] == "BSD-3-Clause"
     (tensor,), (result,) = document["inputs"], document["outputs"]
     assert tensor["axes"][3]["size"] == {"min": 44, "step": 4}
