@@ -62,9 +62,9 @@ Training: preset {settings.preset}, loss {settings.loss}, {provenance.steps} ste
 
 ## Use
 
-Give single planes in counts. Do not normalize them: that is a part of the network. The halo of
-{denoiser.model.halo} pixels is the context that a tile needs; cut it off where tiles meet. Tiles must begin at multiples of
-{denoiser.model.multiple} pixels, or seams are seen: with most tools that means images whose sides are multiples of it.
+Give single planes in counts. Do not normalize them: that is a part of the network. The halo of {denoiser.model.halo}
+pixels is the context that a tile needs; cut it off where tiles meet. Tiles must begin at multiples of
+{denoiser.model.multiple} pixels, or seams are seen: pad images until both sides are multiples of it.
 
 ## Validation
 
