@@ -1,7 +1,7 @@
 """The direct pass as a network of its own: counts in, counts out, planes of any size.
 
-A trace of it (TorchScript) is what both formats hold. QuPath reads nothing else of torch. From the trace torch writes
-ONNX of opset 17, the newest that the runtime of deepImageJ has; the exporter that replaces this one begins with 18.
+Both formats are made from a trace of it. TorchScript is the only format of torch that QuPath reads. The ONNX exporter
+for traces writes opset 17, which ONNX Runtime 1.13 of deepImageJ runs; torch's newer exporter begins with opset 18.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class DirectPass(nn.Module):
     def forward(self, noisy: Tensor) -> Tensor:
         """Denoise (B, 1, H, W) counts of any height and width from `smallest_side`."""
         height, width = noisy.shape[-2:]
-        padded = noisy.index_select(2, self._rows(noisy, height)).index_select(3, self._rows(noisy, width))
+        padded = noisy.index_select(2, self._positions(noisy, height)).index_select(3, self._positions(noisy, width))
         denoised: Tensor = self.model.direct(padded)[..., :height, :width]
         return denoised
 
-    def _rows(self, noisy: Tensor, side: int) -> Tensor:
-        """Indices of the pixels along an axis after padding."""
+    def _positions(self, noisy: Tensor, side: int) -> Tensor:
+        """Which pixels stand along an axis after padding."""
         length = (side + self.multiple - 1) // self.multiple * self.multiple
         position = noisy.new_ones(length, dtype=torch.int64).cumsum(0) - 1
         period = 2 * (side - 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ..data.files import check_target, replacing
@@ -46,13 +45,9 @@ def export_onnx(denoiser: Denoiser, path: str | Path) -> None:
     """
     check_onnx(denoiser, path)
     network = DirectPass(denoiser.model)
-    with TemporaryDirectory() as folder:
-        draft = Path(folder) / "model.onnx"
+    with replacing(path) as draft:
         write_onnx(draft, traced(network), network)
         add_metadata(draft, denoiser)
-        content = draft.read_bytes()
-    with replacing(path) as part:
-        part.write_bytes(content)
 
 
 def add_metadata(path: Path, denoiser: Denoiser) -> None:
