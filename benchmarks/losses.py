@@ -5,7 +5,8 @@
     python benchmarks/losses.py --table docs/quality/losses.csv
 
 The teacher is trained together with a student of the loss l2 for some steps, or read from a model file. Then students
-of the other losses learn from the finished teacher, each from the weights of the first. One row for each.
+of the other losses learn from the finished teacher, each from the weights of the first. One row for each. With --fresh
+they learn from HDN alone: the first is put back to the weights that training starts from, and has no part in them.
 
 - PSNR, SSIM: means over planes, each with the range of its truth. MAE: in counts, over all pixels.
 - bias: mean of prediction minus truth, counts. below: part of the pixels whose truth is below the prediction: 0.5 for a
@@ -93,18 +94,21 @@ def measure(name: str, args: argparse.Namespace) -> None:
         crops[loss] = prediction[0]
 
     add("l2", first.provenance.steps, seconds, direct(first, data.planes))
-    for output in ("mean", "median", "mode"):
+    for output in ("mean", "median", "mode") if args.hdn_planes else ():
         drawn = data.planes[: args.hdn_planes]
         result = drain(first.denoise_steps(drawn, [output], samples=args.samples, axes="TYX"))[output]
         row = {"images": name, "teacher": args.teacher, "loss": f"{output} of {args.samples} samples"}
         add_row(args.csv, COLUMNS, {**row, **row_of(result, data.truth[: args.hdn_planes])})
         crops[output] = result[0]
+    if args.fresh:
+        untrained = Denoiser.for_images(data.noisy, settings, data.axes)
+        first.model.unet.load_state_dict(untrained.model.unet.state_dict())
+    options = {"max_steps": args.student_steps, "student_only": True, "student_size": args.student_size}
+    words = " fresh" * args.fresh + f" {args.student_size}" * (args.student_size != "standard")
     for loss in args.losses:
         began = time.perf_counter()
-        student = trained(
-            first.continued(data.noisy, data.axes, max_steps=args.student_steps, loss=loss, student_only=True)
-        )
-        add(loss, args.student_steps, time.perf_counter() - began, direct(student, data.planes))
+        student = trained(first.continued(data.noisy, data.axes, loss=loss, **options))
+        add(loss + words, args.student_steps, time.perf_counter() - began, direct(student, data.planes))
     if args.crops:
         write_crops(args.crops / f"{name}-{args.teacher}.tif", crops)
 
@@ -143,9 +147,11 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="model file to take as teacher")
     parser.add_argument("--steps", type=int, default=600, help="of the teacher")
     parser.add_argument("--student-steps", type=int, default=300)
+    parser.add_argument("--student-size", choices=("small", "standard", "large"), default="standard")
+    parser.add_argument("--fresh", action="store_true", help="students know nothing of the first")
     parser.add_argument("--losses", nargs="*", default=[loss for loss in LOSSES if loss != "l2"])
     parser.add_argument("--samples", type=int, default=20)
-    parser.add_argument("--hdn-planes", type=int, default=2, help="planes of which samples are drawn")
+    parser.add_argument("--hdn-planes", type=int, default=2, help="planes of which samples are drawn; 0: no samples")
     parser.add_argument("--csv", type=Path, help="file to add rows to")
     parser.add_argument("--crops", type=Path, help="folder to write crops to")
     parser.add_argument("--table", type=Path, help="only print the rows of this file")

@@ -95,12 +95,12 @@ def test_a_file_of_a_newer_format_names_both_versions(tmp_path: Path, monkeypatc
     path = tmp_path / "m.safetensors"
     with monkeypatch.context() as newer:
         newer.setattr(checkpoint, "FORMAT_VERSION", 7)
-        save_checkpoint(path, tensors(), DOCUMENT)
-    with pytest.raises(ModelFileError, match=r"format 7.*up to 1.*upgrade"):
+        save_checkpoint(path, tensors(), {**DOCUMENT, "students": []})
+    with pytest.raises(ModelFileError, match=r"format 7.*up to 2.*upgrade"):
         load_checkpoint(path)
     with monkeypatch.context() as newer:
         newer.setattr(checkpoint, "FORMAT_VERSION", 7)
-        save_checkpoint(path, tensors(), {"provenance": {"version": "99.1"}})
+        save_checkpoint(path, tensors(), {"provenance": {"version": "99.1"}, "students": []})
     here = re.escape(version("napari-direct-denoiser"))
     with pytest.raises(ModelFileError, match=rf"version 99\.1 and has format 7; this is version {here}.*upgrade"):
         load_checkpoint(path)

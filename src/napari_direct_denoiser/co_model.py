@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .config import Device, HDNConfig, ModelConfig
+from .config import Device, HDNConfig, ModelConfig, UNetConfig
 from .losses import perceptual, pixel_loss
 from .networks import FlatVAE, LadderVAE, UNet
 from .networks.ladder_vae import free_bits
@@ -54,7 +54,7 @@ class CoModel(nn.Module):
         self.normalization = normalization
         views = VIEWS[config.units]
         self.hdn = LadderVAE(config.hdn, views) if isinstance(config.hdn, HDNConfig) else FlatVAE(config.hdn, views)
-        self.unet = UNet(config.direct, views)
+        self.unet = self.new_unet(config.direct)
         self.noise = noise
         self.std_calibration = StdCalibration()
         self._encoder: tuple[Teacher, ...] = ()  # frozen: in a tuple, it is not a part of this module
@@ -66,6 +66,23 @@ class CoModel(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             return cls(config, noise, normalization)
+
+    def new_unet(self, config: UNetConfig) -> UNet:
+        """Make an untrained Direct Denoiser that sees what this model prepares."""
+        return UNet(config, VIEWS[self.config.units])
+
+    def with_student(self, unet: UNet, loss: str, calibration: StdCalibration) -> CoModel:
+        """Give the model of the same teacher with another Direct Denoiser; they share the networks.
+
+        The calibration is that of its second head. That of the teacher's samples stays.
+        """
+        config = self.config.model_copy(update={"direct": unet.config, "loss": loss})
+        with torch.device("meta"):  # networks without memory, which are replaced
+            other = CoModel(config, self.noise, self.normalization)
+        other.hdn, other.unet, other.compute = self.hdn, unet, self.compute
+        other.std_calibration = calibration.model_copy(update={"samples": self.std_calibration.samples})
+        other.to(self.compute.device).to(memory_format=self.compute.memory_format)  # type: ignore[call-overload]
+        return other.train(self.training)
 
     @property
     def device(self) -> torch.device:
@@ -99,8 +116,8 @@ class CoModel(nn.Module):
     @property
     def pixel_bytes(self) -> int:
         """Memory that predicting takes for each pixel at work, about; half as much in bfloat16."""
-        hdn = self.config.hdn
-        return 36 * hdn.filters[0] // hdn.space_to_depth**2 + 48 * VIEWS[self.config.units]
+        widest = max(each.filters[0] // each.space_to_depth**2 for each in (self.config.hdn, self.config.direct))
+        return 36 * widest + 48 * VIEWS[self.config.units]
 
     def to_device(self, device: Device) -> CoModel:
         """Move to a device of that name, at the precision that it gains by."""

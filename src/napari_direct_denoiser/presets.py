@@ -61,6 +61,11 @@ class Preset(Config):
 
     def networks(self, settings: TrainSettings) -> ModelConfig:
         """Networks and loss as the settings want them; `SettingError` if they contradict each other."""
+        if settings.student_only or settings.student_size != "standard":
+            raise SettingError(
+                "Expected a trained model as teacher of a Direct Denoiser that learns alone, or is small or large, "
+                "found none: give a model file as teacher, or continue a model with student_only"
+            )
         hdn: HDNConfig | DivNoisingConfig = self.model.hdn
         if settings.teacher == "divnoising":
             if settings.structured:

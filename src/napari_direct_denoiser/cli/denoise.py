@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ import typer
 from ..config import DenoiseSettings, Method, OmeZarrVersion, ResultDtype
 from ..errors import DenoiserError, SettingError
 from .console import print_json, progress_bars, say
-from .options import Axes, Channel, Json, Model, setting
+from .options import Axes, Channel, Json, Model, Student, setting
 
 if TYPE_CHECKING:
     from ..prediction.cluster import Cluster
@@ -49,6 +50,7 @@ def denoise(
     image: Images,
     model: Model,
     output: Result,
+    student: Student = None,
     method: Annotated[Method, setting(_DENOISE, "method")] = _DENOISE.method,
     samples: Annotated[int, setting(_DENOISE, "samples")] = _DENOISE.samples,
     seed: Annotated[int, setting(_DENOISE, "seed")] = _DENOISE.seed,
@@ -78,11 +80,13 @@ def denoise(
     distributed = workers is not None or scheduler is not None
     if distributed:
         _check_written_by_block(found if many else [output])
-    recipe = _recipe(context, model, settings, axes=axes, channel=channel, version=ome_zarr, overwrite=overwrite)
+    recipe = _recipe(
+        context, model, student, settings, axes=axes, channel=channel, version=ome_zarr, overwrite=overwrite
+    )
     with ExitStack() as stack:
 
         def connect() -> Cluster | None:
-            return _connect(stack, model, workers, scheduler) if distributed else None
+            return _connect(stack, model, student, workers, scheduler) if distributed else None
 
         facts = (_denoise_many if many else _denoise_one)(recipe, found, output, connect)
     drawn = recipe.samples or 0
@@ -96,7 +100,9 @@ def denoise(
         )
 
 
-def _recipe(context: typer.Context, path: Path, settings: DenoiseSettings, **choices: Any) -> Recipe:
+def _recipe(
+    context: typer.Context, path: Path, student: str | None, settings: DenoiseSettings, **choices: Any
+) -> Recipe:
     """Load the model, and collect what is done to each image."""
     from ..denoiser import load
     from .denoise_file import Recipe
@@ -104,8 +110,8 @@ def _recipe(context: typer.Context, path: Path, settings: DenoiseSettings, **cho
     source = context.get_parameter_source("samples")
     of_samples = source is not None and source.name == "COMMANDLINE"
     output = "sample_std" if settings.method == "std" and of_samples else settings.method
-    denoiser = load(path)
-    return Recipe(denoiser, hashlib.sha256(path.read_bytes()).hexdigest(), settings, output, **choices)
+    denoiser = load(path, student=student)
+    return Recipe(denoiser, hashlib.sha256(path.read_bytes()).hexdigest(), student, settings, output, **choices)
 
 
 def _denoise_one(recipe: Recipe, images: Sequence[Path], output: Path, connect: Connect) -> dict[str, Any]:
@@ -165,9 +171,11 @@ def _check_written_by_block(targets: Sequence[Path]) -> None:
         )
 
 
-def _connect(stack: ExitStack, model: Path, workers: int | None, scheduler: str | None) -> Cluster:
+def _connect(stack: ExitStack, model: Path, student: str | None, workers: int | None, scheduler: str | None) -> Cluster:
     from ..denoiser import load
     from ..prediction.streaming import connect
 
     say(f"Starting {workers} workers …" if scheduler is None else f"Asking {scheduler} for its workers …")
-    return stack.enter_context(connect(load, model.read_bytes(), workers=workers, scheduler=scheduler))
+    return stack.enter_context(
+        connect(partial(load, student=student), model.read_bytes(), workers=workers, scheduler=scheduler)
+    )

@@ -38,6 +38,8 @@ class Recipe:
     denoiser: Denoiser
     model: str
     """Digest of the model file."""
+    student: str | None
+    """Name of the student to use; the first of the model if not given."""
     settings: DenoiseSettings
     output: Output
     axes: str | None
@@ -56,6 +58,7 @@ class Recipe:
         """What the pixels of a result depend on, beside the image."""
         return {
             "model": self.model,
+            **({} if self.student is None else {"student": self.student}),  # results of older versions have none
             "method": self.output,
             "samples": self.samples,
             "seed": None if self.samples is None else self.settings.seed,

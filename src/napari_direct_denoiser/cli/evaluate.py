@@ -11,7 +11,7 @@ import typer
 from ..config import CompareSettings
 from ..progress import drain
 from .console import print_json, print_table, progress_bars, say
-from .options import Axes, Channel, FileAxes, Json, Model, channel_of, open_image, setting
+from .options import Axes, Channel, FileAxes, Json, Model, Student, channel_of, open_image, setting
 
 _COMPARE = CompareSettings()
 
@@ -103,6 +103,7 @@ def _score(image: Path, truth: Path, axes: str | None, channel: int | None, as_j
 
 def info(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file made by train.")],
+    student: Student = None,
     methods: Annotated[
         bool, typer.Option("--methods", help="Show instead a paragraph for the methods section of a paper.")
     ] = False,
@@ -112,7 +113,7 @@ def info(
     from ..denoiser import load
     from ..training.methods import methods_paragraph
 
-    denoiser = load(model, device="cpu")
+    denoiser = load(model, "cpu", student)
     if methods:
         words = methods_paragraph(denoiser)
         print_json(methods=words) if as_json else typer.echo(words)
@@ -122,7 +123,7 @@ def info(
         print_json(**summary)
     else:
         parts = ", ".join(f"{network} {count:,}" for network, count in summary["parameters"].items())
-        shown = {**summary, "parameters": parts}
+        shown = {**summary, "parameters": parts, "students": ", ".join(summary["students"])}
         print_table(("", str(model)), [(name, str(value)) for name, value in shown.items()])
 
 

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 Model = Annotated[Path, typer.Option("--model", metavar="M.safetensors", help="Model file made by train.")]
+Student = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Student to use, such as median; info lists those of a model. If not given, the first."
+    ),
+]
 Axes = Annotated[
     str | None,
     typer.Option(metavar="TYX", help="Axes of the image; if not given, those of the file, or of the training."),

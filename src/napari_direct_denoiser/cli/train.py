@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from ..config import Device, PresetChoice, Teacher, TrainSettings
+from ..config import Device, PresetChoice, StudentSize, Teacher, TrainSettings
 from ..errors import DenoiserError, ImageError, SettingError, TrainingError
 from ..progress import HARDLY_DB
 from .console import print_json, progress_bars, say
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..training.world import World
 
 _TRAIN = TrainSettings()
+_OF_STUDENT = {"loss", "student_only", "student_size", "max_minutes", "max_steps", "device"}
 _SAVE_SECONDS = 50.0  # between saves of the model so far: with steps of up to 10 s, at least once a minute
 
 
@@ -68,6 +69,7 @@ def train(
     refine_noise: Annotated[bool, setting(_TRAIN, "refine_noise", "--refine-noise")] = _TRAIN.refine_noise,
     loss: Annotated[str, setting(_TRAIN, "loss")] = _TRAIN.loss,
     teacher: TeacherChoice = _TRAIN.teacher,
+    student_size: Annotated[StudentSize, setting(_TRAIN, "student_size")] = _TRAIN.student_size,
     structured: Annotated[bool, setting(_TRAIN, "structured", "--structured")] = _TRAIN.structured,
     axes: FileAxes = None,
     channel: Channels = None,
@@ -86,11 +88,12 @@ def train(
     if channel not in (None, "each") and not channel.isdecimal():
         raise typer.BadParameter(f"expected a number from 0, or each, found {channel}", param_hint="--channel")
     choices = {"preset": preset, "noise": noise, "refine_noise": refine_noise, "structured": structured, "seed": seed}
-    limits = {"max_minutes": max_minutes, "max_steps": max_steps, "device": device}
+    others: dict[str, Any] = {"max_minutes": max_minutes, "max_steps": max_steps, "device": device}
+    others |= {"loss": loss, "student_size": student_size}
     if teacher in get_args(Teacher):
-        settings, finished = TrainSettings(**choices, **limits, loss=loss, teacher=teacher), None
+        settings, finished = TrainSettings(**choices, **others, teacher=teacher), None
     else:
-        settings, finished = _of_teacher(Path(teacher), {**limits, "loss": loss}, choices)
+        settings, finished = _of_teacher(Path(teacher), others, choices)
     from ..checkpoint import check_model_output
     from ..data.io import open_image
     from ..data.many import find_images
@@ -177,6 +180,7 @@ def _prepared(
     """
     from ..checkpoint import resume_path
     from ..denoiser import Denoiser, load
+    from ..training.students import name_of
 
     names = [str(path) for path in paths]
     opened = [channel_of(file, axes, channel, name) for file, name in zip(files, names, strict=True)]
@@ -186,13 +190,14 @@ def _prepared(
         return denoiser, f"Goes on with {resume_path(resumed)} after {denoiser.provenance.steps} steps"
     if resumed is not None and resumed.exists():
         denoiser = load(resumed, settings.device)
-        if denoiser.provenance.stopped is not None:
+        is_teacher = teacher is not None and denoiser.provenance == teacher.provenance
+        if denoiser.provenance.stopped is not None and not (is_teacher and name_of(settings) not in denoiser.students):
             denoiser.check_settings(settings, resumed)
             return denoiser, f"{resumed} is finished: nothing to do"
     words = "" if resumed is None else f"No interrupted training of {resumed}: begins from the beginning"
     if teacher is None:
         return Denoiser.for_images(arrays, settings, axes=known_axes, names=names), words
-    changed = settings.model_dump(include={"loss", "student_only", "max_minutes", "max_steps", "device"})
+    changed = settings.model_dump(include=_OF_STUDENT)
     return teacher.continued(arrays, known_axes, names=names, **changed), words
 
 

@@ -28,7 +28,7 @@ from ..presets import ScheduleConfig
 from ..system import free_memory, is_out_of_memory, sent
 from .bias import BiasCorrection, unbiased
 from .state import State, model_state, optimizer_state, restore_model, restore_optimizer
-from .targets import Pair, StudentTargets
+from .targets import CENTRAL, Pair, StudentTargets
 from .world import ALONE, SharedLoss, World, explaining_loss
 
 _WARM_UP_STEPS = 20
@@ -78,8 +78,7 @@ class CoTrainer:
         self.average = copy.deepcopy(model.eval())
         # Structured noise has a part that the noise model does not describe: it cannot be drawn anew.
         resample_noise = schedule.resample_noise and not model.config.hdn.structured
-        # A prediction in the targets brings them nearer to the mean: other losses need the samples as they are.
-        own = schedule.self_target_weight if model.config.loss in ("l2", "l1") else 0.0
+        own = schedule.self_target_weight if model.config.loss in CENTRAL else 0.0
         self.targets = StudentTargets(self.average, own, resample_noise=resample_noise)
         self.hdn_optimizer = _optimizer(schedule, [list(self.learner.hdn.parameters())], schedule.hdn_rate)
         self.direct_optimizer = _optimizer(schedule, self.learner.unet.parameter_groups(), schedule.direct_rate)
@@ -168,11 +167,11 @@ class CoTrainer:
         self._update_weights(self.direct_optimizer)
         return torch.cat([self._hdn_loss, direct_loss[None]])
 
-    def freeze_hdn(self, best: CoModel) -> None:
-        """Keep this HDN from now on; it draws the targets, with a fixed prediction of the student."""
+    def freeze_hdn(self, best: CoModel, teacher: CoModel | None = None) -> None:
+        """Keep this HDN from now on; it draws the targets, with a fixed prediction of the student, or of a teacher."""
         for model in (self.learner, self.average):
             model.take_hdn(best)
-        self.targets.teacher = copy.deepcopy(self.average)
+        self.targets.teacher = teacher or copy.deepcopy(self.average)
         self.hdn_frozen = True
         if not self.steps:
             with torch.no_grad():
@@ -282,7 +281,7 @@ class CoTrainer:
             "reduced": self._most // self.micro_batch,
             "learner": model_state(self.learner),
             "average": model_state(self.average),
-            "teacher": model_state(self.targets.teacher) if self.hdn_frozen else None,
+            "teacher": self.targets.state() if self.hdn_frozen else None,
             "optimizers": [optimizer_state(each) for each in (self.hdn_optimizer, self.direct_optimizer)],
             "plateaus": [dict(plateau.state_dict()) for plateau in self._plateaus],
             "hdn_loss": self._hdn_loss,
@@ -298,8 +297,7 @@ class CoTrainer:
         restore_model(self.learner, state["learner"])
         restore_model(self.average, state["average"])
         if state["teacher"] is not None:
-            self.targets.teacher = copy.deepcopy(self.average)
-            restore_model(self.targets.teacher, state["teacher"])
+            self.targets.restore(state["teacher"], copy.deepcopy(self.average))
             self.hdn_frozen = True
         if state["encoder"] is not None:
             encoder = copy.deepcopy(self.learner.hdn)

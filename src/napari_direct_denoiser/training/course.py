@@ -48,7 +48,7 @@ class Course:
         Noisy images (planes, Y, X), counts.
     preset
         Networks and schedule.
-    frame_steps, cancelled, world
+    frame_steps, cancelled, world, teacher
         See `Training`.
     state
         What `state` gave when this training was interrupted.
@@ -72,6 +72,7 @@ class Course:
         cancelled: Callable[[], bool] = lambda: False,
         world: World = ALONE,
         state: State | None = None,
+        teacher: CoModel | None = None,
     ) -> None:
         saved = state or {"before": (provenance.steps, provenance.seconds), "calibrated": 0, "training": None}
         self.provenance, self.world = provenance, world
@@ -93,6 +94,7 @@ class Course:
             cancelled=cancelled,
             world=world,
             state=saved["training"],
+            teacher=teacher,
         )
 
     def steps(self) -> Iterator[TrainingProgress]:
@@ -101,8 +103,7 @@ class Course:
         for progress in self._training.steps():
             if progress.stopped or progress.step >= _CALIBRATION_RATIO * self._calibrated:
                 self._calibrated = progress.step
-                straight = [self._model.noise.without_lines(stack) for stack in self._stacks]
-                self._model.std_calibration = calibrate_std(self._model, straight, self.provenance.settings.seed)
+                self._calibrate()
             progress = replace(
                 progress,
                 step=self._before_steps + progress.step,
@@ -119,6 +120,14 @@ class Course:
                 }
             )
             yield progress
+
+    def _calibrate(self) -> None:
+        """Calibrate standard deviations; that of samples belongs to the teacher, and stays if only a student learns."""
+        settings, before = self.provenance.settings, self._model.std_calibration
+        straight = [self._model.noise.without_lines(stack) for stack in self._stacks]
+        found = calibrate_std(self._model, straight, settings.seed)
+        kept = {"samples": before.samples} if settings.student_only else {}
+        self._model.std_calibration = found.model_copy(update=kept)
 
     def state(self) -> State:
         """All that the next steps depend on, at a yield of `steps`, and what tells the images from others.
