@@ -40,6 +40,11 @@ def _known_loss(name: str) -> str:
 Loss = Annotated[str, AfterValidator(_known_loss)]
 
 
+Channels = Annotated[int, Field(ge=1, le=1024)]
+Levels = Annotated[tuple[Channels, ...], Field(min_length=1, max_length=8)]
+Blocks = Annotated[int, Field(ge=1, le=8)]
+
+
 class Config(BaseModel):
     """Base of all settings: immutable, described by attribute docstrings; unknown names are errors."""
 
@@ -148,19 +153,19 @@ class CompareSettings(Config):
 class HDNConfig(Config):
     """Shape of the ladder VAE (HDN)."""
 
-    filters: tuple[int, ...]
+    filters: Levels
     """Channels of each level, finest first; the finest level has half the sides of the image."""
-    latent_channels: int
+    latent_channels: Channels
     """Channels of the latent variable of each level."""
-    blocks: int
+    blocks: Blocks
     """Residual blocks of each level, in each direction."""
     space_to_depth: Literal[1, 2]
     """2 folds 2x2 pixels into channels before the first convolution, 1 begins at full resolution."""
     gated: bool
     """The published blocks (batch norm, ELU, dropout, gate) and merges; otherwise plain ones."""
-    dropout: float = 0.0
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     """Part of the channels that gated blocks drop in training."""
-    free_bits: float = 0.0
+    free_bits: float = Field(default=0.0, ge=0)
     """KL of a level, in nats a patch, below which it costs nothing more."""
     structured: bool = False
     """HDN 3-6: the two finest levels do not see the image."""
@@ -169,11 +174,11 @@ class HDNConfig(Config):
 class DivNoisingConfig(Config):
     """Shape of the flat VAE (DivNoising)."""
 
-    filters: tuple[int, ...]
+    filters: Levels
     """Channels of each level, finest first; the finest level has half the sides of the image."""
-    latent_channels: int
+    latent_channels: Channels
     """Channels of the latent variable, which has the sides of the coarsest level."""
-    blocks: int = 1
+    blocks: Blocks = 1
     """Residual blocks of each level of the encoder and of the decoder."""
     published: bool = False
     """The published convolutions without residual blocks; otherwise 2x2 pixels are folded into channels first."""
@@ -190,9 +195,9 @@ class DivNoisingConfig(Config):
 class UNetConfig(Config):
     """Shape of the UNet (Direct Denoiser)."""
 
-    filters: tuple[int, ...]
+    filters: Levels
     """Channels of each level, finest first."""
-    blocks: int
+    blocks: Blocks
     """Residual blocks of each level, in each direction."""
     space_to_depth: Literal[1, 2]
     """2 folds 2x2 pixels into channels before the first convolution, 1 begins at full resolution."""

@@ -5,6 +5,8 @@ None of these is a `RuntimeError`: napari's worker threads turn those into a mer
 
 from __future__ import annotations
 
+_LONGEST = 200  # letters of a library's error
+
 
 class DenoiserError(Exception):
     """Base of all errors that are shown to a user as one line of text."""
@@ -39,3 +41,9 @@ class SettingError(DenoiserError):
 
 class TrainingError(DenoiserError):
     """Training cannot start, or ended before there was a usable model."""
+
+
+def reason(error: BaseException) -> str:
+    """What an error of a library says, as one line that fits into a message: it may quote a whole damaged file."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= _LONGEST else f"{words[:_LONGEST]} ..."

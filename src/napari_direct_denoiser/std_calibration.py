@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from .config import Config
+
+_MOST_KNOTS = 1024
 
 
 class Curve(NamedTuple):
@@ -24,7 +30,7 @@ class Curve(NamedTuple):
             return values.expand_as(at)
         right = torch.bucketize(at.contiguous(), knots).clamp(1, len(knots) - 1)
         low, high = knots[right - 1], knots[right]
-        share = ((at - low) / (high - low)).clamp(0, 1)
+        share = ((at - low) / (high - low)).nan_to_num(1.0).clamp(0, 1)  # knots may be equal
         return values[right - 1].lerp(values[right], share)
 
 
@@ -33,8 +39,19 @@ class StdCalibration(Config):
 
     signal: Curve = Curve()
     """Factor over the direct prediction, counts."""
-    samples: float = 1.0
+    samples: float = Field(default=1.0, ge=0)
     """Factor of the standard deviation of posterior samples, which makes it that of the error of their mean."""
+
+    @field_validator("signal")
+    @classmethod
+    def _is_a_curve(cls, curve: Curve) -> Curve:
+        knots, values = curve
+        numbers = all(math.isfinite(number) for number in (*knots, *values))
+        if not (numbers and 1 <= len(knots) == len(values) <= _MOST_KNOTS and min(values) >= 0):
+            raise PydanticCustomError("curve", "Expected as many factors of at least 0 as knots, all finite")
+        if any(left > right for left, right in pairwise(knots)):
+            raise PydanticCustomError("curve", "Expected knots that rise")
+        return curve
 
     def corrected(self, std: Tensor, direct: Tensor) -> Tensor:
         """Correct the standard deviation that the Direct Denoiser predicts of its error, both (B, 1, H, W) counts."""

@@ -64,6 +64,29 @@ def test_what_is_written_is_what_the_published_code_reads(tmp_path: Path) -> Non
     assert [file.name for file in tmp_path.iterdir()] == ["m.npz"]
 
 
+@pytest.mark.parametrize(("gaussians", "coefficients"), [(1, 2), (3, 2), (3, 3)])
+def test_files_of_others_go_through_and_back(
+    tmp_path: Path, rng: np.random.Generator, gaussians: int, coefficients: int
+) -> None:
+    """PPN2V, DivNoising and HDN save float32 arrays and a plain number; CAREamics reads the same files."""
+    theirs = {
+        "trained_weight": rng.normal(2, 1, (3 * gaussians, coefficients)).astype(np.float32),
+        "min_signal": np.array([234.5], np.float32),
+        "max_signal": np.array([3210.0], np.float32),
+    }
+    np.savez(tmp_path / "theirs.npz", **theirs, min_sigma=50)
+    model = read_noise(tmp_path / "theirs.npz")
+    for signal, noisy in ((240.0, 260.0), (1700.0, 1650.0), (3200.0, 3205.0)):
+        density = float(model.log_prob(torch.tensor([noisy]), torch.tensor([signal])).exp())
+        assert density == pytest.approx(published_likelihood(tmp_path / "theirs.npz", noisy, signal), rel=1e-3)
+    write_noise(tmp_path / "ours.npz", model)
+    with np.load(tmp_path / "ours.npz") as ours:
+        for name, value in theirs.items():
+            assert ours[name].dtype.kind == "f"
+            np.testing.assert_array_equal(ours[name], value)  # of the same shape: they take [0] of the signals
+        assert ours["min_sigma"].item() == 50
+
+
 def test_numbers_may_be_scalars_or_arrays(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", trained_weight=WEIGHT, min_signal=200.0, max_signal=[[1200.0]], min_sigma=[4])
     assert read_noise(tmp_path / "a.npz").signal_range == (200.0, 1200.0)
@@ -203,7 +226,7 @@ DAMAGED = {
     "no noise": (document(None), "value of the wrong kind"),
     "other parameters": (document({"kind": "gaussian", "width": 3.0}), "other parameters"),
     "word for a number": (document({"kind": "gaussian", "sigma": "wide"}), "noise.json"),
-    "NaN": (document({"kind": "gaussian", "sigma": float("nan")}), "NaN is no number"),
+    "NaN": (document({"kind": "gaussian", "sigma": float("nan")}), "found nan"),
     "infinity": (document(GAUSSIAN).replace("3.0", "1e999"), "positive number"),
     "unstable": (correlated([[1.1, 0, 0]]), "not stable"),
     "later pixels": (
@@ -234,5 +257,5 @@ def test_refuses_json_that_is_no_noise_model(tmp_path: Path, case: str) -> None:
 def test_refuses_a_json_file_that_is_too_large_before_it_is_parsed(tmp_path: Path) -> None:
     with open(tmp_path / "large.json", "wb") as stream:
         stream.truncate(65 * 2**20)
-    with pytest.raises(ModelFileError, match=r"at most 64 MB, found .* 65 MB"):
+    with pytest.raises(ModelFileError, match="longer than 8 MB"):
         read_noise(tmp_path / "large.json")

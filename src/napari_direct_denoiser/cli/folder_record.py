@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.files import check_folder, replacing
+from ..data.read_json import read_json
 from ..errors import SettingError
 
 NAME = "direct-denoiser.json"
@@ -83,9 +84,10 @@ class FolderRecord:
         if not self._file.exists():
             return {}
         try:
-            found = json.loads(self._file.read_text(encoding="utf-8"))
-            return {"run": found["run"], "files": dict(found["files"])}
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            found = read_json(self._file)
+            files = {name: {"source": each["source"], "done": each["done"]} for name, each in found["files"].items()}
+            return {"run": found["run"], "files": files}
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
             raise SettingError(
                 f"Expected a record of a run, found {self._file} which cannot be read as one: "
                 "choose another folder, or remove this file"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -106,14 +108,27 @@ def channel_count(shape: tuple[int, ...], axes: str | None) -> int:
     return sizes.get("C", colours if colours in _COLOURS else 1)
 
 
-def plane_regions(shape: tuple[int, ...], axes: str) -> list[Region]:
-    """Where each plane lies in an image of this shape: all of Y and X, and a slice of length 1 of every other axis."""
-    leading = [size for axis, size in zip(axes, shape, strict=True) if axis not in "YX"]
-    regions = []
-    for index in np.ndindex(*leading):
-        where = iter(index)
-        regions.append(tuple(slice(None) if axis in "YX" else slice(at := next(where), at + 1) for axis in axes))
-    return regions
+class PlaneRegions(Sequence[Region]):
+    """Where each plane lies in an image of this shape: all of Y and X, and a slice of length 1 of every other axis.
+
+    None is made before it is asked for: a file may promise any number of planes.
+    """
+
+    def __init__(self, shape: tuple[int, ...], axes: str) -> None:
+        self._axes = axes
+        self._leading = [size for axis, size in zip(axes, shape, strict=True) if axis not in "YX"]
+
+    def __len__(self) -> int:
+        return math.prod(self._leading)
+
+    def __getitem__(self, number: Any) -> Any:
+        where = iter(np.unravel_index(range(len(self))[number], self._leading) if self._leading else ())
+        return tuple(slice(None) if axis in "YX" else slice(int(at := next(where)), int(at) + 1) for axis in self._axes)
+
+
+def plane_regions(shape: tuple[int, ...], axes: str) -> Sequence[Region]:
+    """Where each plane lies in an image of this shape; see `PlaneRegions`."""
+    return PlaneRegions(shape, axes)
 
 
 def planes_last(axes: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
@@ -9,10 +10,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import DTypeLike, NDArray
 
-from ..errors import ImageError
+from ..errors import ImageError, reason
+from ..system import available_memory
 
+_SMALL = 2**28  # bytes that are read without a look at the free memory
 _UNKNOWN = frozenset("QI")  # letters of tifffile for axes that a file does not name
 
 Index = tuple[int | slice, ...]
@@ -107,15 +111,25 @@ class LazyImage:
             If a plane is damaged; it names the file and the plane. The others can be read.
         """
         full = _full_index(index, self.shape)
+        self._check_memory(full)
         try:
             return self.source.read(full)
         except Exception as error:  # damaged files make the readers raise errors of every kind
             where, error = self._first_damaged(full, error)
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise ImageError(
-                f"Expected a whole file, found {self.path} with a damaged plane at {where} ({reason}): "
+                f"Expected a whole file, found {self.path} with a damaged plane at {where} ({reason(error)}): "
                 "copy or save the file again, or cut this plane off"
             ) from error
+
+    def _check_memory(self, index: Index) -> None:
+        """Refuse a part for which there is no memory: a file may promise any size."""
+        sides = (len(numbers_of(part, side)) for part, side in zip(index, self.shape, strict=True))
+        needed = math.prod(sides) * self.dtype.itemsize
+        if needed > _SMALL and needed > (free := available_memory(torch.device("cpu"))):
+            raise ImageError(
+                f"Expected a part that fits into the free memory of {free / 1e9:.1f} GB, found {needed / 1e9:.1f} GB "
+                f"in {self.path}, shape {self.shape}: close other programs, or write the result to a .zarr"
+            )
 
     def _first_damaged(self, index: Index, error: Exception) -> tuple[str, Exception]:
         """Where the first plane is that cannot be read, and why."""

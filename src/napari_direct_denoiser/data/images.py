@@ -111,7 +111,7 @@ class LazyPlanes:
     axes: str
 
     @cached_property
-    def regions(self) -> list[Region]:
+    def regions(self) -> Sequence[Region]:
         """Where each plane lies in the image; see `plane_regions`."""
         return plane_regions(tuple(self.data.shape), self.axes)
 
@@ -152,7 +152,7 @@ def sampled_planes(stacks: Sequence[PlaneStack], most: int) -> Iterator[NDArray[
     planes = [(stack, index) for stack in stacks for index in range(len(stack))]
     for number in spread_over(len(planes), most):
         stack, index = planes[number]
-        yield np.ascontiguousarray(stack[index], dtype=np.float32)
+        yield np.array(stack[index], dtype=np.float32, order="C")  # a copy: an image may be read-only
 
 
 def middle(side: int, most: int, multiple: int) -> slice:

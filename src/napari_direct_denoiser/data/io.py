@@ -11,11 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ..errors import ImageError, SettingError
+from ..errors import ImageError, SettingError, reason
 from .axes import guess_axes
 from .dtypes import to_dtype
 from .files import check_target, is_zarr, replacing
 from .image_file import ImageFile, LazyImage, MappedArray
+from .npy_header import read_header
 from .pixel_size import tiff_metadata
 from .read_tiff import open_tiff
 from .read_zarr import open_zarr
@@ -66,9 +67,8 @@ def open_image(path: str | Path) -> ImageFile:
         raise
     except Exception as error:  # damaged files make the readers raise errors of every kind
         kind = "zarr folder" if path.is_dir() else "TIFF" if path.suffix.lower() in _TIFF else "npy file of numbers"
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(
-            f"Expected a {kind}, found {path} which cannot be read as one ({reason}): convert it"
+            f"Expected a {kind}, found {path} which cannot be read as one ({reason(error)}): convert it"
         ) from error
 
 
@@ -281,6 +281,8 @@ def _check_source(path: Path) -> None:
         raise ImageError(f"Expected an image file, found the folder {path}: give a file in it")
     if not path.exists():
         raise ImageError(f"Expected an image file, found no {path}: check its name")
+    if not path.is_file():  # to read a pipe could take for ever
+        raise ImageError(f"Expected an image file, found the pipe or device {path}: give a file")
     if path.suffix.lower() not in _SUFFIXES:
         raise ImageError(f"Expected a .tif, .tiff, .npy or .zarr, found {path}: convert it, or correct its suffix")
     if not path.stat().st_size:
@@ -288,9 +290,10 @@ def _check_source(path: Path) -> None:
 
 
 def _open_npy(path: Path) -> ImageFile:
-    mapped = np.lib.format.open_memmap(path, mode="r")
-    order = "F" if mapped.flags.fnc else "C"
-    return ImageFile(LazyImage(path, MappedArray(path, mapped.offset, mapped.shape, mapped.dtype, order)))
+    with open(path, "rb") as stream:
+        header = read_header(stream, path.stat().st_size)
+        array = MappedArray(path, stream.tell(), header.shape, header.dtype, "F" if header.fortran_order else "C")
+    return ImageFile(LazyImage(path, array))
 
 
 def _metadata(like: ImageFile | None, kind: str, axes: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _IMAGEJ_FIELDS = ("unit", "spacing", "finterval", "fps")
 _OME_FIELDS = ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeZ", "TimeIncrement")
+_RESOLUTION_UNITS = (1, 2, 3)  # none, inch, centimeter: a damaged file may have any
 _log = logging.getLogger(__name__)
 
 
@@ -29,6 +31,7 @@ def open_tiff(path: Path) -> ImageFile:
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
+        _check_parts(path, tiff)
         series = tiff.series[0]
         if len(tiff.series) > 1:
             _log.warning("%s holds %d images; only the first, %s, is read", path, len(tiff.series), series.shape)
@@ -37,11 +40,26 @@ def open_tiff(path: Path) -> ImageFile:
         metadata = {
             "kind": "imagej" if tiff.is_imagej else "ome" if tiff.is_ome else "plain",
             "resolution": page.resolution,
-            "resolutionunit": int(page.resolutionunit),
+            "resolutionunit": int(page.resolutionunit) if page.resolutionunit in _RESOLUTION_UNITS else 1,
             "fields": _imagej_fields(tiff) if tiff.is_imagej else _ome_fields(tiff) if tiff.is_ome else {},
         }
         axes = series.axes if len(set(series.axes)) == len(series.axes) else None  # QQYX: of no use
         return ImageFile(LazyImage(path, _source(path, tiff), axes), axes, metadata)
+
+
+def _check_parts(path: Path, tiff: tifffile.TiffFile) -> None:
+    """Refuse an OME-TIFF that names other files which are none, or are not beside it."""
+    if not tiff.is_ome or "FileName" not in (text := tiff.ome_metadata or ""):
+        return
+    for element in ElementTree.fromstring(text.encode()).iter():
+        name = element.get("FileName")
+        if name is not None and (Path(name).name != name or _is_strange(path.with_name(name))):
+            raise ImageError(f"Expected an OME-TIFF of files beside it, found {name[:99]!r} in {path}: copy it again")
+
+
+def _is_strange(part: Path) -> bool:
+    """Whether there is something that is no file: to read a pipe could take for ever."""
+    return part.exists() and not part.is_file()
 
 
 def _check_whole(path: Path, tiff: tifffile.TiffFile) -> None:

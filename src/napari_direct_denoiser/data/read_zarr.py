@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,49 @@ from ..errors import ImageError
 from .files import is_zarr
 from .image_file import ImageFile, Index, LazyImage
 from .ome_metadata import read_multiscale
+from .read_json import LARGEST
 
+_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+_MOST_BYTES = 2**50
 _log = logging.getLogger(__name__)
+
+
+def _open(path: Path) -> Any:
+    """The group or the array in a folder, of which only ordinary files of a sensible size are read."""
+    import zarr
+
+    return zarr.open(_store(path), mode="r")
+
+
+@cache
+def _store_class() -> Any:
+    from zarr.storage import LocalStore
+
+    class Folder(LocalStore):
+        """A folder whose pipes and devices are refused: to read one could take for ever, or all memory."""
+
+        async def get(self, key: str, *args: Any, **options: Any) -> Any:
+            _check_ordinary(self.root / key)
+            return await super().get(key, *args, **options)
+
+        def get_sync(self, key: str, **options: Any) -> Any:
+            _check_ordinary(self.root / key)
+            return super().get_sync(key, **options)
+
+    return Folder
+
+
+def _check_ordinary(file: Path) -> None:
+    if not file.exists() or file.is_dir():
+        return
+    if not file.is_file():
+        raise ValueError(f"{file} is no ordinary file")
+    if file.name in _METADATA and file.stat().st_size > LARGEST:
+        raise ValueError(f"{file} is longer than {LARGEST >> 20} MB")
+
+
+def _store(path: Path) -> Any:
+    return _store_class()(path, read_only=True)
 
 
 @dataclass(frozen=True)
@@ -33,7 +74,10 @@ class ZarrArray:
     def _array(self) -> Any:
         import zarr
 
-        return zarr.open_array(str(self.path), mode="r")
+        array = zarr.open_array(_store(self.path), mode="r")
+        if array.nbytes > _MOST_BYTES or array.size > _MOST_BYTES:
+            raise ImageError(f"Expected at most {_MOST_BYTES >> 50} PiB of pixels, found {array.shape} in {self.path}")
+        return array
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -70,7 +114,7 @@ def open_zarr(path: Path) -> ImageFile:
     import zarr
     from tifffile import natural_sorted
 
-    node = zarr.open(str(path), mode="r")
+    node = _open(path)
     if isinstance(node, zarr.Array):
         return _open_array(path)
     attributes = dict(node.attrs)
@@ -81,7 +125,7 @@ def open_zarr(path: Path) -> ImageFile:
     if "multiscales" in known:
         return _open_ome(path, attributes)
     inside = natural_sorted(child.name for child in path.iterdir() if is_zarr(child))
-    nodes = {name: zarr.open(str(path / name), mode="r") for name in inside}
+    nodes = {name: _open(path / name) for name in inside}
     images = [name for name, each in nodes.items() if "multiscales" in _ome(each.attrs)]
     names = images or [name for name, each in nodes.items() if isinstance(each, zarr.Array)]
     if not names:
@@ -97,6 +141,15 @@ def _ome(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
+def _inside(path: Path, name: str) -> Path:
+    """The folder of an array of a group, which its metadata must not place anywhere else."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ImageError(
+            f"Expected an array within {path}, found {name[:200]!r} in its metadata: name the array itself"
+        )
+    return path / name
+
+
 def _open_array(path: Path) -> ImageFile:
     array = ZarrArray(path)
     return ImageFile(LazyImage(path, array, array.axes), array.axes, {"kind": "zarr"})
@@ -108,8 +161,8 @@ def _open_ome(path: Path, attributes: Mapping[str, Any]) -> ImageFile:
     except ValueError as error:
         first = _ome(attributes)["multiscales"][0]["datasets"][0]["path"]
         _log.warning("%s has metadata that are not valid in OME-Zarr 0.4 or 0.5; they are not used (%s)", path, error)
-        return _open_array(path / first)
-    array = ZarrArray(path / found.path)
+        return _open_array(_inside(path, first))
+    array = ZarrArray(_inside(path, found.path))
     if len(array.shape) != len(found.scale):
         raise ImageError(
             f"Expected {len(found.scale)} axes as in the metadata of {path}, found shape {array.shape}: "

@@ -8,6 +8,7 @@ from dataclasses import replace
 from ..data.images import Frames
 from ..errors import ImageError
 from .calibration import calibrate, fit_calibration, fit_mixture, mixture_of
+from .checked import checked
 from .correlated import CorrelatedNoise as CorrelatedNoise
 from .correlation import fit_correlated
 from .diagnosis import Finding, diagnose
@@ -33,6 +34,7 @@ __all__ = [
     "NoiseFit",
     "NoiseModel",
     "calibrate",
+    "checked",
     "diagnose",
     "estimate_noise",
     "fit_calibration",

@@ -96,7 +96,9 @@ def fit_images(stacks: Sequence[Frames], *, line: tuple[float, float] | None = N
             bins, (slope, intercept) = whole, line
     correlation = _correlation(windows, bins)
     if line is not None and not windows.temporal:
-        bins.variances = bins.variances * (line[0] * bins.signals + line[1]) / (slope * bins.signals + intercept)
+        before, after = slope * bins.signals + intercept, line[0] * bins.signals + line[1]
+        meet = (before > 0) & (after > 0)  # elsewhere a line says nothing of the variance
+        bins.variances = bins.variances * np.where(meet, after, 1.0) / np.where(meet, before, 1.0)
         slope, intercept = line
     elif not windows.temporal:  # a second difference removes a part of correlated noise
         share = float(np.prod([_second_difference(rho) for rho in correlation]))

@@ -6,16 +6,22 @@ None is ever unpickled. [docs/noise.md](../../../docs/noise.md) describes the JS
 from __future__ import annotations
 
 import json
+import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..data.files import check_target, replacing
-from ..errors import ModelFileError, SettingError
+from ..data.npy_header import read_header
+from ..data.read_json import read_json
+from ..errors import ModelFileError, SettingError, reason
 from .calibration import mixture_of
+from .checked import checked
 from .fit import NoiseFit
 from .models import NoiseModel, from_document
 from .tabulated import HistogramNoise, MixtureNoise
@@ -24,7 +30,7 @@ NPZ = ".npz"
 JSON = ".json"
 _FORMAT = "napari-direct-denoiser noise model"
 _VERSION = 1
-_LARGEST = 64 * 2**20  # bytes of a JSON file
+_LARGEST_MIXTURE, _LARGEST_HISTOGRAM = 2**20, 2**24  # bytes of an array
 _KEYS = ("trained_weight", "min_signal", "max_signal", "min_sigma")
 
 
@@ -47,8 +53,10 @@ def read_noise(path: str | Path) -> NoiseModel:
     readers = {JSON: _read_json, ".npy": _read_histogram}
     try:
         return readers.get(path.suffix.lower(), _read_mixture)(path)
-    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise ModelFileError(f"{path} is not a readable noise model file ({error}): make it again") from error
+    except ModelFileError:
+        raise
+    except Exception as error:  # damaged files make zipfile, zlib and numpy raise errors of many kinds
+        raise ModelFileError(f"{path} is not a readable noise model file ({reason(error)}): make it again") from error
 
 
 def write_noise(path: str | Path, noise: NoiseModel | NoiseFit) -> None:
@@ -102,68 +110,63 @@ def write_npz(path: str | Path, model: MixtureNoise) -> None:
 
 
 def _read_json(path: Path) -> NoiseModel:
-    with open(path, "rb") as stream:
-        content = stream.read(_LARGEST + 1)
-    if len(content) > _LARGEST:
-        raise ModelFileError(
-            f"Expected a noise model file of at most {_LARGEST >> 20} MB, found {path} of "
-            f"{path.stat().st_size / 2**20:.0f} MB: it is none, or write it again"
-        )
-    try:
-        document = json.loads(content, parse_constant=_refuse_constant)
-    except RecursionError as error:
-        raise ModelFileError(f"{path} is nested too deeply for a noise model file: make it again") from error
+    document = read_json(path)
     if not isinstance(document, dict) or document.get("format") != _FORMAT:
         raise ModelFileError(f'{path} is JSON without "format": "{_FORMAT}": give a file that fit-noise wrote')
     version = document.get("version")
     if type(version) is not int or not 1 <= version <= _VERSION:
         raise ModelFileError(
-            f"Expected a noise model file of version {_VERSION}, found version {version!r} in {path}: "
+            f"Expected a noise model file of version {_VERSION}, found version {str(version)[:20]!r} in {path}: "
             "update napari-direct-denoiser, or make the file again"
         )
-    try:
-        return _from_json(document.get("noise"))
-    except (ModelFileError, SettingError) as error:
-        raise ModelFileError(f"{path}: {error}") from error
+    return _checked(path, lambda: from_document(document["noise"]))
 
 
-def _from_json(document: Any) -> NoiseModel:
-    """Rebuild the model. Values of a wrong type surface as any of these errors, from Python, numpy or torch."""
-    try:
-        model = from_document(document)
-        tried = torch.full((1, 8, 8), 1000.0)
-        finite = bool(model.log_prob(tried, tried).isfinite().all())
-        model.describe()
-    except (TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
-        raise ModelFileError(f"the noise model has a value of the wrong kind ({error}): make the file again") from error
-    if not finite:
-        raise ModelFileError("the noise model gives a density that is not finite: make the file again")
-    return model
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-def _read_mixture(path: Path) -> MixtureNoise:
-    with np.load(path, allow_pickle=False) as stored:
-        missing = [key for key in _KEYS if key not in stored]
+def _read_mixture(path: Path) -> NoiseModel:
+    with zipfile.ZipFile(path) as stored:
+        inside = {name.removesuffix(".npy"): stored.getinfo(name) for name in stored.namelist()}
+        missing = [key for key in _KEYS if key not in inside]
         if missing:
-            found = ", ".join(stored.files) or "nothing"
+            found = ", ".join(inside)[:200] or "nothing"
             raise ModelFileError(f"{path} lacks {', '.join(missing)} (it holds {found}): not a mixture noise model")
-        weight, low, high, floor = (np.asarray(stored[key], dtype=np.float64) for key in _KEYS)
+        numbers = []
+        for key in _KEYS:
+            with stored.open(inside[key]) as stream:
+                numbers.append(_read_array(stream, inside[key].file_size, _LARGEST_MIXTURE))
+    weight, low, high, floor = numbers
     for key, value in (("min_signal", low), ("max_signal", high), ("min_sigma", floor)):
         if value.size != 1:
             raise ModelFileError(f"{path}: expected one number as {key}, found shape {value.shape}")
-    return MixtureNoise(torch.from_numpy(weight), low.item(), high.item(), floor.item())
+    return _checked(path, lambda: MixtureNoise(torch.from_numpy(weight), low.item(), high.item(), floor.item()))
 
 
-def _read_histogram(path: Path) -> HistogramNoise:
+def _read_histogram(path: Path) -> NoiseModel:
     """Read the three planes of PN2V: probabilities (signal, noisy), lower and upper edges of the bins."""
-    planes = np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
-    if planes.ndim != 3 or len(planes) != 3:
+    with open(path, "rb") as stream:
+        planes = _read_array(stream, os.fstat(stream.fileno()).st_size, _LARGEST_HISTOGRAM)
+    if planes.ndim != 3 or len(planes) != 3 or not planes.size:
         raise ModelFileError(
             f"Expected a PN2V histogram of shape (3, bins, bins) in {path}, found {planes.shape}: "
             "save it with the two planes of bin edges"
         )
-    return HistogramNoise(torch.from_numpy(planes[0]), float(planes[1].min()), float(planes[2].max()))
+    low, high = float(planes[1].min()), float(planes[2].max())
+    return _checked(path, lambda: HistogramNoise(torch.from_numpy(planes[0]), low, high))
+
+
+def _read_array(stream: Any, size: int, most: int) -> NDArray[np.float64]:
+    """Read the numbers of an npy file of `size` bytes; `ValueError` if it holds other things, or over `most` bytes."""
+    header = read_header(stream, size)
+    if header.nbytes > most:
+        raise ValueError(f"it holds {header.nbytes} bytes, more than any noise model ({most})")
+    if header.dtype.kind not in "uif":
+        raise ValueError(f"it holds {header.dtype}, not real numbers")
+    flat = np.frombuffer(stream.read(header.nbytes), header.dtype)
+    with np.errstate(over="ignore"):  # of long doubles
+        return flat.reshape(header.shape, order="F" if header.fortran_order else "C").astype(np.float64)
+
+
+def _checked(path: Path, make: Callable[[], NoiseModel]) -> NoiseModel:
+    try:
+        return checked(make)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data.patches import Augmentation
-from ..errors import ModelFileError, SettingError
+from ..errors import ModelFileError, SettingError, reason
 from .skewed import SkewedLogDensity, skewed_log_cdf
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
@@ -139,14 +139,14 @@ def from_document(document: dict[str, Any]) -> NoiseModel:
     kind = parameters.pop("kind", None)
     if kind not in NoiseModel.kinds:
         raise ModelFileError(
-            f"Expected a noise model of kind {', '.join(NoiseModel.kinds)}, found {kind!r}: "
+            f"Expected a noise model of kind {', '.join(NoiseModel.kinds)}, found {str(kind)[:40]!r}: "
             "the file is damaged or of a newer version"
         )
     try:
         return NoiseModel.kinds[kind](**parameters)
     except TypeError as error:
         raise ModelFileError(
-            f"The {kind} noise model of the file has other parameters than expected ({error}): "
+            f"The {kind} noise model of the file has other parameters than expected ({reason(error)}): "
             "the file is damaged or of a newer version"
         ) from error
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import ModelFileError
 from .models import LOG_SQRT_2PI, NoiseModel, bounded, draw_normal, positive
 
+_MOST_GAUSSIANS, _MOST_BINS = 64, 512  # the published models have 3 and 256
 _BROAD = 0.01  # weight of a wide Gaussian in a histogram: makes every observation possible and every gradient finite
 
 
@@ -46,10 +47,16 @@ class MixtureNoise(NoiseModel):
     def __init__(self, trained_weight: Tensor, min_signal: float, max_signal: float, min_sigma: float) -> None:
         super().__init__()
         weight = torch.as_tensor(trained_weight, dtype=torch.float32)
-        if weight.ndim != 2 or weight.shape[0] % 3 or 0 in weight.shape or not weight.isfinite().all():
+        fits = weight.ndim == 2 and not weight.shape[0] % 3 and 0 not in weight.shape
+        if not fits or len(weight) > 3 * _MOST_GAUSSIANS or weight.shape[1] > _MOST_GAUSSIANS:
             raise ModelFileError(
-                "Expected a mixture of (3 x Gaussians, coefficients) finite numbers, "
+                f"Expected a mixture of (3 x Gaussians, coefficients), at most {_MOST_GAUSSIANS} of each, "
                 f"found an array of shape {tuple(weight.shape)}: fit the noise model again"
+            )
+        if not weight.isfinite().all():
+            raise ModelFileError(
+                "Expected a mixture of finite numbers, "
+                f"found others in an array of shape {tuple(weight.shape)}: fit the noise model again"
             )
         if not (math.isfinite(min_signal) and math.isfinite(max_signal) and min_signal < max_signal):
             raise ModelFileError(f"Expected min_signal < max_signal, found {min_signal:g} and {max_signal:g}")
@@ -154,11 +161,11 @@ class HistogramNoise(NoiseModel):
     def __init__(self, histogram: Tensor, low: float, high: float) -> None:
         super().__init__()
         histogram = torch.as_tensor(histogram, dtype=torch.float32)
-        square = histogram.ndim == 2 and histogram.shape[0] == histogram.shape[1] > 1
+        square = histogram.ndim == 2 and 1 < len(histogram) == histogram.shape[1] <= _MOST_BINS
         if not square or not histogram.isfinite().all() or bool((histogram < 0).any()) or not low < high:
             raise ModelFileError(
-                "Expected a square histogram of at least 2 x 2 probabilities and low < high, found shape "
-                f"{tuple(histogram.shape)} and limits {low:g}, {high:g}: make the noise model again"
+                f"Expected a square histogram of 2 to {_MOST_BINS} bins, with probabilities, and low < high, "
+                f"found shape {tuple(histogram.shape)} and limits {low:g}, {high:g}: make the noise model again"
             )
         self.low, self.high = float(low), float(high)
         self.width = (self.high - self.low) / len(histogram)

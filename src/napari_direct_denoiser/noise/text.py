@@ -8,7 +8,8 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SettingError
+from ..errors import ModelFileError, SettingError
+from .checked import checked
 from .correlated import CorrelatedNoise
 from .files import is_noise_file, read_noise
 from .models import NoiseModel
@@ -33,6 +34,15 @@ def parse_noise(text: str) -> NoiseModel:
     ModelFileError
         If the file holds no noise model.
     """
+    if is_noise_file(text.strip()):
+        return read_noise(text.strip())
+    try:
+        return checked(lambda: _parsed(text))
+    except ModelFileError as error:
+        raise SettingError(f"{error}, found {text!r}") from error
+
+
+def _parsed(text: str) -> NoiseModel:
     base, *parts = re.split(r"\+(?=[xy]:)", text)
     noise = _independent(base.strip(), text)
     if not parts:

@@ -26,7 +26,7 @@ from ..data.images import LazyPlanes, Region, check_planes
 from ..errors import DenoiserError, SettingError
 from ..progress import Progress, WorkClock
 from ..system import available_memory, free_memory, is_out_of_memory, reusing_memory
-from .statistics import STD, SampleStatistics
+from .statistics import STD, SampleStatistics, finite
 from .tiling import Output, Tile, TilePlan, in_one_pass, plan_tiles
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ class _Run:
         with _guarded():
             for name, value in statistics.results().items():
                 factor = self.model.std_calibration.samples if name in STD else 1.0
-                views[name][tile.kept] += factor * tile.weights * value
+                views[name][tile.kept] += factor * tile.weights * finite(value)
 
     def _draw(
         self, encoding: Any, tile: Tile, statistics: SampleStatistics, keys: list[tuple[int, ...]], keep: int
@@ -307,7 +307,7 @@ class _Run:
 
 
 def _array(tensor: Tensor) -> Array:
-    return cast("Array", tensor.float().cpu().numpy())
+    return finite(cast("Array", tensor.float().cpu().numpy()))
 
 
 def _generator(model: CoModel, key: tuple[int, ...]) -> torch.Generator:

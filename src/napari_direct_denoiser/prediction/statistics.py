@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import DenoiserError
 from .tiling import HELD, Output
 
 Array = TypeVar("Array", Tensor, NDArray[np.float32])
@@ -56,6 +57,16 @@ class SampleStatistics:
             if name in self.wanted:
                 found[name] = (self.squares / self.count).sqrt().cpu().numpy()
         return found
+
+
+def finite(result: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Refuse a result with NaN or infinity, which a finite image gives only beyond the range of float32."""
+    if not np.isfinite(result).all():
+        raise DenoiserError(
+            "Expected finite numbers from the networks, found NaN or infinity: divide an image of very large numbers "
+            "by a constant, or train again on images of this kind"
+        )
+    return result
 
 
 def merged(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..co_model import CoModel
 from ..data.patches import Part, PatchSampler, split
+from ..errors import TrainingError, reason
 from ..networks.blocks import GatedBlock, PlainBlock, SharedConvBlock
 from ..presets import ScheduleConfig
 from ..progress import TrainingProgress
@@ -133,9 +134,15 @@ class Training:
                 raise_when_cancelled(network, self._cancelled)
         saved, self._saved = self._saved, None
         if saved is not None:
-            self._clock.elapsed, self._to_refine = saved["seconds"], saved["to_refine"]
-            self._trainer.restore(saved["trainer"])
-            self._validator.restore(saved["validator"])
+            try:
+                self._clock.elapsed, self._to_refine = saved["seconds"], saved["to_refine"]
+                self._trainer.restore(saved["trainer"])
+                self._validator.restore(saved["validator"])
+            except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                raise TrainingError(
+                    f"Expected the state of a training, found another ({reason(error)}): "
+                    "delete the file of the interrupted training to start from the beginning"
+                ) from error
         elif self._trained:
             with using_threads(self._trainer.threads):
                 if self._schedule.student_only_fraction == 1:

@@ -89,12 +89,12 @@ class Provenance(Config):
     model_config = ConfigDict(extra="allow")
 
     settings: TrainSettings
-    axes: str
+    axes: str = Field(pattern="^[A-Z]{2,26}$")
     """Axes of the training images, such as TYX."""
     version: str
     """Of this package."""
     torch_version: str
-    steps: int = 0
+    steps: int = Field(default=0, ge=0, lt=2**31)
     seconds: float = 0.0
     stopped: str | None = None
     """Why training ended; None if it was interrupted."""

@@ -14,18 +14,46 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.optim import Optimizer
 
 from ..co_model import CoModel
 from ..config import TrainSettings
 from ..data.images import spread_over
-from ..errors import ImageError, SettingError
+from ..errors import ImageError, ModelFileError, SettingError
 
 State = dict[str, Any]
 """Names and what they stand for: dicts, lists, tuples, texts, numbers, truth values, None and tensors."""
 
 _MAY_CHANGE = ("max_minutes", "max_steps", "device")  # of an interrupted training
+_PARTS = ("images", "frame_steps", "before", "calibrated", "training")  # of the state of a course
 _PLANES = 16  # of all images together, whose pixels tell them from others
+
+
+def pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Turn a state into JSON that refers to ``tensors``, to which its tensors are added."""
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        tensors[name] = value
+        return {"tensor": name}
+    if isinstance(value, dict):  # keys may be numbers
+        return {"dict": [[key, pack(each, tensors)] for key, each in value.items()]}
+    if isinstance(value, list | tuple):
+        return {type(value).__name__: [pack(each, tensors) for each in value]}
+    return value
+
+
+def unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Undo `pack`."""
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {key: unpack(each, tensors) for key, each in content}
+    values = [unpack(each, tensors) for each in content]
+    return tuple(values) if kind == "tuple" else values
 
 
 def model_state(model: CoModel) -> State:
@@ -80,6 +108,19 @@ def check_fingerprint(stacks: Sequence[NDArray[Any]], expected: State, path: str
     else:
         what = "the images of the interrupted training, found others of the same shape"
     raise ImageError(f"Expected {what}: give the same images in the same order, or delete {path} to start anew")
+
+
+def take_up(model: CoModel, stacks: Sequence[NDArray[Any]], state: State, path: str | Path) -> None:
+    """Put the weights of an interrupted training, saved in a file, into a model.
+
+    Raises `ImageError` if it was one of other images than these, and `ModelFileError` if it lacks a part.
+    """
+    try:
+        parts = {name: state[name] for name in _PARTS}
+        check_fingerprint(stacks, parts["images"], path)
+        restore_model(model, parts["training"]["validator"]["model"])
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path} lacks a part of the training: delete it to start anew") from error
 
 
 def same_settings(expected: TrainSettings, found: TrainSettings, path: str | Path) -> TrainSettings:

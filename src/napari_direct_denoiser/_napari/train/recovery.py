@@ -18,6 +18,7 @@ from uuid import uuid4
 from qtpy.QtCore import QLockFile, QStandardPaths
 
 from ...data.files import replacing
+from ...data.read_json import read_json
 from ...errors import DenoiserError
 
 if TYPE_CHECKING:
@@ -100,9 +101,9 @@ def recovered() -> list[Recovered]:
             continue
         lock.unlock()
         try:
-            facts = json.loads(about.read_text())
+            facts = read_json(about)
             found.append((about.stat().st_mtime, Recovered(about.parent, str(facts["name"]), int(facts["steps"]))))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             _LOG.exception("The recovery file %s could not be read", about)
     return [each for _, each in sorted(found, key=lambda item: -item[0])]
 
