@@ -122,7 +122,8 @@ class PlaneRegions(Sequence[Region]):
         return math.prod(self._leading)
 
     def __getitem__(self, number: Any) -> Any:
-        where = iter(np.unravel_index(range(len(self))[number], self._leading) if self._leading else ())
+        place = range(len(self))[number]  # raises IndexError after the last one
+        where = iter(np.unravel_index(place, self._leading) if self._leading else ())
         return tuple(slice(None) if axis in "YX" else slice(int(at := next(where)), int(at) + 1) for axis in self._axes)
 
 
