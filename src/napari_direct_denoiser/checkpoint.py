@@ -6,26 +6,30 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, uint8
 
 from .co_model import CoModel
-from .config import HDNConfig, ModelConfig
+from .config import HDNConfig
 from .data.files import check_target, replacing
-from .errors import ModelFileError
-from .noise import from_document
-from .normalization import Normalization
-from .std_calibration import StdCalibration
+from .data.read_json import LARGEST, parse_json
+from .errors import ModelFileError, reason
+from .training.model_document import document_of, model_of
 from .training.provenance import Provenance
-from .training.state import State
+from .training.state import State, pack, unpack
+from .training.students import Student, take_weights, weights_of
 
-FORMAT_VERSION = 1
-"""Increased when older versions of this package can no longer read the files."""
+FORMAT_VERSION = 2
+"""Of files with several students, which older versions of this package cannot read."""
+_FORMAT_OF_ONE = 1  # of files with one student, which they can
 WEIGHTS = Path(__file__).parent / "weights" / "quick.safetensors"
 """Weights that training starts from, of both networks of the quick preset, in half precision.
 
@@ -34,6 +38,9 @@ Learned on simulated images by ``scripts/pretrain.py``.
 SUFFIX = ".safetensors"
 _RESUME = ".resume" + SUFFIX
 KEY = "napari_direct_denoiser"
+_LARGEST_HEADER = 2 * LARGEST  # bytes; the description is a text in it, whose quotes are escaped
+_DTYPES = {torch.float32: "F32", torch.int64: "I64"}  # as safetensors calls them
+_TRAINING_SHARE, _TRAINING_BYTES = 16, 2**28  # times the weights, and held-out patches: the most that a training needs
 
 
 def check_model_output(path: str | Path) -> None:
@@ -41,20 +48,29 @@ def check_model_output(path: str | Path) -> None:
     check_target(path, [SUFFIX], what="model file")
 
 
-def save_model(path: str | Path, model: CoModel, provenance: Provenance) -> None:
-    """Write a model file, atomically; `DenoiserError` if that is not possible."""
-    save_checkpoint(path, model.state_dict(), _document(model, provenance))
+def save_model(path: str | Path, model: CoModel, provenance: Provenance, others: Sequence[Student] = ()) -> None:
+    """Write a model, and other students of its teacher, atomically; `DenoiserError` if that is not possible."""
+    save_checkpoint(path, model.state_dict() | weights_of(others), document_of(model, provenance, others))
 
 
-def load_model(path: str | Path) -> tuple[CoModel, Provenance]:
-    """Read a model, on the CPU, and its provenance; `ModelFileError` as `load_checkpoint`, or if it holds no model."""
-    tensors, document = load_checkpoint(path)
-    model, provenance = _model(path, document)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise _no_model(path, document, error) from error
-    return model, provenance
+def load_model(path: str | Path) -> tuple[CoModel, Provenance, list[Student]]:
+    """Read a model, on the CPU, its provenance, and other students of its teacher.
+
+    Raises `ModelFileError` as `load_checkpoint`, or if the file holds no model.
+
+    Nothing of the file is taken on trust: what its networks need is compared with what it has before memory is taken
+    for either, and they are tried on a small plane.
+    """
+    with _opened(path) as file, _describing(file):
+        with torch.device("meta"):  # networks without memory
+            model, provenance, others = model_of(file.document)
+        _check_same(model.state_dict() | weights_of(others), file.promised())
+        tensors = file.read()
+        model.load_state_dict({name: tensors[name] for name in model.state_dict()}, assign=True)
+        take_weights(others, tensors)
+        for each in (model.eval(), *(student.used_in(model) for student in others)):
+            _try(each)
+    return model, provenance, others
 
 
 def resume_path(model: Path) -> Path:
@@ -62,15 +78,17 @@ def resume_path(model: Path) -> Path:
     return model.with_name(model.stem + _RESUME)
 
 
-def save_training(path: str | Path, model: CoModel, provenance: Provenance, state: State) -> None:
+def save_training(
+    path: str | Path, model: CoModel, provenance: Provenance, state: State, others: Sequence[Student] = ()
+) -> None:
     """Write an interrupted training, atomically; `DenoiserError` if that is not possible."""
-    tensors: dict[str, Tensor] = {}
-    packed = _packed(state, tensors)
-    save_checkpoint(path, tensors, {**_document(model, provenance), "training": packed})
+    tensors = weights_of(others)
+    packed = pack(state, tensors)
+    save_checkpoint(path, tensors, {**document_of(model, provenance, others), "training": packed})
 
 
-def load_training(path: str | Path) -> tuple[CoModel, Provenance, State]:
-    """Read an interrupted training: the model without its weights, its provenance, and the state.
+def load_training(path: str | Path) -> tuple[CoModel, Provenance, list[Student], State]:
+    """Read an interrupted training: the model without its weights, its provenance, other students, and the state.
 
     Raises
     ------
@@ -78,16 +96,27 @@ def load_training(path: str | Path) -> tuple[CoModel, Provenance, State]:
         If the file is missing, damaged, or written by another version of this package.
     """
     try:
-        tensors, document = load_checkpoint(path)
-        model, provenance = _model(path, document)
-        if provenance.version != version("napari-direct-denoiser"):
-            raise ModelFileError(
-                f"{path} was written by version {provenance.version}, this is version "
-                f"{version('napari-direct-denoiser')}: go on with that version"
-            )
-        if "training" not in document:
-            raise ModelFileError(f"{path} is a finished model, not an interrupted training: choose a *{_RESUME} file")
-        return model, provenance, _unpacked(document["training"], tensors)
+        with _opened(path) as file, _describing(file):
+            with torch.device("meta"):
+                model, _, others = model_of(file.document)
+                weights = sum(tensor.nbytes for tensor in (model.state_dict() | weights_of(others)).values())
+            if not weights < file.size < _TRAINING_SHARE * weights + _TRAINING_BYTES:
+                raise ModelFileError(
+                    f"{path} of {file.size} bytes is no training of networks of {weights} bytes: copy it again"
+                )
+            model, provenance, others = model_of(file.document)
+            if provenance.version != version("napari-direct-denoiser"):
+                raise ModelFileError(
+                    f"{path} was written by version {provenance.version}, this is version "
+                    f"{version('napari-direct-denoiser')}: go on with that version"
+                )
+            if "training" not in file.document:
+                raise ModelFileError(
+                    f"{path} is a finished model, not an interrupted training: choose a *{_RESUME} file"
+                )
+            tensors = file.read()
+            take_weights(others, tensors)
+            return model, provenance, others, unpack(file.document["training"], tensors)
     except ModelFileError as error:
         raise ModelFileError(f"{error}; or delete it to start from the beginning") from error
 
@@ -112,7 +141,8 @@ def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], document: dict
     # Copies: safetensors refuses tensors that share memory, as tied weights do.
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     text = json.dumps(document)
-    header = json.dumps({"format": FORMAT_VERSION, "sha256": _digest(copies, text), "document": text})
+    written = FORMAT_VERSION if "students" in document else _FORMAT_OF_ONE
+    header = json.dumps({"format": written, "sha256": _digest(copies, text), "document": text})
     with replacing(path) as draft, draft.open("wb") as file:
         file.write(save(copies, metadata={KEY: header}))
         file.flush()
@@ -139,27 +169,8 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     ModelFileError
         If the file is missing, damaged, of a newer format, or no model file of this package.
     """
-    source = Path(path)
-    if source.is_dir():
-        raise ModelFileError(f"Expected a model file, found the folder {source}: name the {SUFFIX} file inside it")
-    if not source.is_file():
-        raise ModelFileError(f"The model file {source} does not exist: check the name, or train a model first")
-    try:
-        with safe_open(source, framework="pt", device="cpu") as file:
-            header = _header(source, file.metadata())
-            # Copies: a file that is still mapped into memory cannot be replaced on Windows.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(
-            f"{source} ({source.stat().st_size} bytes) is not a model file or is truncated ({error}): "
-            f"copy it again, or choose a {SUFFIX} file written by this package"
-        ) from error
-    if _digest(tensors, header["document"]) != header["sha256"]:
-        raise ModelFileError(f"{source} is damaged, its checksum does not match: copy it again or train a new model")
-    document = _parsed(header["document"])
-    if document is None:
-        raise ModelFileError(f"{source} has no readable description of its model: train a new model")
-    return tensors, document
+    with _opened(path) as file:
+        return file.read(), file.document
 
 
 def newer_version(document: dict[str, Any]) -> str | None:
@@ -182,28 +193,88 @@ def start_from_pretrained(model: CoModel) -> None:
         model.unet.load_state_dict({name[len(prefix) :]: weights[name] for name in weights if name.startswith(prefix)})
 
 
-def _document(model: CoModel, provenance: Provenance) -> dict[str, Any]:
-    """What a file tells of a model beside its weights."""
-    return {
-        "config": model.config.model_dump(mode="json"),
-        "scaling": model.normalization.model_dump(mode="json"),
-        "noise": model.noise.document(),
-        "calibration": model.std_calibration.model_dump(mode="json"),
-        "provenance": provenance.model_dump(mode="json"),
-    }
+class _File:
+    """A model file whose header is read and checked. Its numbers are read when they are asked for."""
+
+    def __init__(self, path: Path, tensors: Any) -> None:
+        self.path, self.size = path, path.stat().st_size
+        self._tensors = tensors
+        header = _header(path, tensors.metadata())
+        self._sha256, self._text = header["sha256"], header["document"]
+        document = _parsed(self._text)
+        if document is None:
+            raise ModelFileError(f"{path} has no readable description of its model: copy it again or train a new model")
+        self.document = document
+
+    def promised(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Kind of numbers and shape of each tensor, by its name."""
+        slices = {name: self._tensors.get_slice(name) for name in self._tensors.keys()}  # noqa: SIM118 (not a dict)
+        return {name: (each.get_dtype(), tuple(each.get_shape())) for name, each in slices.items()}
+
+    def read(self) -> dict[str, Tensor]:
+        """Read all tensors, in memory of their own, and verify the checksum."""
+        # Copies: a file that is still mapped into memory cannot be replaced on Windows.
+        tensors = {name: self._tensors.get_tensor(name).clone() for name in self._tensors.keys()}  # noqa: SIM118
+        if _digest(tensors, self._text) != self._sha256:
+            raise ModelFileError(
+                f"{self.path} is damaged, its checksum does not match: copy it again or train a new model"
+            )
+        return tensors
 
 
-def _model(path: str | Path, document: dict[str, Any]) -> tuple[CoModel, Provenance]:
-    """A model without its weights, and its provenance."""
+@contextmanager
+def _opened(path: str | Path) -> Iterator[_File]:
+    """Open a model file; raises as `load_checkpoint`."""
+    source = Path(path)
+    if source.is_dir():
+        raise ModelFileError(f"Expected a model file, found the folder {source}: name the {SUFFIX} file inside it")
+    if not source.exists():
+        raise ModelFileError(f"The model file {source} does not exist: check the name, or train a model first")
+    if not source.is_file():  # to read a pipe could take for ever
+        raise ModelFileError(f"Expected a model file, found the pipe or device {source}: name a {SUFFIX} file")
     try:
-        config = ModelConfig.model_validate(document["config"])
-        normalization = Normalization.model_validate(document["scaling"])
-        provenance = Provenance.model_validate(document["provenance"])
-        model = CoModel(config, from_document(document["noise"]), normalization)
-        model.std_calibration = StdCalibration.model_validate(document.get("calibration", {}))
-    except Exception as error:  # a document may be wrong in any way
-        raise _no_model(path, document, error) from error
-    return model, provenance
+        with source.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+        if length > _LARGEST_HEADER:
+            raise ModelFileError(f"{source} is not a model file, its header would have {length} bytes: choose another")
+        with safe_open(source, framework="pt", device="cpu") as tensors:
+            yield _File(source, tensors)
+    except (SafetensorError, OSError, RuntimeError, UnicodeError) as error:  # RuntimeError: it cannot be mapped
+        raise ModelFileError(
+            f"{source} ({source.stat().st_size} bytes) is not a model file or is truncated ({reason(error)}): "
+            f"copy it again, or choose a {SUFFIX} file written by this package"
+        ) from error
+
+
+@contextmanager
+def _describing(file: _File) -> Iterator[None]:
+    """Turn all that a wrong description causes into a `ModelFileError`."""
+    try:
+        yield
+    except (ModelFileError, SafetensorError, OSError):
+        raise
+    except Exception as error:  # a description may be wrong in any way
+        raise _no_model(file.path, file.document, error) from error
+
+
+def _check_same(expected: dict[str, Tensor], promised: dict[str, tuple[str, tuple[int, ...]]]) -> None:
+    """Raise `ValueError` unless a file has the tensors that a model needs."""
+    wanted = {name: (_DTYPES[tensor.dtype], tuple(tensor.shape)) for name, tensor in expected.items()}
+    for name in sorted(wanted.keys() | promised.keys()):
+        if wanted.get(name) != promised.get(name):
+            raise ValueError(f"expected {name[:80]} as {wanted.get(name)}, found {promised.get(name)}")
+
+
+def _try(model: CoModel) -> None:
+    """Raise `ValueError` if a model gives no numbers for a small plane as bright as its training images."""
+    normalization, generator = model.normalization, torch.Generator().manual_seed(0)
+    plane = torch.randn((1, 1, model.multiple, model.multiple), generator=generator)
+    plane = normalization.mean + normalization.std * plane
+    with torch.inference_mode():
+        denoised, std = model.direct_with_std(plane) if model.has_std else (model.direct(plane), plane)
+        sample = model.sample(model.encode(plane), [generator])
+    if not all(bool(each.isfinite().all()) for each in (denoised, std, sample)):
+        raise ValueError("its weights or statistics give no finite image")
 
 
 def _no_model(path: str | Path, document: dict[str, Any], error: Exception) -> ModelFileError:
@@ -212,34 +283,8 @@ def _no_model(path: str | Path, document: dict[str, Any], error: Exception) -> M
             f"{path} was written by version {newer}, this is version {version('napari-direct-denoiser')}, which "
             "does not know all of it: upgrade napari-direct-denoiser"
         )
-    reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
-    return ModelFileError(f"{path} does not hold a model of this package ({reason}): train again")
-
-
-def _packed(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Turn nested containers into JSON that refers to ``tensors``, to which theirs are added."""
-    if isinstance(value, Tensor):
-        name = str(len(tensors))
-        tensors[name] = value
-        return {"tensor": name}
-    if isinstance(value, dict):  # keys may be numbers
-        return {"dict": [[key, _packed(each, tensors)] for key, each in value.items()]}
-    if isinstance(value, list | tuple):
-        return {type(value).__name__: [_packed(each, tensors) for each in value]}
-    return value
-
-
-def _unpacked(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Undo `_packed`."""
-    if not isinstance(value, dict):
-        return value
-    ((kind, content),) = value.items()
-    if kind == "tensor":
-        return tensors[content]
-    if kind == "dict":
-        return {key: _unpacked(each, tensors) for key, each in content}
-    values = [_unpacked(each, tensors) for each in content]
-    return tuple(values) if kind == "tuple" else values
+    why = f"it lacks {error}" if isinstance(error, KeyError) else reason(error)
+    return ModelFileError(f"{path} does not hold a model of this package ({why}): copy it again, or train again")
 
 
 def _header(source: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
@@ -265,15 +310,15 @@ def _header(source: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
 def _parsed(text: Any) -> dict[str, Any] | None:
     """The object that a JSON text holds; None if it is no such text."""
     try:
-        found = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
+        found = parse_json(text)
+    except (TypeError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 
 
 def _release(text: str) -> tuple[int, ...]:
     """Numbers of a version, such as (0, 2, 1) for 0.2.1rc1; () if there are none."""
-    found = re.match(r"\d+(\.\d+)*", text)
+    found = re.match(r"\d{1,9}(\.\d{1,9})*", text)
     return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 

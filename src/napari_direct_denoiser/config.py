@@ -19,6 +19,7 @@ PresetName = Literal["quick", "balanced", "paper"]
 PresetChoice = Literal["auto", "quick", "balanced", "paper"]
 LOSSES = ("l2", "l1", "tukey", "perceptual", "quantile:0.05", "quantile:0.95")
 """Losses of the Direct Denoiser; any other quantile between 0 and 1 is one too. See `losses`."""
+StudentSize = Literal["small", "standard", "large"]
 Method = Literal["direct", "mean", "median", "mode", "sample", "std"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 ResultDtype = Literal["float32", "same"]
@@ -69,6 +70,9 @@ class TrainSettings(Config):
     student_only: bool = False
     """Only the Direct Denoiser learns, from samples of a trained model that stays as it is: another loss, or other
     images of the same kind, within minutes."""
+    student_size: StudentSize = "standard"
+    """Size of a Direct Denoiser that learns alone: small has half of the preset's channels in each level and is faster,
+    large twice as many. It begins from chance."""
     structured: bool = False
     """Remove structured noise that the noise model does not describe, such as short lines of a scanner (HDN 3-6)."""
     max_minutes: float | None = Field(default=None, gt=0)

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from .checkpoint import load_model, load_training, save_model, save_training, start_from_pretrained
 from .co_model import CoModel
-from .config import Device, TrainSettings, train_settings
+from .config import Device, StudentSize, TrainSettings, train_settings
 from .data.images import Frames
 from .data.stacks import open_stacks
-from .errors import SettingError, TrainingError
+from .errors import TrainingError
 from .evaluation.domain_shift import check_same_kind
 from .noise import Finding, NoiseFit, NoiseModel, diagnose, fit_noise
 from .normalization import Normalization
 from .prediction.predictor import Predictor
 from .progress import TrainingProgress
 from .training.course import Course, preset_of
-from .training.provenance import Provenance
-from .training.state import State, check_fingerprint, restore_model, same_settings
+from .training.provenance import Provenance, summary
+from .training.state import State, same_settings, take_up
+from .training.students import Student, named, student_to_train
 from .training.world import ALONE, World
 
 
@@ -40,10 +39,17 @@ class Denoiser(Predictor):
     findings: tuple[Finding, ...] = ()
     """What is unusual about the training images, and what to do about it."""
 
-    def __init__(self, model: CoModel, provenance: Provenance, stacks: Sequence[NDArray[np.generic]] = ()) -> None:
-        self.model = model
-        self.provenance = provenance
-        self._stacks = stacks
+    def __init__(
+        self,
+        model: CoModel,
+        provenance: Provenance,
+        stacks: Sequence[NDArray[np.generic]] = (),
+        others: Sequence[Student] = (),
+    ) -> None:
+        self.model, self.provenance = model, provenance
+        self._stacks, self._others = stacks, others
+        self._guide: Student | None = None
+        """The student of a finished teacher that predicts a part of the targets of the one to train."""
         self._frame_steps: Sequence[int] = ()
         """How many planes of each stack successive frames of a static scene are apart; empty if it is not static."""
         self._saved: State | None = None
@@ -85,25 +91,17 @@ class Denoiser(Predictor):
             The noise model or device does not exist.
         """
         settings = _chosen(settings)
-        if settings.student_only:
-            raise SettingError("Expected a trained model whose Direct Denoiser alone learns, found none: continue one")
         preset = preset_of(settings)
         config = preset.networks(settings)
         frames, axes = open_stacks(images, axes, min_side=preset.schedule.patch, channel=channel, names=names)
         stacks = [each.planes for each in frames]
         fit = fit_noise(settings.noise if noise is None else noise, frames)
-        noise = fit.model
-        model = CoModel.initialized(config, noise, Normalization.of(stacks, config.units, noise), settings.seed)
+        normalization = Normalization.of(stacks, config.units, fit.model)
+        model = CoModel.initialized(config, fit.model, normalization, settings.seed)
         if preset.pretrained:
             start_from_pretrained(model)
         model.to_device(settings.device).eval()
-        provenance = Provenance(
-            settings=settings,
-            axes=axes,
-            version=version("napari-direct-denoiser"),
-            torch_version=torch.__version__,
-        )
-        return cls._to_train(model, provenance, frames, fit)
+        return cls._to_train(model, Provenance.begun(settings, axes), frames, fit)
 
     @classmethod
     def _to_train(cls, model: CoModel, provenance: Provenance, frames: Sequence[Frames], fit: NoiseFit) -> Denoiser:
@@ -124,6 +122,7 @@ class Denoiser(Predictor):
         device: Device = "auto",
         loss: str | None = None,
         student_only: bool = False,
+        student_size: StudentSize = "standard",
         channel: int | None = None,
         names: Sequence[str] = (),
     ) -> Denoiser:
@@ -142,35 +141,36 @@ class Denoiser(Predictor):
         loss
             Another loss of the Direct Denoiser.
         student_only
-            Keep HDN as it is: it draws the samples that the Direct Denoiser learns from (section 4 of the paper).
+            Keep HDN as it is: it draws the samples that the Direct Denoiser learns from (section 4 of the paper). The
+            copy keeps the students of other names. Otherwise it has one: HDN is no longer what the others learned from.
+        student_size
+            Size of that Direct Denoiser; see `TrainSettings`.
 
         Raises
         ------
         ImageError
             An image cannot be trained on, or HDN was trained on images of another kind and is to stay as it is.
         SettingError
-            A limit is not positive, the loss is unknown, the noise model does not cover the brightness of the images,
-            or the device is not there.
+            A setting makes no sense, the noise model does not cover the brightness of the images, or the device is not
+            there.
         """
-        others: dict[str, Any] = {
-            "max_minutes": max_minutes,
-            "max_steps": max_steps,
-            "device": device,
-            "refine_noise": False,
-        }
-        before = self.provenance.settings
-        others |= {"student_only": student_only, "loss": before.loss if loss is None else loss}
-        settings = train_settings(**{**before.model_dump(), **others})
+        changed: dict[str, Any] = {"max_minutes": max_minutes, "max_steps": max_steps, "device": device}
+        changed |= {"student_only": student_only, "refine_noise": False} | ({} if loss is None else {"loss": loss})
+        changed |= {"student_size": student_size} if student_only else {}
+        settings = train_settings(**{**self.provenance.settings.model_dump(), **changed})
         side = preset_of(settings).schedule.patch
         frames, _ = open_stacks(images, axes, min_side=side, channel=channel, names=names)
+        model, guide, others = copy.deepcopy(self.model), None, list[Student]()
         if student_only:
             check_same_kind(self.model, [each.planes for each in frames])
-        model = copy.deepcopy(self.model).to_device(device)
-        model.config = model.config.model_copy(update={"loss": settings.loss})
+            model, guide, others = student_to_train(self._all, self.model, settings)
+        model.to_device(device).config = model.config.model_copy(update={"loss": settings.loss})
         fit = fit_noise(model.noise, frames)
         model.noise = fit.model  # the same, unless these images have line noise and those before had none
-        provenance = self.provenance.model_copy(update={"settings": settings})
-        return Denoiser._to_train(model, provenance, frames, fit)
+        provenance = self.provenance.model_copy(update={"settings": settings, "stopped": None})
+        denoiser = Denoiser._to_train(model, provenance, frames, fit)
+        denoiser._others, denoiser._guide = others, guide
+        return denoiser
 
     @classmethod
     def resumed(
@@ -203,15 +203,14 @@ class Denoiser(Predictor):
         ImageError
             The images are others.
         """
-        model, provenance, state = load_training(path)
+        model, provenance, others, state = load_training(path)
         settings = same_settings(provenance.settings, _chosen(settings), path)
         side = preset_of(settings).schedule.patch
         frames, _ = open_stacks(images, axes, min_side=side, channel=channel, names=names)
         stacks = [each.planes for each in frames]
-        check_fingerprint(stacks, state["images"], path)
-        restore_model(model, state["training"]["validator"]["model"])
+        take_up(model, stacks, state, path)
         model.to_device(settings.device).eval()
-        denoiser = cls(model, provenance.model_copy(update={"settings": settings}), stacks)
+        denoiser = cls(model, provenance.model_copy(update={"settings": settings}), stacks, others)
         denoiser._saved, denoiser._frame_steps = state, state["frame_steps"]
         return denoiser
 
@@ -228,10 +227,11 @@ class Denoiser(Predictor):
             raise TrainingError("Expected images to train on, found none: make the model with for_images or continued")
         stacks, self._stacks = self._stacks, ()
         saved, self._saved = self._saved, None
-        options: dict[str, Any] = {"cancelled": cancelled, "world": world, "state": saved}
+        teacher = None if self._guide is None else self._guide.used_in(self.model)
+        options: dict[str, Any] = {"cancelled": cancelled, "world": world, "state": saved, "teacher": teacher}
         preset, frame_steps = preset_of(self.provenance.settings), self._frame_steps
         self._course = Course(self.model, self.provenance, stacks, preset, frame_steps=frame_steps, **options)
-        del stacks, saved, options  # the course lets them go
+        del stacks, saved, teacher, options  # the course lets them go
         try:
             for progress in self._course.steps():
                 self.provenance = self._course.provenance
@@ -256,7 +256,7 @@ class Denoiser(Predictor):
             raise TrainingError("Expected a training that is under way, found none: call this while train_steps runs")
         state = self._course.state()
         if self._course.world.is_first:
-            save_training(path, self.model, self.provenance, state)
+            save_training(path, self.model, self.provenance, state, self._others)
 
     def check_settings(self, settings: TrainSettings, path: str | Path) -> None:
         """Raise `SettingError` if this model, read from `path`, was trained with settings that are not these.
@@ -272,25 +272,26 @@ class Denoiser(Predictor):
 
     def save(self, path: str | Path) -> None:
         """Write the model to one safetensors file, atomically; `DenoiserError` if that is not possible."""
-        save_model(path, self.model, self.provenance)
+        save_model(path, self.model, self.provenance, self._others)
+
+    @property
+    def students(self) -> tuple[str, ...]:
+        """Names of the Direct Denoisers of this teacher, the one in use first: ``mean``, ``quantile 0.05`` ..."""
+        return tuple(student.name for student in self._all)
+
+    def student(self, name: str) -> Denoiser:
+        """Give the model with another of its `students` in use; `SettingError` if there is none of this name."""
+        wanted = named(self._all, name)
+        others = [student for student in self._all if student.name != name]
+        return Denoiser(wanted.used_in(self.model), wanted.provenance, others=others)
+
+    @property
+    def _all(self) -> list[Student]:
+        return [Student.of(self.model, self.provenance), *self._others]
 
     def summary(self) -> dict[str, Any]:
         """What `direct-denoiser info` shows."""
-        settings = self.provenance.settings
-        return {
-            "preset": settings.preset,
-            "teacher": settings.teacher,
-            "loss": settings.loss,
-            "structured": settings.structured,
-            "parameters": {
-                "hdn": sum(p.numel() for p in self.model.hdn.parameters()),
-                "direct": sum(p.numel() for p in self.model.unet.parameters()),
-            },
-            "noise": self.model.noise.describe(),
-            "steps": self.provenance.steps,
-            "estimated_gain_db": history[-1].estimated_gain_db if (history := self.provenance.history) else None,
-            "version": self.provenance.version,
-        }
+        return {**summary(self.model, self.provenance), "students": list(self.students)}
 
 
 def _chosen(settings: TrainSettings) -> TrainSettings:
@@ -332,15 +333,16 @@ def train(
     return denoiser
 
 
-def load(path: str | Path, device: Device = "auto") -> Denoiser:
-    """Read a model file; executes no code from it.
+def load(path: str | Path, device: Device = "auto", student: str | None = None) -> Denoiser:
+    """Read a model file; executes no code from it. With a student, the model uses that one of `Denoiser.students`.
 
     Raises
     ------
     ModelFileError
         If it is no model file, is damaged, or was written by a newer version whose models differ.
     SettingError
-        If the device is not there.
+        If the device or the student is not there.
     """
-    model, provenance = load_model(path)
-    return Denoiser(model.to_device(device).eval(), provenance)
+    model, provenance, others = load_model(path)
+    denoiser = Denoiser(model.to_device(device).eval(), provenance, others=others)
+    return denoiser if student is None else denoiser.student(student)

@@ -60,6 +60,8 @@ class Training:
     state
         What `state` gave in an earlier training of the same images: it goes on there. The noise model of `model` is
         the one it had then.
+    teacher
+        Draws the targets and predicts a part of them, if only the Direct Denoiser learns; `model` itself if not given.
 
     Raises
     ------
@@ -82,7 +84,9 @@ class Training:
         cancelled: Callable[[], bool] = lambda: False,
         world: World = ALONE,
         state: State | None = None,
+        teacher: CoModel | None = None,
     ) -> None:
+        self._teacher = teacher
         self._model, self._stacks, self._schedule, self._seed = model, stacks, schedule, seed
         self._to_refine, self._trained, self._frame_steps = refine_noise, trained, frame_steps
         self._cancelled, self._world, self._saved = cancelled, world, state
@@ -146,7 +150,7 @@ class Training:
         elif self._trained:
             with using_threads(self._trainer.threads):
                 if self._schedule.student_only_fraction == 1:
-                    self._trainer.freeze_hdn(self._model)
+                    self._trainer.freeze_hdn(self._model, self._teacher)
                 self._validator.validate(self._trainer, 0)
 
     def _run(self) -> Iterator[TrainingProgress]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
+import torch
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from ..co_model import CoModel
 from ..config import Config, TrainSettings
 from ..progress import TrainingProgress
 
@@ -104,6 +107,12 @@ class Provenance(Config):
     unknown_settings: dict[str, Any] = Field(default_factory=dict, exclude=True)
     """Settings of a newer version, which go back into `settings` in the file."""
 
+    @classmethod
+    def begun(cls, settings: TrainSettings, axes: str) -> Provenance:
+        """Provenance of a training by this version that is about to begin."""
+        here = version("napari-direct-denoiser")
+        return cls(settings=settings, axes=axes, version=here, torch_version=torch.__version__)
+
     def trained_on(self, shapes: Sequence[Shape]) -> Provenance:
         """Provenance of a training, or a further one, on images of such shapes."""
         if self.steps and not self.sessions:  # the images of before are not known
@@ -126,3 +135,22 @@ class Provenance(Config):
     def _with_unknown_settings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = handler(self)
         return {**values, "settings": {**values["settings"], **self.unknown_settings}}
+
+
+def summary(model: CoModel, provenance: Provenance) -> dict[str, Any]:
+    """What `direct-denoiser info` shows of a model."""
+    settings, history = provenance.settings, provenance.history
+    return {
+        "preset": settings.preset,
+        "teacher": settings.teacher,
+        "loss": settings.loss,
+        "structured": settings.structured,
+        "parameters": {
+            "hdn": sum(p.numel() for p in model.hdn.parameters()),
+            "direct": sum(p.numel() for p in model.unet.parameters()),
+        },
+        "noise": model.noise.describe(),
+        "steps": provenance.steps,
+        "estimated_gain_db": history[-1].estimated_gain_db if history else None,
+        "version": provenance.version,
+    }
