@@ -38,6 +38,7 @@ Learned on simulated images by ``scripts/pretrain.py``.
 SUFFIX = ".safetensors"
 _RESUME = ".resume" + SUFFIX
 KEY = "napari_direct_denoiser"
+_LONGEST_VERSION = 40  # letters, in words
 _LARGEST_HEADER = 2 * LARGEST  # bytes; the description is a text in it, whose quotes are escaped
 _DTYPES = {torch.float32: "F32", torch.int64: "I64"}  # as safetensors calls them
 _TRAINING_SHARE, _TRAINING_BYTES = 16, 2**28  # times the weights, and held-out patches: the most that a training needs
@@ -177,7 +178,7 @@ def newer_version(document: dict[str, Any]) -> str | None:
     """Version of the package that wrote a document, if it is newer than this one."""
     provenance = document.get("provenance")
     written = str(provenance.get("version", "")) if isinstance(provenance, dict) else ""
-    return written if _release(written) > _release(version("napari-direct-denoiser")) else None
+    return written[:_LONGEST_VERSION] if _release(written) > _release(version("napari-direct-denoiser")) else None
 
 
 def start_from_pretrained(model: CoModel) -> None:

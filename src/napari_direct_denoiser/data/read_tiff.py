@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _IMAGEJ_FIELDS = ("unit", "spacing", "finterval", "fps")
 _OME_FIELDS = ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeZ", "TimeIncrement")
 _RESOLUTION_UNITS = (1, 2, 3)  # none, inch, centimeter: a damaged file may have any
+_SMALL_FILE = 2**26  # bytes
 _log = logging.getLogger(__name__)
 
 
@@ -31,6 +32,7 @@ def open_tiff(path: Path) -> ImageFile:
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
+        _check_directories(path, tiff)
         _check_parts(path, tiff)
         series = tiff.series[0]
         if len(tiff.series) > 1:
@@ -45,6 +47,26 @@ def open_tiff(path: Path) -> ImageFile:
         }
         axes = series.axes if len(set(series.axes)) == len(series.axes) else None  # QQYX: of no use
         return ImageFile(LazyImage(path, _source(path, tiff), axes), axes, metadata)
+
+
+def _check_directories(path: Path, tiff: tifffile.TiffFile) -> None:
+    """Refuse a file whose directories overlap: a small damaged one may have so many that to read them takes minutes."""
+    form, handle, size, spent = tiff.tiff, tiff.filehandle, path.stat().st_size, 0
+    if size > _SMALL_FILE:  # to follow its directories could take long
+        return
+    order: Any = {"<": "little", ">": "big"}[tiff.byteorder]
+
+    def number(at: int, length: int) -> int:
+        handle.seek(at)
+        return int.from_bytes(handle.read(length), order)
+
+    at = number(form.offsetsize, form.offsetsize)
+    while 0 < at < size:
+        length = form.tagnosize + number(at, form.tagnosize) * form.tagsize
+        spent += length + form.offsetsize
+        if spent > size:
+            raise ImageError(f"Expected a whole TIFF, found {path} whose directories overlap: copy or save it again")
+        at = number(at + length, form.offsetsize)
 
 
 def _check_parts(path: Path, tiff: tifffile.TiffFile) -> None:

@@ -127,7 +127,7 @@ def _read_mixture(path: Path) -> NoiseModel:
         inside = {name.removesuffix(".npy"): stored.getinfo(name) for name in stored.namelist()}
         missing = [key for key in _KEYS if key not in inside]
         if missing:
-            found = ", ".join(inside)[:200] or "nothing"
+            found = " ".join(", ".join(inside).split())[:200] or "nothing"
             raise ModelFileError(f"{path} lacks {', '.join(missing)} (it holds {found}): not a mixture noise model")
         numbers = []
         for key in _KEYS:
