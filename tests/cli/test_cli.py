@@ -30,15 +30,15 @@ from napari_direct_denoiser.progress import TrainingProgress
 from napari_direct_denoiser.training.world import World
 
 OPTIONS = {
-    "train": "--model --preset --noise --refine-noise --loss --teacher --structured --axes --channel --max-minutes "
+    "train": "--model --preset --noise --refine-noise --loss --teacher --student-size --structured --axes --channel --max-minutes "
     "--max-steps "
     "--seed --device --resume --json",
     "fit-noise": "--calibration --signal --correlated --output --axes --json",
-    "denoise": "--model --output --method --samples --seed --dtype --axes --channel --ome-zarr --overwrite --workers "
+    "denoise": "--model --output --student --method --samples --seed --dtype --axes --channel --ome-zarr --overwrite --workers "
     "--scheduler --json",
     "compare": "--model --truth --samples --output --axes --channel --json",
     "evaluate": "--truth --model --axes --channel --json",
-    "info": "--json",
+    "info": "--student --methods --json",
     "export": "--onnx --bioimageio",
     "demo": "--headless --output",
 }
@@ -192,7 +192,18 @@ def test_train_denoise_evaluate_and_info_as_a_script_calls_them(stack: Synthetic
 
     known = script("info", "m.safetensors")
     assert known.keys() == {
-        *("preset", "teacher", "loss", "structured", "parameters", "noise", "steps", "version", "estimated_gain_db")
+        *(
+            "preset",
+            "teacher",
+            "loss",
+            "structured",
+            "parameters",
+            "noise",
+            "steps",
+            "version",
+            "estimated_gain_db",
+            "students",
+        )
     }
     assert known["parameters"].keys() == {"hdn", "direct"}
     assert (known["preset"], known["loss"], known["structured"], known["steps"]) == ("quick", "l2", False, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from test_resume import STACK, go_on, settings, shrink
+from typer.testing import CliRunner
 
 from napari_direct_denoiser import Denoiser, ModelFileError, SettingError, checkpoint, load
 from napari_direct_denoiser.checkpoint import load_checkpoint, save_checkpoint
+from napari_direct_denoiser.cli import app
 from napari_direct_denoiser.config import TrainSettings
 from napari_direct_denoiser.training import students as students_module
 from napari_direct_denoiser.training.students import Student, name_of, student_to_train
@@ -196,3 +199,109 @@ def test_a_model_has_so_many_students_at_most(teacher: Denoiser, monkeypatch: py
     with pytest.raises(SettingError, match="Expected at most 2 students in a model, found 2 beside mode"):
         both.continued(STACK, "TYX", loss="tukey", student_only=True)
     assert both.continued(STACK, "TYX", loss="l2", student_only=True, device="cpu").students == ("mean", "median")
+
+
+@pytest.fixture
+def files(teacher: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with noisy.npy, other.npy (of another kind), teacher.safetensors."""
+    monkeypatch.chdir(tmp_path)
+    np.save("noisy.npy", STACK)
+    np.save("other.npy", 30 * STACK.astype(np.float32))
+    teacher.save("teacher.safetensors")
+    return tmp_path
+
+
+def call(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments)
+
+
+def student(*options: str, model: str = "m.safetensors", teacher: str = "teacher.safetensors") -> Any:
+    """Train a student on the command line."""
+    limits = ("--max-steps", "3", "--device", "cpu", "--json")
+    return call("train", "noisy.npy", "--model", model, "--teacher", teacher, *limits, *options)
+
+
+def test_the_commands_train_list_and_use_students(files: Path) -> None:
+    result = student("--loss", "l1")
+    assert json.loads(result.stdout)["steps"] == 7, result.stderr  # 4 of the teacher, and they are not all
+    added = student("--student-size", "small", teacher="m.safetensors")  # to the same file
+    assert added.exit_code == 0, added.stderr
+    known = json.loads(call("info", "m.safetensors", "--json").stdout)
+    assert known["students"] == ["mean small", "median", "mean"]
+    assert "mean small, median, mean" in call("info", "m.safetensors").stdout
+    of_median = json.loads(call("info", "m.safetensors", "--student", "median", "--json").stdout)
+    assert (of_median["loss"], of_median["steps"]) == ("l1", 7)
+    assert of_median["parameters"]["direct"] > known["parameters"]["direct"]
+    assert of_median["parameters"]["hdn"] == known["parameters"]["hdn"]
+    assert "learned the pixel-wise median" in call("info", "m.safetensors", "--methods", "--student", "median").stdout
+    model = load("m.safetensors", "cpu")
+    for name in known["students"]:
+        options = ["--model", "m.safetensors", "--student", name, "--output", "out.npy"]
+        assert call("denoise", "noisy.npy", *options).exit_code == 0
+        np.testing.assert_array_equal(np.load("out.npy"), model.student(name).denoise(STACK))
+    wrong = call("denoise", "noisy.npy", "--model", "m.safetensors", "--student", "mode", "--output", "no.npy")
+    assert (wrong.exit_code, wrong.stderr) == (
+        1,
+        "Error: Expected a student of this model (mean small, median, mean), found mode: choose one of them\n",
+    )
+    assert not Path("no.npy").exists()
+
+
+def test_a_zarr_of_one_student_is_not_gone_on_with_by_another(files: Path) -> None:
+    student("--loss", "l1")
+    command = ["denoise", "noisy.npy", "--model", "m.safetensors", "--output", "out.zarr"]
+    assert call(*command, "--student", "mean").exit_code == 0
+    assert "is done already" in call(*command, "--student", "mean").stderr
+    assert "found one of another run" in call(*command, "--student", "median").stderr
+
+
+def test_a_student_is_added_to_its_own_file_and_resumed_there(files: Path) -> None:
+    again = ("--loss", "l1", "--resume")
+    first = student(*again, model="teacher.safetensors")
+    assert "begins from the beginning" in first.stderr
+    assert load("teacher.safetensors", "cpu").students == ("median", "mean")
+    second = student(*again, model="teacher.safetensors")
+    assert (second.exit_code, "is finished: nothing to do" in second.stderr) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--loss", "l3"], "--loss: Expected l2, l1, tukey, perceptual or quantile:Q with Q between 0 and 1"),
+        (["--loss", "quantile:1.5"], "such as quantile:0.05, found quantile:1.5"),
+        (["--loss", "quantile:0"], "such as quantile:0.05, found quantile:0"),
+        (["--loss", "L1"], "Expected l2, l1, tukey, perceptual or quantile:Q"),
+        (["--structured"], "Expected a teacher from a file to keep its settings, found --structured"),
+        (["--preset", "paper"], "found --preset: leave that out, or train a new teacher"),
+        (["--noise", "gaussian:3"], "found --noise: leave that out, or train a new teacher"),
+        (["--teacher", "none.safetensors"], "The model file none.safetensors does not exist"),
+        (["--teacher", "noisy.npy"], "Expected hdn, divnoising or a model file as teacher, found noisy.npy"),
+        (["--teacher", "hdn", "--student-size", "small"], "Expected a trained model as teacher of a Direct Denoiser"),
+        (["--teacher", "divnoising", "--student-size", "large"], "found none: give a model file as teacher"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_student_that_does_not_fit_is_refused_in_one_line(files: Path, options: list[str], words: str) -> None:
+    assert_refused(student(*options), words)
+
+
+def test_images_of_another_kind_and_files_that_are_no_teacher_are_refused_in_one_line(files: Path) -> None:
+    options = ["--model", "m.safetensors", "--teacher", "teacher.safetensors", "--max-steps", "3", "--device", "cpu"]
+    assert_refused(
+        call("train", "other.npy", *options),
+        "Expected images of the kind that the teacher was trained on, found one that is",
+    )
+    Path("bad.safetensors").write_bytes(Path("teacher.safetensors").read_bytes()[:-9])
+    assert_refused(student("--teacher", "bad.safetensors"), "is not a model file or is truncated")
+    assert call("train", "noisy.npy", *options, "--student-size", "huge").exit_code == 2
+
+
+def assert_refused(result: Any, words: str) -> None:
+    """An error of one line before any work; there is nothing else."""
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("Error: ")
+    assert words in lines[0]
+    assert not Path("m.safetensors").exists()
