@@ -30,12 +30,12 @@ from napari_direct_denoiser.progress import TrainingProgress
 from napari_direct_denoiser.training.world import World
 
 OPTIONS = {
-    "train": "--model --preset --noise --refine-noise --loss --teacher --student-size --structured --axes --channel --max-minutes "
-    "--max-steps "
+    "train": "--model --preset --noise --refine-noise --loss --teacher --student-size --structured --axes --channel "
+    "--max-minutes --max-steps "
     "--seed --device --resume --json",
     "fit-noise": "--calibration --signal --correlated --output --axes --json",
-    "denoise": "--model --output --student --method --samples --seed --dtype --axes --channel --ome-zarr --overwrite --workers "
-    "--scheduler --json",
+    "denoise": "--model --output --student --method --samples --seed --dtype --axes --channel --ome-zarr --overwrite "
+    "--workers --scheduler --json",
     "compare": "--model --truth --samples --output --axes --channel --json",
     "evaluate": "--truth --model --axes --channel --json",
     "info": "--student --methods --json",
