@@ -15,6 +15,7 @@ from ...data.images import LazyPlanes, named_axes
 from ...errors import DenoiserError, ImageError
 from ...evaluation.compare import Judged, Row
 from ..shared.dock import RunDock, stacked
+from ..shared.help import with_help
 from ..shared.layer_choice import LayerChecks, OneLayer
 from ..shared.layers import METADATA_KEY, Source, facts, read_layer
 from ..shared.model_choice import ModelChoice
@@ -38,6 +39,8 @@ _MILLISECONDS_AFTER_A_SLIDER = 300
 
 class CompareWidget(RunDock):
     """Compare results of one noisy layer: look at them together, measure them, run HDN against the direct pass."""
+
+    name = "Compare"
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
@@ -67,7 +70,7 @@ class CompareWidget(RunDock):
 
     def _lay_out(self) -> None:
         choices = QFormLayout()
-        choices.addRow("Noisy", self.layer_choice)
+        choices.addRow("Noisy", with_help(self.layer_choice, "compare"))
         choices.addRow("Results", self.results)
         choices.addRow("Truth", self.truth_choice)
         choices.addRow("Model", self.model_choice)

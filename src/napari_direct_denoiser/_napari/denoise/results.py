@@ -61,32 +61,38 @@ def only_plane_in_view(request: Request, viewer: napari.viewer.Viewer, layer: Im
     )
 
 
-def into_zarr(request: Request, parent: QWidget, layer: Layer) -> Request | None:
-    """Ask for the folder to write zarr folders to; None if the person cancels.
+def into_zarr(requests: Sequence[Request], parent: QWidget, layers: Sequence[Layer]) -> list[Request]:
+    """Ask for the folder to write the zarr folders of some layers to; no requests if the person cancels.
 
     Raises
     ------
     SettingError
-        If they cannot be written there, or one of them is the image that is to be denoised.
+        If they cannot be written there, one of them is an image that is to be denoised, or two have one name.
     """
     chosen = QFileDialog.getExistingDirectory(parent, "Folder for the zarr folders")
     if not chosen:
-        return None
-    request = replace(request, folder=Path(chosen))
-    sizes = {
-        path: request.dtype(each).itemsize * prod(request.shape(each))
-        for each in request.outputs
-        if (path := request.path(each))
-    }
-    place = facts(layer).get("path") or layer.source.path
-    return request if _may_write(parent, sizes, None if place is None else Path(place)) else None
+        return []
+    requests = [replace(request, folder=Path(chosen)) for request in requests]
+    sizes: dict[Path, int] = {}
+    for request in requests:
+        for each in request.outputs:
+            path = request.path(each)
+            assert path is not None
+            if path in sizes:
+                raise SettingError(
+                    f"Expected layers whose results have different names, found {path.name} twice: rename"
+                )
+            sizes[path] = request.dtype(each).itemsize * prod(request.shape(each))
+    places = [facts(layer).get("path") or layer.source.path for layer in layers]
+    return requests if _may_write(parent, sizes, [Path(place) for place in places if place is not None]) else []
 
 
-def _may_write(parent: QWidget, needed_bytes: Mapping[Path, int], source: Path | None) -> bool:
+def _may_write(parent: QWidget, needed_bytes: Mapping[Path, int], sources: Sequence[Path]) -> bool:
     """Check that zarr folders of these sizes (uncompressed) can be written, and ask before any is replaced."""
+    kept = {folder for source in sources for folder in (source.resolve(), *source.resolve().parents)}
     for path in needed_bytes:
         check_zarr_target(path, sum(needed_bytes.values()))
-        if source is not None and path.resolve() in (source.resolve(), *source.resolve().parents):
+        if path.resolve() in kept:
             raise SettingError(f"Expected a folder other than that of the image itself, found {path}: choose another")
     there = [path.name for path in needed_bytes if path.exists()]
     if not there:

@@ -61,11 +61,16 @@ class Request:
             return None
         return self.kept if output == "sample" else self.settings.samples
 
+    def student(self, output: Output) -> str | None:
+        """Name of the student that gives a result, if the model has several; None for samples."""
+        students = self.model.denoiser.students
+        return students[0] if len(students) > 1 and output in DIRECT_PASS else None
+
     def path(self, output: Output) -> Path | None:
         """Zarr folder of a result; None if it stays in memory."""
         if self.folder is None:
             return None
-        name = result_name(self.source.name, output, self.samples(output))
+        name = result_name(self.source.name, output, self.samples(output), self.student(output))
         return self.folder / ("".join(c if c.isalnum() or c in " -_.()=" else "_" for c in name) + ".zarr")
 
     def shape(self, output: Output) -> tuple[int, ...]:
@@ -85,6 +90,7 @@ class Request:
             "source": self.source.name,
             "model": self.model.name,
             "method": output,
+            "student": self.student(output),
             "samples": samples,
             "seed": None if samples is None else self.settings.seed,
             "seconds": seconds,

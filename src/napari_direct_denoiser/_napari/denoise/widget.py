@@ -15,15 +15,20 @@ from ...errors import DenoiserError, ImageError, SettingError
 from ..shared.axes_row import AxesRow
 from ..shared.channels import ChannelsRow, find_channels, read_channel
 from ..shared.dock import RunDock, collapsed, main_button, stacked
-from ..shared.forms import Form, control, duration
+from ..shared.forms import Form, control
+from ..shared.help import with_help
+from ..shared.layer_choice import selected_images
 from ..shared.layers import Source, read_layer
 from ..shared.model_choice import ModelChoice
 from ..shared.preferences import ask_for_model, preferences
 from ..shared.session import MODELS, NamedModel
 from ..shared.workers import Update, loading
+from .batch import Batch
 from .denoise_now import SHORTCUT, bind_shortcut
+from .methods_button import MethodsButton
 from .results import add_results, check_choices, check_scheduler, into_zarr, only_plane_in_view
-from .runs import Request, Result, Warned, denoising
+from .runs import Request, Warned, denoising
+from .student_choice import StudentChoice
 
 if TYPE_CHECKING:
     import napari
@@ -35,13 +40,19 @@ _WARNING_COLOUR = "#b8700a"  # readable on napari's dark and light theme
 
 
 class DenoiseWidget(RunDock):
-    """Denoise a layer in one direct pass, or by samples: mean, median, mode, standard deviation, single ones."""
+    """Denoise layers in one direct pass, or by samples: mean, median, mode, standard deviation, single ones."""
+
+    name = "Denoise"
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
+        self.layer_choice.setToolTip(
+            "The noisy image. Select several image layers in the layer list to denoise all of them, one by one."
+        )
         self.axes_row = AxesRow()
         self.channels = ChannelsRow(self.viewer)
         self.model_choice = ModelChoice("A model of the Train dock, or one loaded from a file. The newest comes first.")
+        self.student_choice = StudentChoice(self.model_choice)
         self.load_button = QPushButton("Load model file …")
         self.load_button.setToolTip("Load a model file (.safetensors).")
         self.where = Form(
@@ -74,20 +85,21 @@ class DenoiseWidget(RunDock):
         self.warning.setWordWrap(True)
         self.warning.setStyleSheet(f"color: {_WARNING_COLOUR}")
         self.warning.hide()
-        self.stop_button.setToolTip("Stop this run. No layer is added, and no file is left.")
+        self.stop_button.setToolTip("Stop this run. No layer of it is added, and no file is left.")
+        self.methods_button = MethodsButton(self.viewer, self.student_choice)
         self._loaded_name = ""
-        self._request: Request | None = None
+        self._batch: Batch | None = None
         self._lay_out()
         self._connect()
-        self._name_sample_button()
         self.refresh_buttons()
 
     def _lay_out(self) -> None:
         rows = {
-            "Image layer": self.layer_choice,
+            "Image layer": with_help(self.layer_choice, "denoise"),
             "Axes": self.axes_row,
             "Channel": self.channels,
             "Model": self.model_choice,
+            "Student": self.student_choice,
             "": self.load_button,
         }
         for place, (label, widget) in enumerate(rows.items()):
@@ -98,13 +110,14 @@ class DenoiseWidget(RunDock):
         cluster.setLayout(self.cluster_form)
         column = stacked(
             self.where,
-            collapsed("On a cluster", "Denoise on other computers, with dask.", cluster),
+            with_help(collapsed("On a cluster", "Denoise on other computers, with dask.", cluster), "cluster"),
             self.direct_form,
-            self.direct_button,
-            samples,
+            with_help(self.direct_button, "error"),
+            with_help(samples, "samples"),
             self.progress_row(),
             self.warning,
             self.status,
+            self.methods_button,
         )
         column.addStretch(1)
         self.fill(column)
@@ -115,14 +128,17 @@ class DenoiseWidget(RunDock):
         self.channels.planes_wanted.connect(self._treat_as_planes)
         self.direct_button.clicked.connect(self.denoise_directly)
         self.sample_button.clicked.connect(self.denoise_by_samples)
-        self.form["samples"].changed.connect(self._name_sample_button)
+        self.methods_button.copied.connect(self.say)
+        self.form["samples"].changed.connect(self._name_buttons)
+        self.viewer.layers.selection.events.changed.connect(self._follow_selection)
         self.axes_row.changed.connect(self.refresh_buttons)
         self.model_choice.currentIndexChanged.connect(self.refresh_buttons)
+        self.student_choice.currentIndexChanged.connect(self.refresh_buttons)
 
     @property
     def model(self) -> NamedModel | None:
-        """The chosen model."""
-        return self.model_choice.model
+        """The chosen model, with the chosen student in use."""
+        return self.student_choice.model
 
     def denoise_now(self) -> None:
         """Denoise the chosen layer directly with the newest model, as the command in the menu does."""
@@ -159,35 +175,48 @@ class DenoiseWidget(RunDock):
         return self.model is not None and self.model.denoiser.model.has_std
 
     def _denoise(self, outputs: Sequence[Output]) -> None:
+        self._batch = None
+        layers = self._layers()
         try:
-            request = self._ask(outputs)
+            requests = [self._ask(layer, outputs) for layer in layers]
+            if self.where["result"].value == "zarr folder":
+                requests = into_zarr(requests, self, layers)
         except DenoiserError as error:
             self.on_failure(error)
             return
-        if request is not None:
-            self._request = request
+        if requests:
+            self._batch = Batch(requests)
             self.warning.hide()
-            self.begin(denoising(request))
+            self.begin(denoising(self._batch.request))
 
-    def _ask(self, outputs: Sequence[Output]) -> Request | None:
-        """Read all that a run needs; None if the person cancels. `DenoiserError` if the choices cannot work."""
-        layer, model, kept = self.layer_choice.layer, self.model, self.form["single_samples"].value
+    def _follow_selection(self, event: Any = None) -> None:
+        """Choose among several layers that were selected; the layer choice itself follows a single one."""
+        selected = selected_images(self.viewer)
+        if len(selected) > 1 and self.layer_choice.layer not in selected:
+            self.layer_choice.choose(selected[-1])
+        self.refresh_buttons()
+
+    def _layers(self) -> list[Image | None]:
+        """The chosen layer, or all that are selected with it in the layer list."""
+        chosen, selected = self.layer_choice.layer, selected_images(self.viewer)
+        return list(selected) if chosen in selected else [chosen]
+
+    def _ask(self, layer: Image | None, outputs: Sequence[Output]) -> Request:
+        """Read all that the run of a layer needs; `DenoiserError` if the choices cannot work."""
+        model, kept = self.model, self.form["single_samples"].value
         assert model is not None
         source, axes = self._read(layer)
         chosen = {"samples": self.form["samples"], "seed": self.form["seed"], "dtype": self.where["dtype"]}
         settings = DenoiseSettings(**{name: control.value for name, control in chosen.items()})
         axes = named_axes(source.shape, axes, name=repr(source.name))
-        planes, result = self.where["planes"].value, self.where["result"].value
-        scheduler = self.cluster_form["scheduler"].value.strip()
+        result, scheduler = self.where["result"].value, self.cluster_form["scheduler"].value.strip()
         check_scheduler(scheduler, result)
         looked_at = result == "as looked at"
         request = Request(
             source, axes, model, tuple(outputs), settings, kept, as_looked_at=looked_at, scheduler=scheduler
         )
         check_choices(request)
-        if planes == "in view":
-            request = only_plane_in_view(request, self.viewer, layer)
-        return into_zarr(request, self, layer) if result == "zarr folder" else request
+        return only_plane_in_view(request, self.viewer, layer) if self.where["planes"].value == "in view" else request
 
     def _read(self, layer: Image | None) -> tuple[Source, str | None]:
         """Read the layer or the chosen channel of it, with its axes."""
@@ -208,40 +237,49 @@ class DenoiseWidget(RunDock):
 
     def load_file(self, path: Path) -> None:
         """Load a model file, and add it to the models of this session."""
-        self._request = None
+        self._batch = None
         self._loaded_name = path.stem
         self.begin(loading(path, preferences().device))
 
     def show_update(self, update: Update) -> None:
         """Show the progress of the run, and a warning if the image differs from the training images."""
-        super().show_update(update)
-        if isinstance(update, Warned):
-            assert self._request is not None
+        batch = self._batch
+        super().show_update(update if batch is None else replace(update, words=batch.place + update.words))
+        if isinstance(update, Warned) and batch is not None:
             differs = "; ".join(update.differences)
-            self.warning.setText(f"“{self._request.source.name}” {differs}. Check the result with care.")
+            found = f"“{batch.request.source.name}” {differs}. Check the result with care."
+            before = "" if self.warning.isHidden() else f"{self.warning.text()}\n"
+            self.warning.setText(before + found)
             self.warning.show()
 
     def on_success(self, result: Any) -> None:
         """Add a loaded model to the list, or the results as layers."""
-        if self._request is None:
+        batch = self._batch
+        if batch is None:
             self.show_model(MODELS.add(self._loaded_name, result))
+            return
+        results, seconds = result
+        if batch.add(add_results(self.viewer, batch.request, results, seconds), results, seconds):
+            self.begin(denoising(batch.request))
         else:
-            self._add_layers(*result)
+            self.end(batch.words(), done=True)
+
+    def on_stop(self) -> None:
+        """Say what was added before the run was stopped."""
+        self.end(f"Stopped. {self._batch.words() if self._batch else ''}".strip())
+
+    def on_failure(self, error: Exception) -> None:
+        """Show an error, which layer it is about, and what was added before."""
+        batch = self._batch
+        super().on_failure(error)
+        if batch is not None and batch.place:
+            self.say(f"{batch.place}“{batch.request.source.name}”: {error}. {batch.words()}".strip(), error=True)
 
     def show_model(self, model: NamedModel) -> None:
         """Choose a model that was loaded. A run that is under way goes on with its own."""
         self.model_choice.choose(model)
         if not self.job.running:
             self.end(f"Loaded “{model.name}”.", done=True)
-
-    def _add_layers(self, results: Sequence[Result], seconds: float) -> None:
-        request = self._request
-        assert request is not None
-        names = add_results(self.viewer, request, results, seconds)
-        added = "Added " + ", ".join(f"“{name}”" for name in names)
-        how = ": each plane is computed when you look at it" if request.as_looked_at else f" after {duration(seconds)}"
-        clipped = " ".join(result.clipped_words for result in results if result.clipped)
-        self.end(f"{added}{how}. {clipped}".strip(), done=True)
 
     def refresh_buttons(self) -> None:
         """Enable what can be used now, and say what is missing."""
@@ -250,22 +288,28 @@ class DenoiseWidget(RunDock):
         self.axes_row.show_layer(layer, self._shown_source(layer))
         self.channels.show_layer(layer, self._axes(layer))
         self.where.labelForField(self.channels).setVisible(self.channels.found is not None)
+        self.where.setRowVisible(self.student_choice, self.student_choice.offers)
         for button in (self.direct_button, self.sample_button):
             button.setEnabled(ready and not running)
         self.stop_button.setEnabled(running)
-        for widget in (self.load_button, self.model_choice, self.layer_choice, self.axes_row, self.channels):
+        inputs = (self.load_button, self.model_choice, self.student_choice, self.layer_choice, self.axes_row)
+        for widget in (*inputs, self.channels):
             widget.setEnabled(not running)
         for form in (self.where, self.cluster_form, self.form):
             form.set_enabled(not running)
         self.direct_form.set_enabled(not running and (model is None or self._predicts_std()))
         missing = "Open an image." if model is not None else "Train a model in the Train dock, or load one."
+        self.methods_button.setEnabled(model is not None)
+        self._name_buttons()
         self.hint("" if ready else missing)
 
     def close_down(self) -> None:
         """Stop the run, and let go of the viewer and the models."""
         super().close_down()
+        self.viewer.layers.selection.events.changed.disconnect(self._follow_selection)
         self.channels.release()
         self.model_choice.release()
+        self.student_choice.refresh()
 
     def _shown_source(self, layer: Image | None) -> Source | None:
         """Read a layer. If its axes have no names, they are those of the training where these fit."""
@@ -286,5 +330,8 @@ class DenoiseWidget(RunDock):
         if (layer := self.layer_choice.layer) is not None:
             self.axes_row.correct(layer, axes)
 
-    def _name_sample_button(self) -> None:
-        self.sample_button.setText(f"Draw {self.form['samples'].value} samples")
+    def _name_buttons(self) -> None:
+        count = len(self._layers())
+        of = f" {count} layers" if count > 1 else ""
+        self.direct_button.setText(f"Denoise{of}")
+        self.sample_button.setText(f"Draw {self.form['samples'].value} samples" + (f" of{of}" if of else ""))

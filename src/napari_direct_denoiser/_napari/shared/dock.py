@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from .activity import Activity
 from .forms import duration
 from .layer_choice import LayerChoice
 from .open_dock import tabify
@@ -85,6 +86,9 @@ class _Section(QCollapsible):
 class RunDock(QWidget):
     """A dock with one job. A subclass lays out the controls and implements what happens when the job ends."""
 
+    name = ""
+    """Name of the dock in the manifest."""
+
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self.viewer = viewer
@@ -100,6 +104,7 @@ class RunDock(QWidget):
         self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.status.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
         self.job = Job(self)
+        self._activity = Activity(self.job, f"Direct Denoiser: {self.name}")
         self.job.updated.connect(self.show_update)
         self.job.succeeded.connect(self.on_success)
         self.job.stopped.connect(self.on_stop)
@@ -193,6 +198,7 @@ class RunDock(QWidget):
     def close_down(self) -> None:
         """Ask the run to stop and disconnect from the viewer: the dock or the viewer is being closed."""
         self.job.shutdown()
+        self._activity.end()
         self.layer_choice.release()
 
     def _stop(self) -> None:

@@ -17,6 +17,7 @@ _LABELS = {
     "loss": "Direct loss",
     "structured": "Structured noise",
     "student_only": "Direct only",
+    "student_size": "Direct size",
     "max_minutes": "Minutes",
     "max_steps": "Steps",
     "direct_std": "Standard deviation",

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 _ROWS_SHOWN = 4
 
 
+def selected_images(viewer: napari.viewer.Viewer) -> list[Image]:
+    """The selected image layers of a viewer, from bottom to top; results of this plugin are left out."""
+    selected = [layer for layer in viewer.layers if layer in viewer.layers.selection]
+    return [layer for layer in selected if isinstance(layer, Image) and not is_result(layer)]
+
+
 class LayerList:
     """The layers of one kind in a viewer, newest first as in napari's own list.
 

@@ -109,7 +109,7 @@ def result_layer(
     output
         Kind of the result, as in `Denoiser.denoise_steps`.
     provenance
-        Stored in the metadata of the layer.
+        Stored in the metadata of the layer. A ``student`` in it is a part of the name.
     samples
         Number of samples that it was made from; None for the direct pass.
     limits
@@ -124,7 +124,7 @@ def result_layer(
         appearance = {**appearance, "colormap": "magma", "gamma": 1.0, "contrast_limits": limits}
     return image, {
         **appearance,
-        "name": result_name(source.name, output, samples),
+        "name": result_name(source.name, output, samples, provenance.get("student")),
         "metadata": {METADATA_KEY: dict(provenance)},
     }
 
@@ -137,9 +137,14 @@ def with_labels(appearance: Mapping[str, Any], axes: str | None) -> dict[str, An
     return {**appearance, "axis_labels": tuple(axes.lower())}
 
 
-def result_name(source: str, output: str, samples: int | None = None) -> str:
-    """Name a result: ``cells direct``, ``cells std``, ``cells HDN mean (N=50)``, ``cells HDN std (N=50)``."""
-    return f"{source} {output}" if samples is None else f"{source} HDN {output.removeprefix('sample_')} (N={samples})"
+def result_name(source: str, output: str, samples: int | None = None, student: str | None = None) -> str:
+    """Name a result: ``cells direct``, ``cells std``, ``cells HDN mean (N=50)``, ``cells HDN std (N=50)``.
+
+    With the student of a model that has several: ``cells direct median``.
+    """
+    if samples is not None:
+        return f"{source} HDN {output.removeprefix('sample_')} (N={samples})"
+    return f"{source} {output}" if student is None else f"{source} {output} {student}"
 
 
 def with_samples_axis(appearance: Mapping[str, Any]) -> dict[str, Any]:

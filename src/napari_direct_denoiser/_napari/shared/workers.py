@@ -72,6 +72,7 @@ def loading(path: Path, device: Device) -> Generator[Update, None, Denoiser]:
 class Job(QObject):
     """One run at a time in a worker thread. Every run ends with exactly one of the last three signals."""
 
+    started = Signal()
     updated = Signal(object)
     """An Update, at most ten times a second."""
     succeeded = Signal(object)
@@ -105,6 +106,7 @@ class Job(QObject):
         # napari quits the workers when the application ends: close the steps in their thread, before that ends
         worker.aborted.connect(lambda: _close(steps), Qt.ConnectionType.DirectConnection)
         worker.start()
+        self.started.emit()
 
     def stop(self) -> None:
         """Ask the run to stop after the current step."""

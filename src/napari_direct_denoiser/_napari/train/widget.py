@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QLabel
 
 from ...errors import DenoiserError
 from ..shared.dock import RunDock, collapsed, main_button, stacked
+from ..shared.help import with_help
 from ..shared.open_dock import compare_hdn_with_direct, denoise_stack
 from ..shared.preferences import ask_for_model, models_folder, preferences
 from ..shared.save_dialog import ask_for_file
@@ -42,6 +43,8 @@ _READY = "Train a model on all planes of the chosen layer. No clean image is nee
 class TrainWidget(RunDock):
     """Train HDN and the Direct Denoiser on layers, follow the gain and a preview, save the model."""
 
+    name = "Train"
+
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
         self.data = TrainingData(self.viewer, self.layer_choice)
@@ -62,7 +65,7 @@ class TrainWidget(RunDock):
         self.data.refresh()
 
     def _lay_out(self) -> None:
-        self.form.insertRow(0, "Image layer", self.layer_choice)
+        self.form.insertRow(0, "Image layer", with_help(self.layer_choice, "train"))
         self.form.insertRow(1, "Axes", self.data.axes_row)
         self.form.insertRow(2, self.data.channels)
         more = ("Several layers, or a region", "Train on more than one layer, or on a part of it.", self.data.more)
@@ -74,8 +77,8 @@ class TrainWidget(RunDock):
         column = stacked(
             self.form,
             collapsed(*more),
-            self.noise_title,
-            self.choices.section,
+            with_help(self.noise_title, "noise"),
+            with_help(self.choices.section, "settings"),
             self.noise.findings,
             self.ready,
             self.train_button,
