@@ -100,7 +100,7 @@ def training(parts: Sequence[Part], settings: TrainSettings, noise: NoiseChoice,
 def continuing(trained: NamedModel, parts: Sequence[Part], settings: TrainSettings, requests: Requests) -> Training:
     """Train a copy of a model further, on the same images or others.
 
-    Only limits and device of the settings count, and the loss if only the Direct Denoiser is to learn.
+    Only limits and device of the settings count, and loss and size if only the Direct Denoiser is to learn.
     """
     yield Update("Checking the image, measuring the noise …")
     images, axes = [part.pixels() for part in parts], [part.axes for part in parts]
@@ -112,8 +112,10 @@ def continuing(trained: NamedModel, parts: Sequence[Part], settings: TrainSettin
         device=settings.device,
         loss=settings.loss if settings.student_only else None,
         student_only=settings.student_only,
+        student_size=settings.student_size,
     )
-    name = trained.name.removesuffix(_CONTINUED) + (f", {settings.loss}" if settings.student_only else _CONTINUED)
+    name = trained.name.removesuffix(_CONTINUED)
+    name += f", {denoiser.students[0]}" if settings.student_only else _CONTINUED
     return (yield from _train(denoiser, name, parts[0], requests, None))
 
 

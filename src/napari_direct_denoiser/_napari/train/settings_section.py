@@ -12,7 +12,7 @@ from ..shared.dock import collapsed
 from ..shared.forms import Form, control
 from ..shared.preferences import preferences
 
-_ADVANCED = ("teacher", "student_only", "structured", "max_steps", "seed", "device")
+_ADVANCED = ("teacher", "student_only", "student_size", "structured", "max_steps", "seed", "device")
 
 
 class Settings(QObject):
