@@ -56,17 +56,20 @@ class TrainSettings(Config):
     """Settings of a training."""
 
     preset: PresetChoice = "auto"
-    """Networks and length of training: quick (minutes), balanced (longer), paper (days on a CPU), or auto (quick)."""
+    """Networks and length of training: quick (up to 5 minutes), balanced (the same networks on more patches, up to 30
+    minutes: a little better), paper (the published networks: days on a CPU, a day on a GPU), or auto (quick)."""
     noise: str = "auto"
-    """Noise model: auto, FILE, gaussian:SIGMA or poisson:GAIN,OFFSET,READ (counts), also with +x:C1,C2 and +y:C1,C2."""
+    """Noise model: auto, FILE, gaussian:SIGMA or poisson:GAIN,OFFSET,READ (counts), also with +x:C1,C2 and +y:C1,C2.
+    auto estimates it from the images. Noise that is given too low leaves noise in the result, too high blurs it."""
     refine_noise: bool = False
-    """Refit the noise model once during training, to the images as denoised so far."""
+    """Refit the noise model once during training, to the images as denoised so far. Where the automatic
+    estimate fits, images get no better; try it where the noise has an unusual shape."""
     loss: Loss = "l2"
     """What the Direct Denoiser learns of the denoising distribution: l2 the mean, l1 the median, tukey the densest
-    part (near the MAP), quantile:Q a quantile such as quantile:0.05; perceptual: a sharper image, less near the truth
-    pixel by pixel."""
+    part (near the MAP), quantile:Q a quantile such as quantile:0.05; perceptual: a somewhat sharper image."""
     teacher: Teacher = "hdn"
-    """Whose samples the Direct Denoiser learns from: hdn, or divnoising (one latent level: smaller, less sharp)."""
+    """Whose samples the Direct Denoiser learns from: hdn, or divnoising (one latent level: smaller, less sharp, and it
+    starts from chance). Prefer hdn, unless you want to compare the two."""
     student_only: bool = False
     """Only the Direct Denoiser learns, from samples of a trained model that stays as it is: another loss, or other
     images of the same kind, within minutes."""
@@ -74,15 +77,20 @@ class TrainSettings(Config):
     """Size of a Direct Denoiser that learns alone: small has half of the preset's channels in each level and is faster,
     large twice as many. It begins from chance."""
     structured: bool = False
-    """Remove structured noise that the noise model does not describe, such as short lines of a scanner (HDN 3-6)."""
+    """Remove structured noise that the noise model does not describe, such as short lines of a scanner (HDN 3-6). It
+    costs fine detail: turn it on only where such lines are left."""
     max_minutes: float | None = Field(default=None, gt=0)
-    """Stop training after this many minutes; the preset's own limit if not given."""
+    """Stop training after this many minutes; the preset's own limit if not given. More minutes give a better model, by
+    less and less: the estimated gain shows when it no longer rises."""
     max_steps: int | None = Field(default=None, ge=1)
-    """Stop training after this many steps; the preset's own limit if not given."""
+    """Stop training after this many steps; the preset's own limit if not given. Unlike minutes, steps give the same
+    model on a slower or faster machine."""
     seed: int = Field(default=0, ge=0, lt=2**31)
-    """Seed of all random numbers: the same seed, data and number of steps give the same model."""
+    """Seed of all random numbers: the same seed, data and number of steps give the same model. Another seed gives a
+    slightly different one, not a better one."""
     device: Device = "auto"
-    """Where to compute: auto takes the fastest available device."""
+    """Where to compute: auto takes the fastest device that is there. cpu leaves the GPU to other programs, and is
+    slower."""
 
 
 def train_settings(**values: Any) -> TrainSettings:
@@ -102,12 +110,13 @@ class DenoiseSettings(Config):
     """direct (one pass), std (standard deviation of its error, the same pass), or posterior samples of HDN: their mean,
     their median, their mode (near the MAP), or sample (single ones)."""
     samples: int = Field(default=50, ge=1)
-    """Number of posterior samples drawn from HDN."""
+    """Number of posterior samples drawn from HDN. Time grows in proportion. More samples make the mean less noisy, by
+    ever less: 10 or 100 samples show whether more would help."""
     seed: int = Field(default=0, ge=0, lt=2**31)
-    """Seed of the samples: the same seed draws the same samples."""
+    """Seed of the samples: the same seed draws the same samples. The direct pass does not depend on it."""
     dtype: ResultDtype = "float32"
-    """Numbers of the result: float32, or same: those of the image, rounded and clipped to their range. A standard
-    deviation is always float32."""
+    """Numbers of the result: float32, which loses nothing, or same: those of the image, rounded and clipped to their
+    range, in half of the memory for 16 bits. A standard deviation is always float32."""
 
 
 class DenoiseChoices(Config):
@@ -115,25 +124,29 @@ class DenoiseChoices(Config):
 
     direct_std: bool = True
     """Standard deviation of the error of the direct pass, pixel by pixel, which the same pass predicts: a map of where
-    the result is uncertain, and by how many counts."""
+    the result is uncertain, and by how many counts. It takes hardly any time, and as much memory as the result."""
     planes: Literal["all", "in view"] = "all"
-    """All planes of the layer, or only the one that the sliders of the viewer point at."""
+    """All planes of the layer, or only the one that the sliders of the viewer point at, for a first look."""
     result: Literal["in memory", "as looked at", "zarr folder"] = "in memory"
-    """In memory; as looked at: each plane is computed when the viewer shows it (direct pass only);
-    zarr folder: on disk, plane by plane, for stacks larger than memory."""
+    """In memory: all planes at once, four bytes a pixel as float32; as looked at: each plane is computed when the
+    viewer shows it, so that nothing waits (direct pass only); zarr folder: on disk, plane by plane, for stacks larger
+    than memory."""
     scheduler: str = ""
     """Address of a dask scheduler, such as tcp://10.0.0.5:8786: its workers denoise into the zarr folder. Empty: this
     computer does. The workers need this package, and the same folders as this computer."""
     mean: bool = True
-    """Mean of the samples (MMSE): the highest PSNR that samples can give."""
+    """Mean of the samples (MMSE): the highest PSNR that samples can give. The direct pass with the loss l2 learns it,
+    and takes a fraction of the time."""
     median: bool = False
-    """Median of the samples, pixel by pixel (MMAE): sharper edges than the mean."""
+    """Median of the samples, pixel by pixel (MMAE): sharper edges than the mean, and it needs more memory."""
     mode: bool = False
     """Mode of the samples, pixel by pixel: the likeliest value (near the MAP), noisier than the mean."""
     std: bool = True
-    """Standard deviation of the samples, pixel by pixel: a map of where they differ from each other."""
+    """Standard deviation of the samples, pixel by pixel: a map of where they differ from each other. Smooth
+    only with tens of samples."""
     single_samples: int = Field(default=0, ge=0)
-    """How many of the samples to keep as a stack; 0 for none."""
+    """How many of the samples to keep as a stack, each as large as the image; 0 for none. One sample is one possible
+    image, with more detail and more error than the mean."""
 
 
 class CompareSettings(Config):
