@@ -52,6 +52,15 @@ class UNet(nn.Module):
         """The sides of an image must be divisible by this."""
         return int(self.config.space_to_depth * 2 ** (len(self.config.filters) - 1))
 
+    @property
+    def reach(self) -> int:
+        """How far beyond a square of `multiple` pixels, at most, the output in it depends on the input, in pixels.
+
+        At a level whose pixels are k pixels of the image wide, the convolutions before and after the coarser levels
+        reach so many times k. Twice as wide pixels at each level make it this multiple of the widest ones.
+        """
+        return self.multiple * (10 if self.config.published else 6 * self.config.blocks + 1)
+
     def parameter_groups(self) -> list[list[nn.Parameter]]:
         """The parameters, apart for each head that has a loss of its own."""
         second = [] if self.std_head is None else list(self.std_head.parameters())

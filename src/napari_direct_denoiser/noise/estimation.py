@@ -88,7 +88,8 @@ def fit_images(stacks: Sequence[Frames], *, line: tuple[float, float] | None = N
             flat = ~windows.spoiled & (windows.roughness < _FLAT * (slope * windows.ring + intercept))
             bins = _binned(windows, order, flat)
             slope, intercept = _line(bins)
-    low = None if windows.temporal else measure_recording(sampled_planes(stacks)).low
+    recording = measure_recording(sampled_planes(stacks))
+    low = None if windows.temporal else recording.low
     if low and low.share > CLIPPED:
         whole = _unclipped(windows, bins, low.value)
         line = _line(whole)
@@ -105,7 +106,7 @@ def fit_images(stacks: Sequence[Frames], *, line: tuple[float, float] | None = N
         bins.variances, slope, intercept = bins.variances / share, slope / share, intercept / share
     pick = np.random.default_rng(0).permutation(np.concatenate(bins.members))[:_PAIRS]
     return NoiseFit(
-        model=_model(windows, bins, slope, intercept),
+        model=_model(windows, bins, slope, intercept, recording.step),
         signals=bins.signals,
         variances=bins.variances,
         signal_range=(float(np.quantile(windows.ring, 0.001)), float(np.quantile(windows.ring, 0.999))),
@@ -190,9 +191,9 @@ def _line(bins: _Bins) -> tuple[float, float]:
     return robust_line(bins.signals[use], bins.variances[use], bins.counts[use])
 
 
-def _model(windows: Windows, bins: _Bins, slope: float, intercept: float) -> NoiseModel:
+def _model(windows: Windows, bins: _Bins, slope: float, intercept: float, step: float) -> NoiseModel:
     mean_variance = float(np.average(bins.variances, weights=bins.counts))
-    floor = mean_variance * 1e-6 + 1 / 12  # rounding to whole counts has a variance of 1/12
+    floor = mean_variance * 1e-6 + step**2 / 12  # the variance of rounding
     top = float(bins.signals[-1])
     if slope <= 0 or slope * (top - float(bins.signals[0])) < 0.1 * (slope * top + intercept):
         return GaussianNoise(float(np.sqrt(max(mean_variance, floor))))

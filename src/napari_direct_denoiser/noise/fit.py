@@ -134,7 +134,7 @@ def robust_line(
     # scipy.optimize.least_squares(loss="cauchy") keeps the weights and the scale of a call fixed, and so needs a loop
     # around it too: over 24 simulated cameras the rms error of the gain was then 7.9 %, not 7.7 %, in twice the time
     design = np.stack([signals, np.ones_like(signals)], 1)
-    lowest = float(np.mean(variances)) * 1e-3 + 1e-12
+    lowest = float(np.mean(variances)) * 1e-3 or 1e-12
     fitted, trust = np.full_like(variances, max(float(np.median(variances)), lowest)), np.ones_like(variances)
     slope = intercept = 0.0
     for _ in range(20):

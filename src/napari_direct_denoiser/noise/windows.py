@@ -309,4 +309,4 @@ def _extreme(plane: Plane) -> Mask:
         return np.zeros(plane.shape, dtype=bool)
     top, middle, high = (float(level) for level in np.quantile(values, (1.0, 0.5, 0.995)))
     saturated = np.count_nonzero(values == top) > max(20, values.size * 1e-4)
-    return np.asarray(plane >= min(top if saturated else np.inf, middle + 5 * (high - middle) + 1e-6))
+    return np.asarray((plane >= (top if saturated else np.inf)) | (plane > middle + 5 * (high - middle)))

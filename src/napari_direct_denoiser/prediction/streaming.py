@@ -85,7 +85,7 @@ def denoise_blocks(
     """Denoise an image of any size into arrays, block by block; a generator of progress.
 
     The results are those of `denoise_into`, bit for bit on the same device with as many threads. In planes that are cut
-    into tiles, other pixels around a tile change the direct pass by under 1e-3 of its range; see `CoModel.halo`.
+    into tiles, other pixels around a tile change the direct pass by under 1e-3 of the noise; see `CoModel.halo`.
 
     Parameters
     ----------
