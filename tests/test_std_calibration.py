@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
+from pydantic import ValidationError
 
 from napari_direct_denoiser.std_calibration import Curve, StdCalibration
 
@@ -22,3 +26,17 @@ def test_the_factor_is_that_of_the_brightness() -> None:
 def test_it_survives_json() -> None:
     calibration = StdCalibration(signal=Curve((100.0, 200.0), (2.0, 1.0)), samples=1.2)
     assert StdCalibration.model_validate_json(calibration.model_dump_json()) == calibration
+
+
+def test_equal_knots_give_numbers() -> None:
+    found = Curve((10.0, 10.0, 20.0), (1.0, 3.0, 2.0))(torch.tensor([5.0, 10.0, 15.0, 25.0]))
+    assert found.isfinite().all()
+    assert found[-1] == 2.0
+
+
+@pytest.mark.parametrize(
+    "curve", [((), ()), ((1.0,), (1.0, 2.0)), ((2.0, 1.0), (1.0, 1.0)), ((1.0,), (-1.0,)), ((1.0,), (math.inf,))]
+)
+def test_what_is_no_curve_is_refused(curve: tuple[tuple[float, ...], tuple[float, ...]]) -> None:
+    with pytest.raises(ValidationError, match="Expected|finite"):
+        StdCalibration(signal=Curve(*curve))

@@ -207,6 +207,11 @@ class Probe:
         redrawn_error
             As in `squared_error`. It is small beside the noise.
         """
+        if not self.variance:
+            return (
+                "The noise of the noise model is too small for float32 beside numbers as large as those of the images: "
+                "train with the noise set to auto, or subtract a constant from the images"
+            )
         error = float(double(redrawn_error).square().mean())
         lowest = self.noisy.min()
         below = (lowest - response.estimate - self.noise).clamp_min(0)

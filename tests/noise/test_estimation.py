@@ -18,9 +18,11 @@ from napari_direct_denoiser.noise import (
     GaussianNoise,
     NoiseFit,
     PoissonGaussianNoise,
+    diagnose,
     estimate_noise,
     fit_calibration,
     fit_images,
+    fit_noise,
 )
 
 CELLS = simulate(planes=8, size=256, seed=3, gain=2.0, photons=30.0).noisy.astype(np.float64)
@@ -296,3 +298,10 @@ def test_real_correlation_of_two_photon(data_dir) -> None:
         (along_x, _), (along_y, _) = fit_images([Frames(planes)]).correlation
         assert along_x == pytest.approx(0.41, abs=0.06)
         assert abs(along_y) < 0.1
+
+
+def test_variances_of_an_image_of_zeros_are_not_negative(rng: np.random.Generator) -> None:
+    image = np.where(rng.random((149, 113)) < 0.9, 0.0, rng.poisson(30, (149, 113)))
+    fit = fit_noise("auto", [Frames(image[None])])
+    assert fit.variances.min() >= 0
+    diagnose([Frames(image[None])], fit)  # takes their square root

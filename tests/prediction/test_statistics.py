@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_direct_denoiser.prediction.statistics import SampleStatistics, mode
+from napari_direct_denoiser.errors import DenoiserError
+from napari_direct_denoiser.prediction.statistics import SampleStatistics, finite, mode
 
 
 def test_the_mode_is_the_higher_of_two_peaks_and_the_densest_part_of_a_skewed_distribution(rng) -> None:
@@ -30,3 +31,12 @@ def test_mode_and_median_come_from_the_same_samples_in_any_number_of_calls(rng) 
     np.testing.assert_array_equal(found["mode"], mode(samples.numpy()))
     np.testing.assert_allclose(found["median"], np.median(samples.numpy(), axis=0))
     assert found.keys() == {"mode", "median", "mean"}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_result_that_is_not_finite_is_an_error(bad: float) -> None:
+    result = np.zeros((3, 4), np.float32)
+    assert finite(result) is result
+    result[1, 2] = bad
+    with pytest.raises(DenoiserError, match="found NaN or infinity"):
+        finite(result)
