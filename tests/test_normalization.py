@@ -8,6 +8,7 @@ import torch
 
 from napari_direct_denoiser.checkpoint import start_from_pretrained
 from napari_direct_denoiser.co_model import CoModel
+from napari_direct_denoiser.errors import ImageError
 from napari_direct_denoiser.noise import GaussianNoise, NoiseModel, PoissonGaussianNoise
 from napari_direct_denoiser.normalization import Normalization, anscombe, gaussian_blur, inverse_anscombe
 from napari_direct_denoiser.presets import PRESETS
@@ -73,3 +74,9 @@ def test_shipped_weights_remove_noise_before_any_training() -> None:
         samples = model.sample(model.encode(noisy), [torch.Generator().manual_seed(seed) for seed in range(8)])
         errors = [(image - clean).std() / (noisy - clean).std() for image in (model.direct(noisy), samples.mean(0))]
     assert max(errors) < 0.2
+
+
+def test_images_whose_statistics_overflow_are_refused(rng: np.random.Generator) -> None:
+    stack = 1e36 * rng.poisson(100, (1, 80, 280)).astype(np.float32)
+    with pytest.raises(ImageError, match="divide them by a constant"):
+        Normalization.of([stack], "noise", GaussianNoise(1e-3))

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .config import Config
 from .data.images import sampled_planes
+from .errors import ImageError
 from .noise import NoiseModel
 from .system import in_float32
 
@@ -91,14 +92,14 @@ class Normalization(Config):
         planes = (noise.whiten(torch.from_numpy(plane)) for plane in sampled_planes(straight, most))
         pixels = torch.cat([plane.flatten() for plane in planes])
         std, mean = torch.std_mean(pixels)
-        return cls(
-            units=units,
-            mean=float(mean),
-            std=max(float(std), 1e-6),
-            slope=slope,
-            intercept=intercept,
-            level=float(anscombe(pixels, slope, intercept).mean()),
-        )
+        level = float(anscombe(pixels, slope, intercept).mean())
+        numbers = {"mean": float(mean), "std": float(std), "slope": slope, "intercept": intercept, "level": level}
+        if not all(map(math.isfinite, numbers.values())):
+            raise ImageError(
+                f"Expected images whose statistics float32 can hold, found a mean of {mean:.3g} and noise of variance "
+                f"{slope:.3g} * signal + {intercept:.3g}: divide them by a constant, or correct the noise model"
+            )
+        return cls(units=units, **{**numbers, "std": max(numbers["std"], 1e-6)})
 
     def prepare(self, noisy: Tensor) -> NetworkInput:
         """Prepare (B, 1, H, W) counts for the networks.
