@@ -133,6 +133,7 @@ def test_a_model_that_is_opened_is_chosen_in_the_denoise_dock(viewer, untrained,
     save_file({"weight": np.zeros(3, np.float32)}, foreign)
     assert viewer.open(foreign, plugin=PLUGIN) == []
     assert "not one of a Direct Denoiser" in errors().pop()
+    assert "not one of a Direct Denoiser" in dock.status.text()
     assert dock.model.name == "cells"
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari import current_viewer
-from napari.utils.notifications import show_error
 
 from ..errors import DenoiserError
 from .shared.open_dock import open_dock
@@ -42,7 +41,8 @@ def _open_models(path: Paths) -> list[LayerData]:
         except DenoiserError as error:
             if viewer is None:
                 raise
-            show_error(str(error))  # raised, napari would say that another plugin may read the file
+            # raised, napari would say that another plugin may read the file
+            open_dock(viewer, "Denoise").show_refusal(error)
         else:
             if viewer is not None:
                 open_dock(viewer, "Denoise").show_model(model)

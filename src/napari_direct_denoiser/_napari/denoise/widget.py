@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari.utils.notifications import show_error
 from qtpy.QtWidgets import QGroupBox, QLabel, QPushButton, QWidget
 
 from ...config import DenoiseChoices, DenoiseSettings
@@ -280,6 +281,14 @@ class DenoiseWidget(RunDock):
         self.model_choice.choose(model)
         if not self.job.running:
             self.end(f"Loaded “{model.name}”.", done=True)
+
+    def show_refusal(self, error: DenoiserError) -> None:
+        """Show why a model was not loaded. A run that is under way goes on."""
+        if self.job.running:
+            show_error(str(error))
+        else:
+            self._batch = None
+            self.on_failure(error)
 
     def refresh_buttons(self) -> None:
         """Enable what can be used now, and say what is missing."""

@@ -21,6 +21,7 @@ PAGES = {
     "compare": "docks/#compare",
 }
 """Page of each section."""
+_SIZE = 20, 26  # as high as a row of a form, pixels
 
 
 def page_url(section: str) -> str:
@@ -34,6 +35,7 @@ def help_button(section: str) -> QToolButton:
     button = QToolButton()
     button.setText("?")
     button.setAutoRaise(True)
+    button.setFixedSize(*_SIZE)
     button.setToolTip("Open the page on this section in the browser.")
     button.clicked.connect(lambda: QDesktopServices.openUrl(QUrl(page_url(section))))
     return button
