@@ -33,7 +33,8 @@ def on_page_content(html: str, **kwargs: Any) -> str:
 
 
 def _mathml(latex: str, *, block: bool) -> str:
-    return convert(html.unescape(latex).strip(), display="block" if block else "inline")
+    numbered = re.sub(r"\\tag\{(\d+)\}", r"\\qquad (\1)", html.unescape(latex).strip())
+    return convert(numbered, display="block" if block else "inline")
 
 
 def command_line() -> str:
@@ -60,7 +61,7 @@ def _values(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     names = {"integer": "whole number", "number": "number", "boolean": "`True`, `False`", "string": "text"}
     limits = {"minimum": "at least", "exclusiveMinimum": "above", "exclusiveMaximum": "below"}
-    parts = [f"{words} {schema[key]:g}" for key, words in limits.items() if key in schema]
+    parts = [f"{words} {schema[key]:.10g}" for key, words in limits.items() if key in schema]
     return " ".join([names.get(schema["type"], "none" if schema["type"] == "null" else "numbers"), ", ".join(parts)])
 
 
