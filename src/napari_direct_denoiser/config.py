@@ -75,7 +75,7 @@ class TrainSettings(Config):
     images of the same kind, within minutes."""
     student_size: StudentSize = "standard"
     """Size of a Direct Denoiser that learns alone: small has half of the preset's channels in each level and is faster,
-    large twice as many. It begins from chance."""
+    large twice as many. A new one begins from chance."""
     structured: bool = False
     """Remove structured noise that the noise model does not describe, such as short lines of a scanner (HDN 3-6). It
     costs fine detail: turn it on only where such lines are left."""
