@@ -58,6 +58,8 @@ def test_the_direct_pass_with_all_that_is_known():
         ({"preset": "paper"}, "from random weights", "simulated"),
         ({"loss": "quantile:0.05"}, "the 0.05 quantile of the samples (loss quantile:0.05)", "mean of the samples"),
         ({"teacher": "divnoising"}, "Fully Unsupervised Diversity Denoising", "Hierarchical"),
+        ({"teacher": "divnoising"}, "from random weights of the teacher, and weights of the Direct", "Hierarchical"),
+        ({"student_only": True, "student_size": "small"}, "of the size small began from random weights", "given"),
         ({"structured": True}, "structured noise (HDN 3-6)", "N ="),
         ({"noise": "gaussian:3"}, "counts; it was given.", "estimated"),
         ({"refine_noise": True}, "refitted once during the training", "given"),

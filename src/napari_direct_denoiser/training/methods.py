@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 
 from ..co_model import CoModel
+from ..config import TrainSettings
 from ..presets import PRESETS
 from .provenance import Provenance, Shape
 
@@ -84,24 +85,34 @@ def methods_paragraph(trained: Trained, output: str = "direct", samples: int | N
 
 def _training(trained: Trained, teacher: str, software: tuple[str, str]) -> list[str]:
     known = trained.provenance
-    settings, preset = known.settings, PRESETS["quick" if known.settings.preset == "auto" else known.settings.preset]
+    settings = known.settings
     images = f": {_sessions(known.sessions)}" if known.sessions else ""
-    start = "weights that were trained on simulated images" if preset.pretrained else "random weights"
     steps = "1 step" if known.steps == 1 else f"{known.steps:,} steps"
     structured = ", for structured noise (HDN 3-6)" if settings.structured else ""
     sentences = [
         f"The Direct Denoiser and its teacher, {teacher}{structured}, were trained on noisy images alone, without "
         f"clean ones{images}.",
         f"Training took {steps} ({known.seconds / 60:.1f} minutes) with the preset {settings.preset} and seed "
-        f"{settings.seed}, from {start}; the Direct Denoiser learned {_learned(settings.loss)} (loss {settings.loss}).",
+        f"{settings.seed}, from {_start(settings)}; the Direct Denoiser learned {_learned(settings.loss)} "
+        f"(loss {settings.loss}).",
     ]
     if settings.student_only:
-        sentences.append("In the last part of the training, the teacher was kept as it was.")
+        sized = settings.student_size != "standard"
+        new = f", and a Direct Denoiser of the size {settings.student_size} began from random weights" if sized else ""
+        sentences.append(f"In the last part of the training, the teacher was kept as it was{new}.")
     if (known.version, known.torch_version) != software:
         sentences.append(
             f"It was trained with napari-direct-denoiser {known.version} and PyTorch {known.torch_version}."
         )
     return sentences
+
+
+def _start(settings: TrainSettings) -> str:
+    if not PRESETS["quick" if settings.preset == "auto" else settings.preset].pretrained:
+        return "random weights"
+    if settings.teacher == "divnoising":
+        return "random weights of the teacher, and weights of the Direct Denoiser that were trained on simulated images"
+    return "weights that were trained on simulated images"
 
 
 def _sessions(sessions: Sequence[Sequence[Shape]]) -> str:

@@ -76,7 +76,7 @@ class TrainWidget(RunDock):
         row.insertWidget(1, self.pause_button)
         column = stacked(
             self.form,
-            collapsed(*more),
+            with_help(collapsed(*more), "train"),
             with_help(self.noise_title, "noise"),
             with_help(self.choices.section, "settings"),
             self.noise.findings,
