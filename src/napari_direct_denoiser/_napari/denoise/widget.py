@@ -15,7 +15,7 @@ from ...data.images import named_axes
 from ...errors import DenoiserError, ImageError, SettingError
 from ..shared.axes_row import AxesRow
 from ..shared.channels import ChannelsRow, find_channels, read_channel
-from ..shared.dock import RunDock, collapsed, main_button, stacked
+from ..shared.dock import RunDock, collapsed, main_button, side_by_side, stacked
 from ..shared.forms import Form, control
 from ..shared.help import with_help
 from ..shared.layer_choice import selected_images
@@ -54,7 +54,7 @@ class DenoiseWidget(RunDock):
         self.channels = ChannelsRow(self.viewer)
         self.model_choice = ModelChoice("A model of the Train dock, or one loaded from a file. The newest comes first.")
         self.student_choice = StudentChoice(self.model_choice)
-        self.load_button = QPushButton("Load model file …")
+        self.load_button = QPushButton("Load …")
         self.load_button.setToolTip("Load a model file (.safetensors).")
         self.where = Form(
             [
@@ -101,7 +101,7 @@ class DenoiseWidget(RunDock):
             "Channel": self.channels,
             "Model": self.model_choice,
             "Student": self.student_choice,
-            "": self.load_button,
+            "": side_by_side(self.load_button, self.methods_button),
         }
         for place, (label, widget) in enumerate(rows.items()):
             self.where.insertRow(place, label, widget)
@@ -118,7 +118,6 @@ class DenoiseWidget(RunDock):
             self.progress_row(),
             self.warning,
             self.status,
-            self.methods_button,
         )
         column.addStretch(1)
         self.fill(column)

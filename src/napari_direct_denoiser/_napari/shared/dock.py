@@ -277,3 +277,12 @@ def stacked(*parts: QWidget | QLayout) -> QVBoxLayout:
         else:
             column.addLayout(part)
     return column
+
+
+def side_by_side(*parts: QWidget) -> QHBoxLayout:
+    """Put widgets beside each other."""
+    row = QHBoxLayout()
+    row.setContentsMargins(0, 0, 0, 0)
+    for part in parts:
+        row.addWidget(part)
+    return row
