@@ -43,7 +43,7 @@ MODELS: dict[str, tuple[ModelConfig, NoiseModel]] = {
 
 @pytest.fixture(scope="package")
 def noisy() -> NDArray[np.float32]:
-    return simulate(planes=1, size=320, seed=1).noisy[0].astype(np.float32)
+    return simulate(planes=1, size=448, seed=1).noisy[0].astype(np.float32)
 
 
 @pytest.fixture(scope="package")

@@ -49,8 +49,8 @@ def test_describes_the_model(tiny: Callable[[str], Denoiser], tmp_path: Path) ->
     assert document["documentation"] == "README.md"  # older readers expect a text
     assert document["license"] == "BSD-3-Clause"
     (tensor,), (result,) = document["inputs"], document["outputs"]
-    assert tensor["axes"][3]["size"] == {"min": 44, "step": 4}
-    assert result["axes"][3]["halo"] == 20
+    assert tensor["axes"][3]["size"] == {"min": 60, "step": 4}
+    assert result["axes"][3]["halo"] == 28
     assert "sample_tensor" in tensor
     assert "sample_tensor" in result
     assert "gain 2 counts per electron" in words
