@@ -25,6 +25,7 @@ def short_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return train(*images, **settings, max_steps=2, device="cpu")
 
     monkeypatch.setattr(napari_direct_denoiser.denoiser, "train", train_briefly)
+    monkeypatch.setattr("napari_direct_denoiser.noise.calibration._PAIRS", 10_000)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["example"])
 

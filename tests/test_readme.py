@@ -69,6 +69,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(napari_direct_denoiser.denoiser, "train", train_briefly)
     monkeypatch.setattr(Denoiser, "continued", continue_briefly)
+    monkeypatch.setattr("napari_direct_denoiser.noise.calibration._PAIRS", 10_000)
     monkeypatch.chdir(tmp_path)
     images = simulate(planes=2, size=64, seed=1)
     rng, scene = np.random.default_rng(0), np.tile(np.linspace(100, 140, 64), (8, 64, 1))
