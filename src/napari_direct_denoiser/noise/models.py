@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..data.patches import Augmentation
 from ..errors import ModelFileError, SettingError, reason
+from ..system import double
 from .skewed import SkewedLogDensity, skewed_log_cdf
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
@@ -283,7 +284,8 @@ class PoissonGaussianNoise(NoiseModel):
 
     def log_cdf(self, noisy: Tensor, signal: Tensor, *, upper: bool = False) -> Tensor:
         v, r, z, _ = self._standardized(noisy, signal)
-        return skewed_log_cdf(v, r, z, upper=upper)
+        found = skewed_log_cdf(double(v), double(r), double(z), upper=upper)  # the gradient cancels in float32
+        return found.to(v)
 
     def sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
         v, tau, b = self._shape(signal)

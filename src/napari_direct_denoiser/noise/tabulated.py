@@ -197,8 +197,10 @@ class HistogramNoise(NoiseModel):
 
     def log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
         row, part = self._between(signal)
-        column = ((bounded(noisy) - self.low) / self.width).clamp(0, len(self.rows) - 1e-3).long()
+        place = (bounded(noisy) - self.low) / self.width
+        column = place.clamp(0, len(self.rows) - 1e-3).long()
         density = ((1 - part) * self.rows[row, column] + part * self.rows[row + 1, column]) / self.width
+        density = torch.where((place >= 0) & (place <= len(self.rows)), density, 0.0)
         variance = 4 * self.variance(signal)  # twice the standard deviation of the noise
         broad = -0.5 * (bounded(noisy) - bounded(signal)) ** 2 / variance - 0.5 * variance.log() - LOG_SQRT_2PI
         floor = torch.finfo(torch.float32).tiny
