@@ -119,6 +119,7 @@ def direct(denoiser: Denoiser, planes: Images) -> Images:
 
 def write_crops(path: Path, planes: dict[str, Images]) -> None:
     """Write the middle of a plane as it was predicted by each loss, side by side in one TIFF stack with labels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     middle = [slice((side - CROP) // 2, (side + CROP) // 2) for side in planes["truth"].shape]
     stack = np.stack([plane[tuple(middle)].astype(np.float32) for plane in planes.values()])
     tifffile.imwrite(path, stack, imagej=True, metadata={"axes": "TYX", "Labels": list(planes)})
