@@ -54,10 +54,10 @@ def longer_trained(stack: SyntheticStack) -> Denoiser:
 def test_the_direct_pass_in_tiles_equals_that_of_the_whole_plane(
     longer_trained: Denoiser, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, rounding: float
 ) -> None:
-    plane = simulate(planes=1, size=256, seed=3).noisy[0]
+    plane = simulate(planes=1, size=384, seed=3).noisy[0]
     monkeypatch.setattr(longer_trained.model, "compute", replace(longer_trained.model.compute, dtype=dtype))
     whole = longer_trained.denoise(plane)
-    monkeypatch.setattr(tiling, "DIRECT_TILE", 64)
+    monkeypatch.setattr(tiling, "DIRECT_TILE", 128)
     tiled = longer_trained.denoise(plane)
     assert np.abs(tiled - whole).max() < rounding * np.ptp(whole)
     assert not np.array_equal(tiled, whole)  # or it was not cut at all

@@ -76,7 +76,16 @@ def test_the_source_archive_holds_sources_tests_and_documents_and_no_data(built:
         found = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
     tops = {name.partition("/")[0] for name in found}
     folders = {"src", "tests", "benchmarks", "docs", "examples", "scripts"}
-    files = {"README.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "mkdocs.yml", "napari.yaml"}
+    files = {
+        "README.md",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "CONTRIBUTING.md",
+        "LICENSE",
+        "Makefile",
+        "mkdocs.yml",
+        "napari.yaml",
+    }
     assert tops - folders - files == {"pyproject.toml", "PKG-INFO", ".gitignore"}
     assert {f"src/{name}" for name in sources()} <= found
     waste = re.compile(r"__pycache__|\.pyc$|\.tiff?$|\.np[yz]$|\.zarr|(^|/)\.(venv|mypy|ruff|pytest|hypothesis)")

@@ -240,7 +240,7 @@ def test_odd_images_are_denoised_or_refused_in_words(
             continue
         seen[found] += 1
     print(seen, *failed, sep="\n")
-    assert seen["trained"] > 0.25 * number, seen
+    assert seen["trained"] >= 0.2 * number, seen
     tally("odd images", number, number - len(failed))
 
 

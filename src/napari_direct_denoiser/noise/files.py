@@ -116,7 +116,7 @@ def _read_json(path: Path) -> NoiseModel:
     version = document.get("version")
     if type(version) is not int or not 1 <= version <= _VERSION:
         raise ModelFileError(
-            f"Expected a noise model file of version {_VERSION}, found version {str(version)[:20]!r} in {path}: "
+            f"Expected a noise model file of version {_VERSION}, found version {ascii(version)[:20]} in {path}: "
             "update napari-direct-denoiser, or make the file again"
         )
     return _checked(path, lambda: from_document(document["noise"]))
