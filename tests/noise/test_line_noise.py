@@ -186,8 +186,8 @@ def test_tiles_take_the_offsets_of_whole_planes(
     denoiser, _, _ = trained
     noisy, _ = lined(30.0, planes=1, size=384)
     whole = denoiser.denoise(noisy)
-    monkeypatch.setattr(tiling, "WHOLE_BYTES", 192**2 * denoiser.model.pixel_bytes)
-    monkeypatch.setattr(tiling, "WHOLE_PIXELS", 192**2)
+    monkeypatch.setattr(tiling, "WHOLE_BYTES", 320**2 * denoiser.model.pixel_bytes)
+    monkeypatch.setattr(tiling, "WHOLE_PIXELS", 320**2)
     tiled = denoiser.denoise(noisy)
     assert not np.array_equal(tiled, whole)
     np.testing.assert_allclose(tiled, whole, atol=5e-3 * np.ptp(whole))

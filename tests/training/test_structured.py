@@ -15,7 +15,7 @@ def lines_kept(
     structured: bool, noise: str, noisy: NDArray[np.float32], truth: NDArray[np.float32], lines: NDArray[np.float64]
 ) -> list[float]:
     """Part of the line noise that is still in the mean of 8 samples and in the direct pass, 0 to 1."""
-    settings = TrainSettings(preset="quick", noise=noise, structured=structured, max_steps=40, device="cpu")
+    settings = TrainSettings(preset="quick", noise=noise, structured=structured, max_steps=25, device="cpu")
     denoiser = Denoiser.for_images(noisy, settings)
     for _ in denoiser.train_steps():
         pass
