@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import platform
+import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from ..errors import DenoiserError, SettingError
 
@@ -77,19 +82,37 @@ def check_target(path: str | Path, suffixes: Sequence[str], *, what: str = "outp
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give the path of a draft to write; it replaces `path` if the block succeeds, and is deleted if not.
 
+    The draft of a process that is killed stays until the file is written again.
+
     Raises
     ------
     DenoiserError
         If the file cannot be written, for example to a full disk.
     """
     path = Path(path)
-    # In the same folder: a file can only be renamed within one disk.
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove_abandoned(path)
+    draft = path.with_name(_draft_name(path.name, os.getpid()))
     try:
         yield draft
         os.replace(draft, path)
     except OSError as error:
-        reason = error.strerror or error
+        # numpy tells no reason, only "16384 requested and 512 written".
+        reason = error.strerror or ("no room for all of it" if " requested and " in str(error) else error)
         raise DenoiserError(f"{path} could not be written ({reason}): make room or choose another place") from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _draft_name(name: str, process: int | str) -> str:
+    """Name of the file that a process of this computer writes; only within a folder can it surely be renamed."""
+    computer = zlib.crc32(platform.node().encode())
+    return f".{name}.{computer:08x}-{process}.part"
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what processes of this computer left that were killed when they wrote this file."""
+    for draft in path.parent.glob(_draft_name(glob.escape(path.name), "*")):
+        process = draft.stem.rpartition("-")[2]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            with suppress(OSError):
+                draft.unlink()

@@ -29,9 +29,7 @@ def checked(make: Callable[[], NoiseModel]) -> NoiseModel:
     except DenoiserError as error:
         raise ModelFileError(str(error)) from error
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
-        raise ModelFileError(
-            f"it has a value of the wrong kind ({reason(error)}): make it again"
-        ) from error
+        raise ModelFileError(f"it has a value of the wrong kind ({reason(error)}): make it again") from error
     if bad:
         raise ModelFileError(f"the noise model gives a {bad} that is not finite and positive: make it again")
     return model

@@ -38,8 +38,8 @@ class Validator:
     HDN is measured by the negative ELBO of held-out patches, always with the same random numbers. The best HDN draws
     the targets of the Direct Denoiser. They change when HDN gets better and once when it is frozen, so the new weights
     of the Direct Denoiser and the kept ones are compared on the same targets. Where their estimated distances from the
-    truth differ for sure, these decide instead: targets that HDN draws cannot show what HDN does wrong. The last weights
-    that were better for sure bound what follows: many small steps towards the samples of a poor HDN would add up.
+    truth differ for sure, these decide instead: targets that HDN draws cannot show what HDN does wrong. The last
+    weights that were better for sure bound what follows: many small steps towards samples of a poor HDN would add up.
 
     Parameters
     ----------

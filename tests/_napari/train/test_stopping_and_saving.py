@@ -34,6 +34,22 @@ def test_stop_keeps_the_model(dock, running, finish):
     assert not dock.stop_button.isEnabled()
 
 
+def test_one_click_stops_the_training_and_denoises_the_stack(dock, running, finish, qtbot, monkeypatch):
+    denoised = []
+    monkeypatch.setattr(
+        "napari_direct_denoiser._napari.train.widget.denoise_stack",
+        lambda viewer, layer, model: denoised.append((layer, model, dock.job.running)),
+    )
+    button = dock.models.denoise_button
+    assert button.text() == "Denoise stack"
+    running()
+    qtbot.waitUntil(lambda: button.text() == "Stop and denoise")
+    button.click()
+    assert "Stopped" in finish(dock, 2000)
+    assert denoised == [(dock.layer_choice.layer, MODELS.all[0], False)]
+    assert button.text() == "Denoise stack"
+
+
 def test_pause_and_resume(dock, running, finish, qtbot):
     stand_in = running()
     dock.pause_button.click()

@@ -36,7 +36,7 @@ class ModelsSection(QWidget):
         self.denoise_button = QPushButton("Denoise stack")
         self.denoise_button.setToolTip(
             "Open the Denoise dock, and denoise the chosen layer with this model in one direct pass: the result is a "
-            "new layer over it."
+            "new layer over it. A training of this model is stopped first, and its best weights are kept."
         )
         self.compare_button = QPushButton("Compare")
         self.compare_button.setToolTip(

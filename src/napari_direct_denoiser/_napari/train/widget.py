@@ -148,9 +148,12 @@ class TrainWidget(RunDock):
             self._begin_training(requests, parts, continuing(model, parts, settings, requests))
 
     def denoise(self) -> None:
-        """Denoise the chosen layer with the chosen model in the Denoise dock."""
+        """Denoise the chosen layer with the chosen model in the Denoise dock; its training is stopped first."""
         layer, model = self.layer_choice.layer, self.models.model
-        if layer is not None and model is not None:
+        self._denoise_next = model is not None and model is self.models.training
+        if self._denoise_next:
+            self.stop_button.click()
+        elif layer is not None and model is not None:
             denoise_stack(self.viewer, layer, model)
 
     def compare(self) -> None:
@@ -208,6 +211,7 @@ class TrainWidget(RunDock):
         return loading(path, preferences().device)
 
     def _begin_training(self, requests: Requests, parts: list[Part], steps: Steps) -> None:
+        self._denoise_next = False
         self.view.begin(requests, self.layer_choice.layer, parts[0])
         self._begin(steps, lambda denoiser: self._end_training("Done.", done=True))
 
@@ -256,6 +260,8 @@ class TrainWidget(RunDock):
         why = last.stopped if last else None
         early = f"Ended early: {why}." if why and why != "finished" else words
         self.end(f"{early} {self._finish()}", done=done)
+        if self._denoise_next:
+            self.denoise()
 
     def _finish(self) -> str:
         """Take the model of a training that has ended, and describe it."""
@@ -294,9 +300,10 @@ class TrainWidget(RunDock):
         self.train_button.setEnabled(not missing and not running)
         self.stop_button.setEnabled(running)
         self.pause_button.setEnabled(running and self.models.training is not None)
-        usable = model is not None and model is not self.models.training and self.layer_choice.layer is not None
-        self.models.compare_button.setEnabled(usable)
+        usable, in_training = model is not None and self.layer_choice.layer is not None, model is self.models.training
+        self.models.compare_button.setEnabled(usable and not in_training)
         self.models.denoise_button.setEnabled(usable)
+        self.models.denoise_button.setText("Stop and denoise" if usable and in_training else "Denoise stack")
         self.models.recovered.load_button.setEnabled(not running)
         self.models.continue_button.setEnabled(not missing and not running and model is not None)
         self.models.save_button.setEnabled(model is not None)
