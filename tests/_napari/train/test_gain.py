@@ -86,6 +86,14 @@ def test_the_reason_stands_in_place_of_the_curve(dock, running, finish, qtbot):
     assert not gain.plot.isVisibleTo(dock)
 
 
+def test_numbers_at_the_axis_are_decibels_however_small_the_gain(dock):
+    plot = dock.view.gain.plot
+    curve = curve_of([0.002, 0.003], error=0.001)
+    plot.draw(curve)
+    assert plot.item.getAxis("left").labelUnitPrefix == ""
+    assert plot.item.getAxis("left").autoSIPrefixScale == 1.0
+
+
 def test_before_the_first_validation_there_is_no_curve(dock, running, qtbot):
     running()
     assert dock.view.gain.words.text() == "The gain is estimated at the first validation."

@@ -40,6 +40,8 @@ class Panels(pg.GraphicsLayoutWidget):
         item.hideButtons()
         item.showGrid(y=True, alpha=0.2)
         item.getAxis("left").setWidth(48)
+        for side in ("left", "bottom"):
+            item.getAxis(side).enableAutoSIPrefix(False)  # "(x0.001)" in a label misleads
         self.entitle(item, title)
         return item
 
