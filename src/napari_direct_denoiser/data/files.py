@@ -100,7 +100,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         reason = error.strerror or ("no room for all of it" if " requested and " in str(error) else error)
         raise DenoiserError(f"{path} could not be written ({reason}): make room or choose another place") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk does not even delete what is not there
+            draft.unlink(missing_ok=True)
 
 
 def _draft_name(name: str, process: int | str) -> str:
