@@ -250,6 +250,18 @@ for name in {names!r}:
     _none([done.stderr] if done.returncode else [])
 
 
+def test_durations_are_measured_by_clocks_that_never_jump() -> None:
+    """A computer sets its time of day by the network, and twice a year: time left and budgets depend on none of it."""
+    _none(
+        [
+            f"{_shown(module)}:{node.lineno} asks for the time of day: use time.monotonic or time.perf_counter"
+            for module in MODULES
+            for node in ast.walk(_tree(module))
+            if isinstance(node, ast.Attribute) and ast.unparse(node) == "time.time"
+        ]
+    )
+
+
 def _functions(module: str) -> Iterator[tuple[str, int, int]]:
     """Name, first line and number of lines of every function."""
     for node, _ in _statements(_tree(module)):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
+import dask.array
 import numpy as np
 import pytest
-from qtpy.QtCore import QThreadPool
+from qtpy.QtCore import QThreadPool, QTimer
 
 pytestmark = pytest.mark.gui
 
@@ -54,3 +56,38 @@ def test_closing_stops_the_worker_and_leaves_no_thread_and_no_file(
     if close != "viewer":
         viewer.layers.clear()  # no callback of the dock is left
         viewer.theme = "light"
+
+
+def test_a_drive_that_does_not_answer_blocks_neither_the_viewer_nor_stop(
+    viewer, dock, denoiser, qtbot, folder, make_noisy
+):
+    """A network drive that stalls: reading a plane of a lazy layer does not return."""
+    stalls, answers, asked = threading.Event(), threading.Event(), threading.Event()
+    planes = make_noisy((50, 64, 64))
+
+    def read(block_info):
+        number = block_info[None]["array-location"][0][0]
+        if stalls.is_set():
+            asked.set()
+            answers.wait(30)
+        return planes[number : number + 1]
+
+    lazy = dask.array.map_blocks(read, chunks=((1,) * 50, (64,), (64,)), dtype=np.float32, meta=planes[:0])
+    viewer.add_image(lazy, name="cells", contrast_limits=(80, 250))
+    dock.where["result"].value = "zarr folder"
+    stalls.set()
+    dock.direct_button.click()
+    qtbot.waitUntil(asked.is_set, timeout=20_000)
+    ticks = []
+    timer = QTimer(interval=10)
+    timer.timeout.connect(lambda: ticks.append(time.monotonic()))
+    timer.start()
+    dock.stop_button.click()
+    qtbot.wait(1000)
+    timer.stop()
+    assert dock.job.running  # it cannot end before the drive answers
+    assert len(ticks) > 20
+    assert np.diff(ticks).max() < 0.5
+    answers.set()
+    qtbot.waitUntil(lambda: not dock.job.running, timeout=20_000)
+    assert "Stopped" in dock.status.text()
