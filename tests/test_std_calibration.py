@@ -38,5 +38,5 @@ def test_equal_knots_give_numbers() -> None:
     "curve", [((), ()), ((1.0,), (1.0, 2.0)), ((2.0, 1.0), (1.0, 1.0)), ((1.0,), (-1.0,)), ((1.0,), (math.inf,))]
 )
 def test_what_is_no_curve_is_refused(curve: tuple[tuple[float, ...], tuple[float, ...]]) -> None:
-    with pytest.raises(ValidationError, match="Expected|finite"):
+    with pytest.raises(ValidationError, match=r"Expected|finite"):
         StdCalibration(signal=Curve(*curve))
