@@ -11,10 +11,13 @@ BEGIN, END = "<!-- counts -->\n", "<!-- end of counts -->\n"
 
 
 def table(counts: Path) -> str:
-    """Give the counts as a Markdown table, one row for each kind of case."""
-    rows = sorted((json.loads(line) for line in counts.read_text().splitlines()), key=lambda row: row["what"])
+    """Give the counts as a Markdown table, one row for each kind of case, which several tests may have counted."""
+    sums: dict[str, tuple[int, int]] = {}
+    for row in map(json.loads, counts.read_text().splitlines()):
+        tried, survived = sums.get(row["what"], (0, 0))
+        sums[row["what"]] = tried + row["tried"], survived + row["survived"]
     lines = ["| cases | tried | survived |", "|---|---|---|"]
-    lines += [f"| {row['what']} | {row['tried']} | {row['survived']} |" for row in rows]
+    lines += [f"| {what} | {tried} | {survived} |" for what, (tried, survived) in sorted(sums.items())]
     return "\n".join(lines) + "\n"
 
 
