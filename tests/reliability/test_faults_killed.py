@@ -95,9 +95,9 @@ def test_a_zarr_is_absent_and_goes_on_to_the_same_bytes(made: Path, cases: Cases
     took = duration(works.denoise, made, "whole.zarr")
     whole, out, tried, survived = digests(made / "whole.zarr"), made / "out.zarr", cases(50, 1), 0
     for _ in strike(tried, took, works.denoise, made, "out.zarr"):
-        absent = not out.exists()
+        safe = not out.exists() or digests(out) == whole  # it may have been killed after its work, before its end
         status, _ = outcome(works.denoise, made, "out.zarr")
-        survived += absent and status == 0 and digests(out) == whole
+        survived += safe and status == 0 and digests(out) == whole
         assert {each.name for each in made.iterdir()} == {"noisy.npy", "m.safetensors", "whole.zarr", "out.zarr"}
         shutil.rmtree(out)
     tally("a zarr is written, and the process killed", tried, survived)

@@ -228,6 +228,7 @@ class _Run:
 
     def _train(self, stop: threading.Event) -> TrainingProgress:
         from ..checkpoint import resume_path
+        from ..data.files import remove
 
         last: TrainingProgress | None = None
         saved = time.monotonic()
@@ -249,7 +250,7 @@ class _Run:
             raise TrainingError("Training ended before its first step, there is no model to keep: start it again")
         self._save(self.path)
         if self.world.is_first:
-            resume_path(self.path).unlink(missing_ok=True)
+            remove(resume_path(self.path))
         return last
 
     def _save(self, path: Path) -> None:

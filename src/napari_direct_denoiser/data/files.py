@@ -82,7 +82,7 @@ def check_target(path: str | Path, suffixes: Sequence[str], *, what: str = "outp
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give the path of a draft to write; it replaces `path` if the block succeeds, and is deleted if not.
 
-    The draft of a process that is killed stays until the file is written again.
+    The draft of a process that is killed stays until the file is written again, or removed.
 
     Raises
     ------
@@ -102,6 +102,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # a read-only disk does not even delete what is not there
             draft.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file if there is one, and drafts of it that killed processes left."""
+    _remove_abandoned(path)
+    path.unlink(missing_ok=True)
 
 
 def _draft_name(name: str, process: int | str) -> str:
