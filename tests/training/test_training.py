@@ -397,6 +397,29 @@ def test_out_of_memory_is_met_with_fewer_patches_at_a_time_and_said_once(
     assert records[-1].step == 12
 
 
+def test_a_step_that_begins_anew_after_out_of_memory_is_as_if_it_had_begun_so(
+    stack: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory runs out when a part of the batch has passed HDN."""
+    schedule = SCHEDULE.model_copy(update={"batch": 8})
+    expected = weights(run(stack, schedule.model_copy(update={"micro_batch": 2}), max_steps=12)[0])
+    model, calls = build(stack), list[int]()
+    forward = type(model.hdn).forward
+
+    def cramped(self: torch.nn.Module, x: torch.Tensor, *args: Any) -> object:
+        if torch.is_grad_enabled():
+            calls.append(len(x))
+            if len(calls) == 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, x, *args)
+
+    monkeypatch.setattr(type(model.hdn), "forward", cramped)
+    with pytest.warns(UserWarning, match="fewer patches at a time"):
+        list(train_steps(model, [stack], schedule, max_steps=12))
+    assert calls[:4] == [4, 4, 2, 2]
+    assert torch.equal(weights(model), expected)
+
+
 def test_no_memory_for_one_patch_is_an_error_that_says_so(stack: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(stack)
 

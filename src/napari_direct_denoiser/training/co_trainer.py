@@ -115,12 +115,14 @@ class CoTrainer:
         self._set_learning_rates(fraction)
         self._fraction = fraction
         losses: Tensor | None = None
+        bias = self._bias.state()
         while losses is None:
             self.hdn_optimizer.zero_grad()
             self.direct_optimizer.zero_grad()
             try:
                 losses = self.student_step() if self.hdn_frozen else self.joint_step()
             except (RuntimeError, MemoryError) as error:
+                self._bias.restore(bias, self.device)  # all parts of the batch are drawn again
                 self._reduce_micro_batch(error)
         self.steps += 1
         self._world.average([buffer for buffer in self.learner.hdn.buffers() if buffer.is_floating_point()])

@@ -37,6 +37,22 @@ def test_errors_of_torch_and_of_memory_are_shown_and_the_next_run_works(
     assert "fewer single samples" in said
 
 
+def test_a_worker_thread_that_dies_is_told_and_the_next_run_works(
+    viewer, dock, denoiser, direct, monkeypatch, notes, make_noisy
+):
+    def exits(*_):
+        raise SystemExit("a library gives up")
+
+    viewer.add_image(make_noisy(), name="cells")
+    with monkeypatch.context() as patch:
+        patch.setattr(denoiser.model, "direct_with_std", exits)
+        said = direct()
+    assert "a library gives up" in said
+    assert notes("error") == [said]
+    direct()
+    assert "cells direct" in viewer.layers
+
+
 @pytest.mark.parametrize("close", ["dock", "viewer"])
 def test_closing_stops_the_worker_and_leaves_no_thread_and_no_file(
     viewer, dock, plus_one, qtbot, folder, make_noisy, close

@@ -166,7 +166,7 @@ def _in_thread(steps: Steps, stop: threading.Event) -> Generator[Update, None, t
         return "stopped", None
     except DenoiserError as error:
         return "failed", error
-    except Exception as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # the last two would end the thread without a signal
         mended = DenoiserError(f"{type(error).__name__}: {error}")
         mended.__cause__ = error
         return "failed", mended
