@@ -10,7 +10,7 @@ import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,15 @@ from napari_direct_denoiser.training.state import pack
 pytestmark = needs_fork
 
 SECONDS, MEGABYTES = 1.0, 200.0
+SAMPLE = 1 if "RELIABILITY_COUNTS" in os.environ else 10
+"""Of so many files ``make test`` tries one: each has a process of its own."""
 TERABYTE = 2**40
 DEEP = 100_000
+
+
+def tried(names: Iterable[str]) -> list[str]:
+    """The cases to try: all in ``make reliability``."""
+    return list(names)[::SAMPLE]
 
 
 class Evil:
@@ -532,19 +539,19 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {kind: folder / name for kind, name in names.items()}
 
 
-@pytest.mark.parametrize("case", MODELS)
+@pytest.mark.parametrize("case", tried(MODELS))
 def test_a_hostile_model_is_refused_at_once(tmp_path: Path, valid: dict[str, Path], case: str) -> None:
     MODELS[case](tmp_path / "m.safetensors")
     check("model", valid["model"], tmp_path / "m.safetensors")
 
 
-@pytest.mark.parametrize("case", TRAININGS)
+@pytest.mark.parametrize("case", tried(TRAININGS))
 def test_a_hostile_training_is_refused_at_once(tmp_path: Path, valid: dict[str, Path], case: str) -> None:
     TRAININGS[case](tmp_path / "m.resume.safetensors")
     check("training", valid["training"], tmp_path / "m.resume.safetensors")
 
 
-@pytest.mark.parametrize("case", STATES)
+@pytest.mark.parametrize("case", tried(STATES))
 def test_a_state_that_is_none_is_refused(tmp_path: Path, case: str) -> None:
     """What can be read is no training that can be gone on with."""
     path, images = tmp_path / "m.resume.safetensors", hostile.image((2, 64, 64))
@@ -557,14 +564,14 @@ def test_a_state_that_is_none_is_refused(tmp_path: Path, case: str) -> None:
         Denoiser.resumed(path, images, TrainSettings(preset="quick"))
 
 
-@pytest.mark.parametrize("case", NOISE)
+@pytest.mark.parametrize("case", tried(NOISE))
 def test_a_hostile_noise_file_is_refused_at_once(tmp_path: Path, valid: dict[str, Path], case: str) -> None:
     suffix, make = NOISE[case]
     make(tmp_path / f"n{suffix}")
     check("noise", valid["noise"], tmp_path / f"n{suffix}")
 
 
-@pytest.mark.parametrize("case", IMAGES)
+@pytest.mark.parametrize("case", tried(IMAGES))
 def test_a_hostile_image_is_refused_at_once(tmp_path: Path, valid: dict[str, Path], case: str) -> None:
     suffix, make = IMAGES[case]
     make(tmp_path / f"i{suffix}")
@@ -584,7 +591,7 @@ RECORDS = {
 }
 
 
-@pytest.mark.parametrize("case", RECORDS)
+@pytest.mark.parametrize("case", tried(RECORDS))
 def test_the_record_of_a_folder_is_data(tmp_path: Path, valid: dict[str, Path], case: str) -> None:
     """Of results that a person was sent: nothing in it names a file that is touched."""
     images, results = tmp_path / "images", tmp_path / "results"
@@ -604,7 +611,9 @@ def test_the_record_of_a_folder_is_data(tmp_path: Path, valid: dict[str, Path], 
 
 
 @pytest.mark.parametrize("command", ["info {model}", "denoise {image} --model {model} --output {folder}/o.tif"])
-@pytest.mark.parametrize("case", ["pickle", "deep description", "a billion channels", "noise that grows", "pipe"])
+@pytest.mark.parametrize(
+    "case", tried(["pickle", "deep description", "a billion channels", "noise that grows", "pipe"])
+)
 def test_a_command_says_in_one_line_what_is_wrong(tmp_path: Path, case: str, command: str) -> None:
     MODELS[case](tmp_path / "m.safetensors")
     np.save(tmp_path / "i.npy", hostile.image((16, 16)))
