@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from napari_direct_denoiser.data import files
 from napari_direct_denoiser.data.files import remove, replacing
 
 
@@ -46,3 +47,14 @@ def test_a_draft_of_a_running_process_and_of_another_computer_stay(abandoned: Pa
         remove(abandoned)
         assert mine.exists()
         assert others.exists()
+
+
+def test_a_draft_of_another_container_stays(abandoned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers of its processes mean nothing here, though the computer has the same name."""
+    drafts = set(abandoned.parent.glob(".*.part"))
+    another = abandoned.parent / "namespace"
+    another.touch()
+    monkeypatch.setattr(files, "_NAMESPACE", another)
+    remove(abandoned)
+    assert len(drafts) == 1
+    assert all(draft.exists() for draft in drafts)

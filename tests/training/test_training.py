@@ -152,6 +152,21 @@ def test_a_time_limit_ends_training_and_time_outside_does_not_count(stack: np.nd
     assert records[-1].elapsed_seconds <= time.perf_counter() - began - 0.3 * len(records)
 
 
+def test_jumps_of_the_time_of_day_change_neither_the_budget_nor_the_time_left(
+    stack: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = itertools.cycle((86_400.0, -86_400.0, 0.0))
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + next(days))
+    began = time.perf_counter()
+    records = list(train_steps(build(stack), [stack], SCHEDULE, max_minutes=0.5 / 60))
+    assert 0.5 <= records[-1].elapsed_seconds <= time.perf_counter() - began
+    assert len(records) > 2
+    left = [record.remaining_seconds for record in records if record.remaining_seconds is not None]
+    assert len(left) > 2
+    assert 0 <= min(left) <= max(left) <= 0.5
+
+
 @pytest.mark.slow
 def test_both_networks_learn(stack: np.ndarray) -> None:
     model, noisy, clean = build(stack), torch.from_numpy(stack[:, None]), torch.from_numpy(signal()).float()

@@ -17,6 +17,7 @@ from ..errors import DenoiserError, SettingError
 IMAGE_SUFFIXES = (".tif", ".tiff", ".npy", ".zarr")
 """Of the files, and of the folders (zarr), that hold an image."""
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
+_NAMESPACE = Path("/proc/self/ns/pid")  # of the numbers of processes; Linux alone has it
 
 
 def is_zarr(path: str | Path) -> bool:
@@ -111,13 +112,17 @@ def remove(path: Path) -> None:
 
 
 def _draft_name(name: str, process: int | str) -> str:
-    """Name of the file that a process of this computer writes; only within a folder can it surely be renamed."""
-    computer = zlib.crc32(platform.node().encode())
-    return f".{name}.{computer:08x}-{process}.part"
+    """Name of the file that a process writes; only within a folder can it surely be renamed.
+
+    The number of a process means something only on its computer, and within its container.
+    """
+    namespace = _NAMESPACE.stat().st_ino if _NAMESPACE.exists() else 0
+    place = zlib.crc32(f"{platform.node()} {namespace}".encode())
+    return f".{name}.{place:08x}-{process}.part"
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove what processes of this computer left that were killed when they wrote this file."""
+    """Remove what processes of this computer and container left that were killed when they wrote this file."""
     for draft in path.parent.glob(_draft_name(glob.escape(path.name), "*")):
         process = draft.stem.rpartition("-")[2]
         if process.isdecimal() and not psutil.pid_exists(int(process)):

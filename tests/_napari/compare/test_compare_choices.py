@@ -69,6 +69,16 @@ def test_closing_the_viewer_while_a_view_is_open_raises_no_error(viewer, layers,
     viewer.close()
 
 
+def test_closing_the_viewer_while_it_compares_ends_the_thread(viewer, layers, compare_dock, held, errors_shown):
+    compare_dock.against.run_button.click()
+    assert compare_dock.job.running
+    viewer.close()
+    held.set()
+    assert QThreadPool.globalInstance().waitForDone(5000)
+    assert not compare_dock.job.running
+    assert not errors_shown()
+
+
 def test_every_control_has_a_tooltip(compare_dock):
     found = [
         child

@@ -10,9 +10,11 @@ import time
 import numpy as np
 import pytest
 from napari.qt.threading import create_worker
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QThreadPool
 from stand_in import noisy_image
 
+from napari_direct_denoiser import noise
 from napari_direct_denoiser._napari.shared.session import MODELS
 from napari_direct_denoiser._napari.train import recovery
 
@@ -49,6 +51,28 @@ def test_closing_ends_the_thread_and_keeps_the_model(viewer, dock, running, qtbo
     if how == "dock":
         viewer.layers.clear()  # nothing of the dock listens any more
         viewer.theme = "light"
+
+
+@pytest.mark.parametrize("how", ["dock", "viewer"])
+def test_closing_while_the_noise_is_measured_ends_the_thread(viewer, dock, qtbot, rng, monkeypatch, how):
+    asked, answers, fit_noise = threading.Event(), threading.Event(), noise.fit_noise
+
+    def fit(*given):
+        asked.set()
+        answers.wait(20)
+        return fit_noise(*given)
+
+    monkeypatch.setattr(noise, "fit_noise", fit)
+    viewer.add_image(noisy_image(rng, (4, 64, 64)))
+    dock.noise.look_button.click()
+    qtbot.waitUntil(asked.is_set)
+    close(how, viewer, dock)  # does not wait
+    assert not dock.job.running
+    answers.set()
+    assert QThreadPool.globalInstance().waitForDone(5000)
+    qtbot.wait(50)  # what the thread has sent arrives, and nobody takes it
+    assert dock.noise.look is None
+    assert not [note for note in notification_manager.records if note.severity == "error"]
 
 
 @pytest.mark.parametrize("how", ["dock", "viewer"])
