@@ -1,6 +1,7 @@
 """What the networks make of an image, in dB, at a fixed seed and number of steps: it must not fall unnoticed.
 
-The figures are those of the day they were written, less 0.3 dB. A fall is a defect; after a rise, write the new ones.
+The figures are those of the day they were written, less 0.3 dB, and less 0.7 dB from random weights, where processors
+differ more. A fall is a defect; after a rise, write the new ones.
 """
 
 from __future__ import annotations
@@ -70,4 +71,4 @@ def test_training_from_chance(stack: SyntheticStack) -> None:
     for _ in train_steps(model, [stack.noisy], preset.schedule, max_steps=200):
         pass
     trained = Denoiser(model, Denoiser.for_images(stack.noisy, TrainSettings(device="cpu")).provenance)
-    assert psnr(trained.denoise(stack.noisy), stack) > 24.78 - 0.3  # 23.64 before training
+    assert psnr(trained.denoise(stack.noisy), stack) > 24.1  # 23.64 before training; 24.4 to 24.8 on four processors
