@@ -1,7 +1,8 @@
 """What each loss of the Direct Denoiser is worth: students of one teacher, against the truth.
 
     python benchmarks/losses.py w2s tirf lysosome --steps 600 --student-steps 300 --csv docs/quality/losses.csv
-    python benchmarks/losses.py w2s --model w2s.safetensors --student-steps 300 --csv losses.csv --crops FOLDER
+    python benchmarks/losses.py w2s --model w2s.safetensors --student-steps 300 --csv losses.csv
+    python benchmarks/losses.py synthetic --csv losses.csv --crops docs/images
     python benchmarks/losses.py --table docs/quality/losses.csv
 
 The teacher is trained together with a student of the loss l2 for some steps, or read from a model file. Then students
@@ -26,14 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
+from quality_crops import draw
 from quality_data import DATASETS, SHARED, add_row, load_dataset
 
 from napari_direct_denoiser import load
 from napari_direct_denoiser.config import LOSSES, train_settings
 from napari_direct_denoiser.denoiser import Denoiser
-from napari_direct_denoiser.evaluation.metrics import evaluate
+from napari_direct_denoiser.evaluation.metrics import evaluate, psnr
 from napari_direct_denoiser.progress import drain
 
 RINGS = range(4)
@@ -42,7 +43,6 @@ COLUMNS = [
     *(f"power {n}" for n in RINGS),
     *(f"distance {n}" for n in RINGS),
 ]
-CROP = 96  # pixels
 
 Images = NDArray[Any]
 
@@ -84,7 +84,7 @@ def measure(name: str, args: argparse.Namespace) -> None:
     began = time.perf_counter()
     first = load(args.model) if args.model else trained(Denoiser.for_images(data.noisy, settings, data.axes))
     seconds = time.perf_counter() - began
-    crops = {"noisy": data.planes[0], "truth": data.truth[0]}
+    crops = {"noisy": data.planes[0]}
 
     def add(loss: str, steps: int, taken: float, prediction: Images) -> None:
         row = {"images": name, "teacher": args.teacher, "loss": loss, "steps": steps, "seconds": round(taken)}
@@ -110,19 +110,12 @@ def measure(name: str, args: argparse.Namespace) -> None:
         student = trained(first.continued(data.noisy, data.axes, loss=loss, **options))
         add(loss + words, args.student_steps, time.perf_counter() - began, direct(student, data.planes))
     if args.crops:
-        write_crops(args.crops / f"{name}-{args.teacher}.tif", crops)
+        panels = {f"{loss}, {psnr(image, data.truth[0]):.1f} dB": image for loss, image in crops.items()}
+        draw({**panels, "truth": data.truth[0]}, args.crops / f"losses-{name}-{args.teacher}.png")
 
 
 def direct(denoiser: Denoiser, planes: Images) -> Images:
     return drain(denoiser.denoise_steps(planes, ["direct"], axes="TYX"))["direct"]
-
-
-def write_crops(path: Path, planes: dict[str, Images]) -> None:
-    """Write the middle of a plane as it was predicted by each loss, side by side in one TIFF stack with labels."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    middle = [slice((side - CROP) // 2, (side + CROP) // 2) for side in planes["truth"].shape]
-    stack = np.stack([plane[tuple(middle)].astype(np.float32) for plane in planes.values()])
-    tifffile.imwrite(path, stack, imagej=True, metadata={"axes": "TYX", "Labels": list(planes)})
 
 
 def table(path: Path) -> None:
@@ -154,7 +147,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--hdn-planes", type=int, default=2, help="planes of which samples are drawn; 0: no samples")
     parser.add_argument("--csv", type=Path, help="file to add rows to")
-    parser.add_argument("--crops", type=Path, help="folder to write crops to")
+    parser.add_argument("--crops", type=Path, help="folder to write a picture of crops to")
     parser.add_argument("--table", type=Path, help="only print the rows of this file")
     args = parser.parse_args()
     if args.table:

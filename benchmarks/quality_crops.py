@@ -1,4 +1,4 @@
-"""A crop of the synthetic sample: noisy, blurred, by the direct pass, by HDN, its deviation, and the truth, as a PNG.
+"""A crop of the synthetic sample: noisy, blurred, by the direct pass, by HDN, its std, and the truth, as a PNG.
 
 python benchmarks/quality_crops.py docs/images/quality-crops.png --minutes 5
 """
@@ -6,6 +6,7 @@ python benchmarks/quality_crops.py docs/images/quality-crops.png --minutes 5
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +40,12 @@ def main() -> None:
         "truth": truth,
     }
     panels = {f"{name}, {psnr(image, truth):.1f} dB": image for name, image in images.items() if name != "truth"}
-    draw({**panels, f"deviation of {SAMPLES} samples": drawn.std(0), "truth": truth}, args.output)
+    draw({**panels, f"std of {SAMPLES} samples": drawn.std(0), "truth": truth}, args.output)
 
 
 def draw(panels: dict[str, np.ndarray], path: Path) -> None:
-    """Crops side by side; all but the deviation in the brightness of the truth."""
-    window = canvas((1200, 660))
+    """Crops side by side; all but the standard deviation in the brightness of the truth."""
+    window = canvas((1200, 330 * math.ceil(len(panels) / COLUMNS)))
     import pyqtgraph as pg
 
     for column in range(COLUMNS):
