@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Files go to the process that is free: a slow one at the end would leave the other process idle.
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imported_is_no_garbage() -> None:
+    """Collections of garbage pass over what was imported, which stays: napari collects whenever a layer is removed."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
