@@ -11,15 +11,21 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 
 from napari_direct_denoiser import Denoiser, TrainSettings
+from napari_direct_denoiser._napari.compare.widget import CompareWidget
 from napari_direct_denoiser._napari.shared.session import MODELS
 
 SIGMA = 4.0
 
 
 @pytest.fixture
-def compare_dock(viewer):
+def viewer(viewer_as_marked):
+    return viewer_as_marked
+
+
+@pytest.fixture
+def compare_dock(open_as_marked):
     notification_manager.records.clear()
-    return viewer.window.add_plugin_dock_widget("napari-direct-denoiser", "Compare")[1]
+    return open_as_marked("Compare", CompareWidget)
 
 
 @pytest.fixture

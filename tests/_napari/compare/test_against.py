@@ -55,6 +55,7 @@ def few_samples(compare_dock):
     compare_dock.against.samples.setItemData(0, (1, 3))
 
 
+@pytest.mark.window
 def test_one_call_shows_all_pictures_beside_each_other_and_says_which_is_better(
     viewer, noisy, truth, stack, compare_dock, few_samples, untrained, finish, errors_shown
 ):
@@ -84,6 +85,7 @@ def test_one_call_shows_all_pictures_beside_each_other_and_says_which_is_better(
     assert not errors_shown()
 
 
+@pytest.mark.window
 def test_map_of_disagreement_is_off_at_first_and_two_sided(viewer, stack, compare_dock, few_samples, plus_one, finish):
     compare_dock.against.run_button.click()
     finish(compare_dock)

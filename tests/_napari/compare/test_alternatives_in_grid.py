@@ -48,6 +48,7 @@ def state(viewer):
     }
 
 
+@pytest.mark.window
 def test_alternatives_lie_over_the_region_in_view_and_leaving_restores_the_viewer(
     viewer, big, compare_dock, two_kinds, finish, errors_shown
 ):

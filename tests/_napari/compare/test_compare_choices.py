@@ -49,6 +49,7 @@ def test_maps_are_no_results_those_of_version_0_1_too(viewer, noisy, result_of, 
     assert names(compare_dock.results.layers) == ["median"]
 
 
+@pytest.mark.window
 @pytest.mark.parametrize("view", ["side", "profile"])
 def test_closing_the_dock_stops_the_worker_and_undoes_the_view(viewer, layers, compare_dock, held, view):
     before = [(layer.name, layer.visible) for layer in viewer.layers]
@@ -64,11 +65,13 @@ def test_closing_the_dock_stops_the_worker_and_undoes_the_view(viewer, layers, c
     MODELS.clear()
 
 
+@pytest.mark.window
 def test_closing_the_viewer_while_a_view_is_open_raises_no_error(viewer, layers, compare_dock):
     compare_dock.look.buttons["wipe"].click()
     viewer.close()
 
 
+@pytest.mark.window
 def test_closing_the_viewer_while_it_compares_ends_the_thread(viewer, layers, compare_dock, held, errors_shown):
     compare_dock.against.run_button.click()
     assert compare_dock.job.running

@@ -10,6 +10,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QFileDialog
 
 from napari_direct_denoiser import Denoiser, TrainSettings
+from napari_direct_denoiser._napari.denoise.widget import DenoiseWidget
 from napari_direct_denoiser._napari.shared.session import MODELS
 
 SETTINGS = TrainSettings(noise="poisson:2,100,3", preset="quick", device="cpu")
@@ -52,9 +53,14 @@ def plus_one(denoiser, monkeypatch):
 
 
 @pytest.fixture
-def dock(denoise_dock):
+def viewer(viewer_as_marked):
+    return viewer_as_marked
+
+
+@pytest.fixture
+def dock(open_as_marked):
     notification_manager.records.clear()
-    return denoise_dock
+    return open_as_marked("Denoise", DenoiseWidget)
 
 
 @pytest.fixture

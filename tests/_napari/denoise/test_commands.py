@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QApplication, QCom
 from napari_direct_denoiser._napari.denoise.denoise_now import SHORTCUT, bind_shortcut, denoise_now
 from napari_direct_denoiser._napari.shared.session import MODELS
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.window]
 
 PLUGIN = "napari-direct-denoiser"
 KEY = coerce_keybinding(SHORTCUT)

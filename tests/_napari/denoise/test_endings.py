@@ -53,6 +53,7 @@ def test_a_worker_thread_that_dies_is_told_and_the_next_run_works(
     assert "cells direct" in viewer.layers
 
 
+@pytest.mark.window
 @pytest.mark.parametrize("close", ["dock", "viewer"])
 def test_closing_stops_the_worker_and_leaves_no_thread_and_no_file(
     viewer, dock, plus_one, qtbot, folder, make_noisy, close
@@ -74,6 +75,7 @@ def test_closing_stops_the_worker_and_leaves_no_thread_and_no_file(
         viewer.theme = "light"
 
 
+@pytest.mark.window
 def test_a_drive_that_does_not_answer_blocks_neither_the_viewer_nor_stop(
     viewer, dock, denoiser, qtbot, folder, make_noisy
 ):

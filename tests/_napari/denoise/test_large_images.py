@@ -188,6 +188,7 @@ def test_no_folder_is_left_by_a_run_that_fails_or_is_stopped(viewer, dock, plus_
     assert len(viewer.layers) == 1
 
 
+@pytest.mark.window
 def test_a_large_lazy_image_is_never_read_whole_and_its_result_has_levels(
     viewer, dock, plus_one, direct, folder, make_noisy
 ):

@@ -13,6 +13,7 @@ from napari_direct_denoiser.prediction.statistics import mode
 pytestmark = pytest.mark.gui
 
 
+@pytest.mark.window
 def test_one_click_denoises_every_plane_and_overlays(
     viewer, dock, denoiser, direct, make_noisy, notes, assert_lies_over
 ):
@@ -143,6 +144,7 @@ def test_progress_counts_all_planes_and_the_layer_may_change_during_a_run(
     np.testing.assert_array_equal(viewer.layers["cells direct"].scale, (1, 2, 2))
 
 
+@pytest.mark.window
 def test_a_result_is_saved_by_napari_and_opens_again(viewer, dock, direct, plus_one, tmp_path, npe2pm, make_noisy):
     viewer.add_image(make_noisy((5, 64, 64)), name="cells")
     direct()

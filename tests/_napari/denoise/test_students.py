@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_direct_denoiser import Denoiser, TrainSettings
+from napari_direct_denoiser._napari.denoise.widget import DenoiseWidget
 from napari_direct_denoiser._napari.shared.session import MODELS
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.training.students import Student
@@ -77,7 +78,9 @@ def test_results_of_students_go_to_zarr_folders_of_their_own(viewer, dock, sever
     assert {path.name for path in folder.iterdir()} == {"cells direct median.zarr", "cells direct mean.zarr"}
 
 
-def test_the_dock_does_not_compute_with_another_model_after_it_is_closed(dock, several):
+def test_the_dock_does_not_compute_with_another_model_after_it_is_closed(light_viewer, several, qtbot):
+    dock = DenoiseWidget(light_viewer)
+    qtbot.addWidget(dock)
     MODELS.add("several", several)
     assert isinstance(dock.model.denoiser.model, CoModel)
     dock.close_down()

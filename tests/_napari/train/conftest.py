@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QThreadPool
 from stand_in import StandIn, noisy_image
 
 from napari_direct_denoiser._napari.shared import workers
@@ -50,19 +48,9 @@ def dock(train_dock):
 
 
 @pytest.fixture
-def light_viewer() -> ViewerModel:
-    """A viewer without a window, for what needs none: it opens in a tenth of the time."""
-    return ViewerModel()
-
-
-@pytest.fixture
-def light_dock(light_viewer, qtbot) -> Iterator[TrainWidget]:
+def light_dock(in_light_viewer) -> TrainWidget:
     """The Train dock of a viewer without a window."""
-    dock = TrainWidget(light_viewer)
-    qtbot.addWidget(dock)
-    yield dock
-    dock.close_down()
-    assert QThreadPool.globalInstance().waitForDone(20_000)
+    return in_light_viewer(TrainWidget)
 
 
 @pytest.fixture
