@@ -36,10 +36,10 @@ OPTIONS = {
     "fit-noise": "--calibration --signal --correlated --output --axes --json",
     "denoise": "--model --output --student --method --samples --seed --dtype --axes --channel --ome-zarr --overwrite "
     "--workers --scheduler --json",
-    "compare": "--model --truth --samples --output --axes --channel --json",
-    "evaluate": "--truth --model --axes --channel --json",
+    "compare": "--model --truth --student --samples --output --axes --channel --json",
+    "evaluate": "--truth --model --student --axes --channel --json",
     "info": "--student --methods --json",
-    "export": "--onnx --bioimageio",
+    "export": "--onnx --bioimageio --student",
     "demo": "--headless --output",
 }
 
@@ -660,6 +660,7 @@ def test_bad_input_is_one_clear_line_before_any_work(case: str, folder: Path, st
         "denoise noisy.tif --model model.safetensors --output o.tif --method modus",
         "evaluate noisy.tif",
         "evaluate noisy.tif --truth truth.tif --model model.safetensors",
+        "evaluate noisy.tif --truth truth.tif --student mean",
         "paint",
     ],
 )

@@ -54,7 +54,7 @@ def call(*arguments: str) -> Any:
 def test_the_command_has_exactly_its_options() -> None:
     parameters = get_command(app).commands["compare"].params  # type: ignore[attr-defined]
     found = {flag for parameter in parameters for flag in parameter.opts if flag.startswith("-")}
-    assert found == {"--model", "--truth", "--samples", "--output", "--axes", "--channel", "--json"}
+    assert found == {"--model", "--truth", "--student", "--samples", "--output", "--axes", "--channel", "--json"}
     help_text = re.sub(r"\s+", " ", call("--help").stdout)
     assert str(CompareSettings.model_fields["samples"].description) in help_text
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from test_resume import STACK, go_on, settings, shrink
 from typer.testing import CliRunner
@@ -15,7 +16,9 @@ from typer.testing import CliRunner
 from napari_direct_denoiser import Denoiser, ModelFileError, SettingError, checkpoint, load
 from napari_direct_denoiser.checkpoint import load_checkpoint, save_checkpoint
 from napari_direct_denoiser.cli import app
+from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import TrainSettings
+from napari_direct_denoiser.evaluation import referee
 from napari_direct_denoiser.training import students as students_module
 from napari_direct_denoiser.training.students import Student, name_of, student_to_train
 from napari_direct_denoiser.training.targets import StudentTargets
@@ -245,6 +248,43 @@ def test_the_commands_train_list_and_use_students(files: Path) -> None:
         "Error: Expected a student of this model (mean small, median, mean), found mode: choose one of them\n",
     )
     assert not Path("no.npy").exists()
+
+
+def test_compare_evaluate_and_export_take_a_student(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    student("--loss", "l1")
+    model = load("m.safetensors", "cpu")
+    judged = []
+
+    def judge(model: CoModel, frames: Any) -> Any:
+        judged.append(model.config.loss)
+        return steps(model, frames)
+
+    steps = referee.referee_steps
+    monkeypatch.setattr(referee, "referee_steps", judge)
+    for name in ("mean", "median"):
+        chosen = ("--student", name)
+        one = model.student(name)
+        compared = call("compare", "noisy.npy", "--model", "m.safetensors", *chosen, "--samples", "1", "--output", name)
+        assert compared.exit_code == 0, compared.stderr
+        np.testing.assert_array_equal(np.squeeze(tifffile.imread(f"{name}/direct.tif")), one.denoise(STACK))
+        judged.clear()
+        assert call("evaluate", "noisy.npy", "--model", "m.safetensors", *chosen).exit_code == 0
+        assert judged == [one.model.config.loss]
+        written = call("export", "m.safetensors", *chosen, "--onnx", "m.onnx")
+        assert written.exit_code == 0, written.stderr
+        session = onnxruntime.InferenceSession("m.onnx", providers=["CPUExecutionProvider"])
+        (plane,) = session.run(None, {"noisy": STACK[:1, None].astype(np.float32)})
+        np.testing.assert_allclose(plane[:, 0], one.denoise(STACK[:1]), atol=0.1)
+        assert f"the {name} of the clean images" in session.get_modelmeta().description
+    for command in (
+        ["compare", "noisy.npy", "--model", "m.safetensors", "--output", "out"],
+        ["evaluate", "noisy.npy", "--model", "m.safetensors"],
+        ["export", "m.safetensors", "--onnx", "no.onnx"],
+    ):
+        assert "Expected a student of this model" in call(*command, "--student", "mode").stderr
+    assert not Path("no.onnx").exists()
+    assert not Path("out").exists()
 
 
 def test_a_zarr_of_one_student_is_not_gone_on_with_by_another(files: Path) -> None:

@@ -38,6 +38,7 @@ def compare_files(
     folder: Path,
     report: Callable[[Progress], None],
     *,
+    student: str | None = None,
     axes: str | None = None,
     channel: int | None = None,
 ) -> list[Row]:
@@ -55,6 +56,8 @@ def compare_files(
         counts) and ``disagreement.tif`` (direct minus the last mean, in units of the expected deviation).
     report
         Called with the progress.
+    student
+        Name of the student whose direct pass is compared; if None, the first of the model.
     axes, channel
         Axes of the image, and which channel to take; as for the command ``denoise``.
 
@@ -65,7 +68,7 @@ def compare_files(
     """
     check_folder(folder, create=True)
     file, known = open_image(image, axes, channel)
-    denoiser = load(model)
+    denoiser = load(model, student=student)
     planes = denoiser.planes(file.data, known)
     file = named_like(file, planes.axes)
     true_planes = None if truth is None else _read_truth(truth, planes.data, axes)

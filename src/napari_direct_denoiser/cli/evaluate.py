@@ -14,6 +14,7 @@ from .console import print_json, print_table, progress_bars, say
 from .options import Axes, Channel, FileAxes, Json, Model, Student, channel_of, open_image, setting
 
 _COMPARE = CompareSettings()
+_SAMPLES = 8  # from which the mean of many is judged
 
 
 def evaluate(
@@ -24,6 +25,7 @@ def evaluate(
     model: Annotated[
         Path | None, typer.Option(metavar="M.safetensors", help="Model file: how well does it denoise the image?")
     ] = None,
+    student: Student = None,
     axes: FileAxes = None,
     channel: Channel = None,
     as_json: Json = False,
@@ -31,7 +33,7 @@ def evaluate(
     """Judge a denoised image by its truth, or a model by a noisy image alone.
 
     With --truth: PSNR (dB, as in the paper) and SSIM of every plane, and their means. With --model: the estimated gain
-    of the direct pass over the best Gaussian blur.
+    of the direct pass over the best Gaussian blur, and whether the mean of samples of HDN is better still.
     """
     if (truth is None) == (model is None):
         found = "neither" if truth is None else "both"
@@ -39,32 +41,38 @@ def evaluate(
             f"expected one of --truth (IMAGE is a result) and --model (IMAGE is noisy), found {found}",
             param_hint="--truth, --model",
         )
+    if model is None and student is not None:
+        raise typer.BadParameter("expected --model with it, found --truth", param_hint="--student")
     if model is not None:
-        _judge(image, model, axes, channel, as_json)
+        _judge(image, model, student, axes, channel, as_json)
     else:
         assert truth is not None
         _score(image, truth, axes, channel, as_json)
 
 
-def _judge(image: Path, model: Path, axes: str | None, channel: int | None, as_json: bool) -> None:
+def _judge(image: Path, model: Path, student: str | None, axes: str | None, channel: int | None, as_json: bool) -> None:
     """Estimate the gain of a model on a noisy image."""
     from ..config import MIN_SIDE
     from ..data.images import check_planes
     from ..denoiser import load
     from ..evaluation.referee import referee_steps
 
-    denoiser = load(model)
+    denoiser = load(model, student=student)
     file, known = open_image(image, axes, channel)
     planes = denoiser.planes(file.data, known)
     check_planes(planes, min_side=MIN_SIDE, name=str(image))
     with progress_bars() as report:
-        found = drain(referee_steps(denoiser.model, planes.frames), lambda progress: report("judging", progress))
+        steps = referee_steps(denoiser.model, planes.frames, samples=_SAMPLES)
+        found = drain(steps, lambda progress: report("judging", progress))
     if as_json:
         print_json(
             estimated_gain_db=found.gain_db,
             estimated_gain_error_db=found.error_db,
             estimated_gain_why=found.why,
+            estimated_over_mean_db=found.over_mean_db,
+            estimated_over_mean_error_db=found.over_mean_error_db,
             blur_sigma=found.blur_sigma,
+            recommended=found.best,
         )
     else:
         typer.echo(found.words)
@@ -134,6 +142,7 @@ def compare(
     truth: Annotated[
         Path | None, typer.Option(help="The same without noise: of the image's shape, or one plane for all.")
     ] = None,
+    student: Student = None,
     samples: Annotated[str, setting(_COMPARE, "samples")] = ",".join(map(str, _COMPARE.samples)),
     axes: Axes = None,
     channel: Channel = None,
@@ -154,6 +163,7 @@ def compare(
             counts,
             output,
             lambda progress: report("comparing", progress),
+            student=student,
             axes=axes,
             channel=channel,
         )

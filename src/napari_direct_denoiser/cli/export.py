@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .console import say
+from .options import Student
 
 
 def export(
@@ -19,6 +20,7 @@ def export(
         Path | None,
         typer.Option(metavar="OUT.zip", help="Write a package of bioimage.io, for Fiji (deepImageJ), ilastik, QuPath."),
     ] = None,
+    student: Student = None,
 ) -> None:
     """Write the direct pass of a model for other software. Needs the extra "export"."""
     if onnx is None and bioimageio is None:
@@ -27,7 +29,7 @@ def export(
     from ..export.bioimageio_package import check_bioimageio, export_bioimageio
     from ..export.onnx_file import check_onnx, export_onnx
 
-    denoiser = load(model, "cpu")
+    denoiser = load(model, "cpu", student)
     if onnx is not None:
         check_onnx(denoiser, onnx)
     if bioimageio is not None:
