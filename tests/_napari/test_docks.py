@@ -100,6 +100,7 @@ def test_saved_model_is_loaded_and_does_the_same(viewer, train_dock, denoise_doc
 def test_docks_and_sample_open_without_torch():
     code = (
         "import sys, napari_direct_denoiser._napari.train.widget, napari_direct_denoiser._napari.denoise.widget;"
+        "import napari_direct_denoiser._napari.compare.widget;"
         "from napari_direct_denoiser._napari.sample_data import simulated_filaments as f; f();"
         "assert 'torch' not in sys.modules"
     )

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -168,21 +164,3 @@ def test_wrong_use(folder: Path) -> None:
     assert done.exit_code == 1
     assert "Expected a dask scheduler at nowhere" in done.stderr
     assert not Path("out.zarr").exists()
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment(folder: Path) -> None:
-    """The process itself, killed; the tests above interrupt it in a defined place."""
-    noisy = np.random.default_rng(0).poisson(150, (40, 64, 72)).astype(np.uint16)
-    np.save("long.npy", noisy)
-    options = ["long.npy", "--model", "m.safetensors", "--output", "out.zarr", "--method", "mean", "--samples", "3"]
-    process = subprocess.Popen([sys.executable, "-m", "napari_direct_denoiser", "denoise", *options])
-    while process.poll() is None and not any(Path(".out.zarr.part").glob("0/c/*")):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not Path("out.zarr").exists()
-    left = planes(call("--method", "mean", "--samples", "3", "--json", image="long.npy"))
-    assert 0 < left < 40
-    expected = load("m.safetensors").posterior_mean(noisy, 3)
-    np.testing.assert_array_equal(zarr.open_group("out.zarr", mode="r")["0"][...], expected)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,7 @@ from napari_direct_denoiser import (
     TrainSettings,
     load,
 )
-from napari_direct_denoiser.cli import app, train  # noqa: F401 (a process that is killed uses it)
+from napari_direct_denoiser.cli import app
 from napari_direct_denoiser.config import HDNConfig, ModelConfig, UNetConfig
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.presets import PRESETS
@@ -199,24 +196,3 @@ def test_the_command_goes_on_only_if_there_is_something_to_go_on_with(
     new = call(*command, "--model", "other.safetensors", "--resume")
     assert "from the beginning" in new.stderr
     assert content(load("other.safetensors")) == content(load("m.safetensors"))
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment_it_ends_with_the_same_weights(command: list[str]) -> None:
-    assert call(*command, "--model", "whole.safetensors").exit_code == 0
-    code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import pytest, test_resume as test; "
-        "test.shrink(pytest.MonkeyPatch()); test.train._SAVE_SECONDS = 0; test.app()"  # saved after every step
-    )
-    arguments = [*command, "--model", "killed.safetensors", "--resume"]
-    kept = Path("killed.resume.safetensors")
-    with subprocess.Popen([sys.executable, "-c", code, "train", *arguments], stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and not kept.exists():
-            time.sleep(0.01)
-        time.sleep(0.1)
-        process.kill()
-    assert process.returncode == -9, "it was killed too late"
-    result = call(*arguments)
-    assert "Goes on" in result.stderr
-    assert json.loads(result.stdout)["stopped"] == "finished"
-    assert content(load("killed.safetensors")) == content(load("whole.safetensors"))
