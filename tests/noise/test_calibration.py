@@ -26,6 +26,12 @@ from napari_direct_denoiser.noise import (
 CAMERA = PoissonGaussianNoise(2.0, 100.0, 4.0)
 
 
+@pytest.fixture(autouse=True)
+def fewer_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of the pixels that a calibration takes is enough for the tolerances here."""
+    monkeypatch.setattr("napari_direct_denoiser.noise.calibration._PAIRS", 50_000)
+
+
 def scene(low: float = 110.0, high: float = 900.0) -> NDArray[np.float32]:
     """Brightness that rises slowly from left to right, as with a field diaphragm out of focus."""
     return np.tile(np.linspace(low, high, 256, dtype=np.float32), (256, 1))

@@ -37,18 +37,19 @@ def test_an_ordinary_image_raises_nothing(ordinary) -> None:
     assert findings(ordinary) == {}
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
-def test_pixels_that_are_not_finite_change_no_finding(ordinary, value: float) -> None:
+def test_pixels_that_are_not_finite_change_no_finding(ordinary) -> None:
     columns = ordinary + np.random.default_rng(0).normal(0, 3, 192)
     for image, expected in (
         (ordinary, set()),
         (columns, {"correlated", "fixed pattern"}),
         (ordinary // 8 * 8, {"quantised"}),
     ):
-        damaged = image.astype(np.float64)
-        damaged.flat[np.random.default_rng(1).integers(0, image.size, 300)] = value
-        damaged[:, :20] = value
-        assert set(findings(damaged)) == set(findings(image)) == expected
+        assert set(findings(image)) == expected
+        for value in (np.nan, np.inf, 1e300):
+            damaged = image.astype(np.float64)
+            damaged.flat[np.random.default_rng(1).integers(0, image.size, 300)] = value
+            damaged[:, :20] = value
+            assert set(findings(damaged)) == expected, value
 
 
 def test_an_image_without_a_finite_pixel_has_no_findings() -> None:
@@ -173,7 +174,7 @@ def test_a_fixed_pattern_is_said(ordinary) -> None:
 def test_real_images(data_dir, name: str, correlated: bool) -> None:
     import tifffile
 
-    found = findings(tifffile.imread(data_dir / f"{name}.tif"))
+    found = findings(tifffile.imread(data_dir / f"{name}.tif")[:20])
     assert ("correlated" in found) == correlated
     if correlated:
         assert found["correlated"].value == pytest.approx(0.41, abs=0.04)
