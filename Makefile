@@ -25,10 +25,11 @@ help:
 demo: install
 	$(SCREEN) $(BIN)/direct-denoiser demo $(HEADLESS) $(ARGS)
 
-# Two processes with one thread each share two cores better than with two threads. COVERAGE=1 also measures coverage, of
+# Two processes with one thread each share two cores better than with two threads. Files go to them in the order of
+# tests/conftest.py, slow ones first, and not by their numbers of tests. COVERAGE=1 also measures coverage, of
 # all tests together, and fails below the floor in pyproject.toml.
 test: lint
-	OMP_NUM_THREADS=1 $(SCREEN) $(BIN)/python -m pytest -n 2 --dist loadfile $(if $(COVERAGE),--cov) $(ARGS)
+	OMP_NUM_THREADS=1 $(SCREEN) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),--cov) $(ARGS)
 
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
@@ -37,7 +38,7 @@ docs: $(STAMP)
 # The counts become the table of docs/reliability.md.
 reliability: install
 	@mkdir -p build && rm -f build/reliability.jsonl
-	OMP_NUM_THREADS=1 RELIABILITY_COUNTS=$(CURDIR)/build/reliability.jsonl $(SCREEN) $(BIN)/python -m pytest -n 2 --dist loadfile tests/reliability $(ARGS)
+	OMP_NUM_THREADS=1 RELIABILITY_COUNTS=$(CURDIR)/build/reliability.jsonl $(SCREEN) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/reliability $(ARGS)
 	$(BIN)/python docs/reliability.py build/reliability.jsonl
 
 lint: install

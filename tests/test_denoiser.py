@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 
 from napari_direct_denoiser import Denoiser, TrainSettings, load, train
 from napari_direct_denoiser.checkpoint import load_checkpoint, save_checkpoint
-from napari_direct_denoiser.data.synthetic import SyntheticStack, simulate
+from napari_direct_denoiser.co_model import CoModel
+from napari_direct_denoiser.config import HDNConfig, ModelConfig, UNetConfig
+from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.errors import ImageError, ModelFileError, SettingError
+from napari_direct_denoiser.normalization import Normalization
 from napari_direct_denoiser.prediction import tiling
 from napari_direct_denoiser.progress import drain
 from napari_direct_denoiser.std_calibration import Curve, StdCalibration
@@ -39,26 +42,29 @@ def trained(noisy: NDArray[np.uint16]) -> Denoiser:
 
 
 @pytest.fixture(scope="module")
-def stack() -> SyntheticStack:
-    return simulate(planes=8, size=128, seed=0)
-
-
-@pytest.fixture(scope="module")
-def longer_trained(stack: SyntheticStack) -> Denoiser:
-    return train(stack.noisy, noise="poisson:2,100,3", max_steps=30, device="cpu")
+def tiny(trained: Denoiser, noisy: NDArray[np.uint16]) -> Denoiser:
+    """A model that is loaded in no time: the networks are tiny, all else is that of the trained one."""
+    config = ModelConfig(
+        hdn=HDNConfig(filters=(4, 4), latent_channels=2, blocks=1, space_to_depth=2, gated=False),
+        direct=UNetConfig(filters=(8, 8), blocks=1, space_to_depth=2, published=False, std=True),
+        units="noise",
+    )
+    noise = trained.model.noise
+    model = CoModel.initialized(config, noise, Normalization.of([noisy], config.units, noise), 0).eval()
+    return Denoiser(model, trained.provenance)
 
 
 @pytest.mark.parametrize(
     ("dtype", "rounding"), [(torch.float32, 1e-3), (torch.bfloat16, 5e-3)]
 )  # the latter has 8 bits
 def test_the_direct_pass_in_tiles_equals_that_of_the_whole_plane(
-    longer_trained: Denoiser, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, rounding: float
+    trained: Denoiser, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, rounding: float
 ) -> None:
     plane = simulate(planes=1, size=384, seed=3).noisy[0]
-    monkeypatch.setattr(longer_trained.model, "compute", replace(longer_trained.model.compute, dtype=dtype))
-    whole = longer_trained.denoise(plane)
+    monkeypatch.setattr(trained.model, "compute", replace(trained.model.compute, dtype=dtype))
+    whole = trained.denoise(plane)
     monkeypatch.setattr(tiling, "DIRECT_TILE", 128)
-    tiled = longer_trained.denoise(plane)
+    tiled = trained.denoise(plane)
     assert np.abs(tiled - whole).max() < rounding * np.ptp(whole)
     assert not np.array_equal(tiled, whole)  # or it was not cut at all
 
@@ -261,9 +267,9 @@ def changed(document: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("part", ["config", "scaling", "noise", "provenance"])
-def test_every_malformed_description_is_said_in_words(trained: Denoiser, tmp_path: Path, part: str) -> None:
+def test_every_malformed_description_is_said_in_words(tiny: Denoiser, tmp_path: Path, part: str) -> None:
     path = tmp_path / "model.safetensors"
-    trained.save(path)
+    tiny.save(path)
     tensors, document = load_checkpoint(path)
     document["provenance"]["history"] = document["provenance"]["history"][:1]
     refused = 0

@@ -109,6 +109,7 @@ def run(line: str, model: bytes) -> None:
     assert done.exit_code == 0, f"{line}\n{done.stderr}"
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_run(desk: Path, model: bytes, scheduler: str) -> None:
     commands = [line for line in lines(README) if line.startswith("direct-denoiser ") or MODULE in line]
     for line in commands:
@@ -160,9 +161,7 @@ PYTHON_PAGES = [path for path in DOCUMENTS if path.parent != ROOT and blocks(pat
 
 
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda path: path.name)
-def test_the_python_of_the_docs_runs(
-    page: Path, desk: Path, model: bytes, scheduler: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_python_of_the_docs_runs(page: Path, desk: Path, model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     (desk / "model.safetensors").write_bytes(model)
     run("direct-denoiser denoise stack.tif --model model.safetensors --output stack.zarr", model)
     names: dict[str, Any] = {"stack": tifffile.imread("stack.tif")}

@@ -14,6 +14,16 @@ PLUGIN = "napari-direct-denoiser"
 pytestmark = pytest.mark.gui
 
 
+@pytest.fixture
+def viewer(viewer_as_marked):
+    return viewer_as_marked
+
+
+@pytest.fixture
+def dock(open_as_marked):
+    return open_as_marked("Train", TrainWidget)
+
+
 def test_minutes_and_memory_are_estimated_beforehand(viewer, dock, rng):
     viewer.add_image(noisy_image(rng))
     dock.advanced["device"].value = "cpu"
@@ -25,6 +35,7 @@ def test_minutes_and_memory_are_estimated_beforehand(viewer, dock, rng):
     assert "days, 1.9 GB" in dock.ready.text()
 
 
+@pytest.mark.window
 def test_two_docks_share_models_and_nothing_else(viewer, dock, engine, finish, qtbot, rng):
     other = TrainWidget(viewer)
     viewer.window.add_dock_widget(other, name="other")
@@ -68,6 +79,7 @@ def test_dock_is_no_wider_than_a_small_screen_allows(viewer, dock, rng):
         assert dock.minimumSizeHint().width() <= 400
 
 
+@pytest.mark.window
 def test_denoise_stack_denoises_the_layer_with_the_model_in_the_denoise_dock(viewer, dock, finish, qtbot, rng):
     viewer.add_image(noisy_image(rng), name="cells", axis_labels=("t", "y", "x"))
     assert not dock.models.denoise_button.isEnabled()
@@ -86,6 +98,7 @@ def test_denoise_stack_denoises_the_layer_with_the_model_in_the_denoise_dock(vie
     assert other in viewer.layers
 
 
+@pytest.mark.window
 def test_compare_is_asked_of_the_compare_dock(viewer, dock, engine, finish, rng, monkeypatch):
     asked = []
     monkeypatch.setattr(CompareWidget, "compare_layer", lambda compare, layer, model: asked.append((layer, model)))
@@ -100,6 +113,7 @@ def test_compare_is_asked_of_the_compare_dock(viewer, dock, engine, finish, rng,
     assert asked == [(cells, MODELS.all[0])]
 
 
+@pytest.mark.window
 def test_docks_are_tabs_of_each_other(viewer, qtbot):
     viewer.window.add_dock_widget(QLineEdit(), name="another plugin")
     docks = {}
