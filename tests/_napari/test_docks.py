@@ -76,7 +76,9 @@ def test_main_path_from_the_sample_to_layers_that_overlay_exactly(viewer, train_
     assert not errors_shown()
 
 
-def test_saved_model_is_loaded_and_does_the_same(viewer, train_dock, denoise_dock, finish, monkeypatch, tmp_path, rng):
+def test_saved_model_is_loaded_and_does_the_same(
+    viewer, train_dock, denoise_dock, finish, qtbot, monkeypatch, tmp_path, rng
+):
     viewer.add_image(noisy_image(rng), name="cells")
     path = tmp_path / "model.safetensors"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
@@ -86,6 +88,7 @@ def test_saved_model_is_loaded_and_does_the_same(viewer, train_dock, denoise_doc
     train_dock.train_button.click()
     finish(train_dock)
     train_dock.models.save_button.click()
+    qtbot.waitUntil(lambda: "Saved" in train_dock.status.text())
     denoise_dock.direct_button.click()
     finish(denoise_dock)
     denoise_dock.load_button.click()

@@ -145,6 +145,7 @@ def test_recovered_model_is_offered_until_it_is_saved(viewer, dock, running, qtb
     assert len(recovery.recovered()) == 1  # and would be offered to the next session
     file_dialog(recovery_folder.parent / "mine")
     again.models.save_button.click()
+    qtbot.waitUntil(lambda: "Saved" in again.status.text())
     assert recovery.recovered() == []
     assert files(recovery_folder) == []
 

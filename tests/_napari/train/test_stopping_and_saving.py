@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog
 from stand_in import errors_shown, noisy_image
 
 from napari_direct_denoiser import load, train
 from napari_direct_denoiser._napari.shared.session import MODELS
+from napari_direct_denoiser.errors import DenoiserError
 
 pytestmark = pytest.mark.gui
 
@@ -108,7 +113,7 @@ def test_a_full_disk_while_training_is_shown_and_training_goes_on(dock, running,
     finish(dock, 2000)
 
 
-def test_a_file_is_replaced_only_if_a_person_says_so(dock, viewer, engine, finish, rng, file_dialog, tmp_path):
+def test_a_file_is_replaced_only_if_a_person_says_so(dock, viewer, engine, finish, qtbot, rng, file_dialog, tmp_path):
     stand_in = engine(steps=1)
     viewer.add_image(noisy_image(rng))
     dock.train_button.click()
@@ -122,7 +127,39 @@ def test_a_file_is_replaced_only_if_a_person_says_so(dock, viewer, engine, finis
     assert stand_in.saved == []
     file_dialog(tmp_path / "model", replace=True)
     dock.models.save_button.click()
+    qtbot.waitUntil(lambda: "Saved" in dock.status.text())
     assert stand_in.saved == [path]
+
+
+def test_a_drive_that_does_not_answer_while_a_model_is_saved_does_not_block_the_viewer(
+    dock, running, finish, qtbot, file_dialog, tmp_path
+):
+    stand_in = running()
+    dock.stop_button.click()
+    finish(dock, 2000)
+    answers = threading.Event()
+
+    def save(path):
+        assert answers.wait(20)
+        raise DenoiserError(f"{path.name}: no space left")
+
+    stand_in.denoiser.save.side_effect = save
+    file_dialog(tmp_path / "model")
+    ticks = []
+    timer = QTimer(interval=10)
+    timer.timeout.connect(lambda: ticks.append(time.monotonic()))
+    timer.start()
+    dock.models.save_button.click()
+    qtbot.wait(500)
+    timer.stop()
+    assert "Saving" in dock.status.text()
+    assert not dock.models.save_button.isEnabled()
+    assert len(ticks) > 10
+    assert np.diff(ticks).max() < 0.4
+    answers.set()
+    qtbot.waitUntil(lambda: "no space left" in dock.status.text())
+    assert len(errors_shown()) == 1
+    assert dock.models.save_button.isEnabled()
 
 
 def test_a_place_that_cannot_be_written_to_is_refused_at_once(dock, running, finish, file_dialog, tmp_path):

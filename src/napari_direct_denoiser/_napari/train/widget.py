@@ -26,8 +26,9 @@ from .models_section import ModelsSection
 from .noise_runs import Look, looking, saving_noise
 from .noise_section import NoiseSection
 from .parts import NotReadyError, Part
-from .recovery import Recovered, discard
+from .recovery import Recovered
 from .runs import Begun, Requests, continuing, training
+from .saving import ModelSaver
 from .settings_section import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class TrainWidget(RunDock):
         self.stop_button.setToolTip("End the training now and keep the best weights so far. Continue can go on later.")
         self.view = RunView(self.viewer)
         self.pause_button, self.preview_box = self.view.pause_button, self.view.preview_box
-        self.models = ModelsSection()
+        self.models, self.saver = ModelsSection(), ModelSaver(self)
         self._take: Callable[[Any], None] = lambda result: None
         self._lay_out()
         self._connect()
@@ -97,6 +98,7 @@ class TrainWidget(RunDock):
     def _connect(self) -> None:
         self.data.changed.connect(self._list_layers)
         self.models.changed.connect(self._show_model)
+        self.saver.changed.connect(self.refresh_buttons)
         self.noise.form.changed.connect(self.refresh_buttons)
         self.choices.changed.connect(self.refresh_buttons)
         for button, does in (
@@ -185,9 +187,7 @@ class TrainWidget(RunDock):
             if path is not None and self.view.run is not None and model is self.models.training:
                 self.view.run.requests.saves.put(path)
             elif path is not None:
-                model.denoiser.save(path)
-                discard(model.recovery)
-                self.say(f"Saved “{model.name}” to {path}")
+                self.saver.save(model, path)
 
     def load(self) -> None:
         """Ask for a model file and load it; it joins the models of this session."""
@@ -306,7 +306,7 @@ class TrainWidget(RunDock):
         self.models.denoise_button.setText("Stop and denoise" if usable and in_training else "Denoise stack")
         self.models.recovered.load_button.setEnabled(not running)
         self.models.continue_button.setEnabled(not missing and not running and model is not None)
-        self.models.save_button.setEnabled(model is not None)
+        self.models.save_button.setEnabled(model is not None and not self.saver.running)
         self.models.load_button.setEnabled(not running)
         for part in (self.choices, self.data, self.noise):
             part.set_enabled(not running)
