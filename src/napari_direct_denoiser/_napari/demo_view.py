@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qtpy.QtGui import QImage
 
+from ..data.files import replacing
 from ..data.io import read_image
 from ..demo import IMAGES, PICTURE
 
@@ -60,9 +62,14 @@ def save_picture(images: dict[str, NDArray[Any]], path: Path) -> None:
     try:
         viewer.window.resize(1500, 760)
         viewer.reset_view()
-        viewer.screenshot(path=str(path), canvas_only=False, flash=False)
+        picture = viewer.screenshot(canvas_only=False, flash=False)  # RGBA
     finally:
         viewer.close()
+    height, width = picture.shape[:2]
+    image = QImage(picture.tobytes(), width, height, 4 * width, QImage.Format.Format_RGBA8888)
+    with replacing(path) as draft:
+        if not image.save(str(draft), "PNG"):
+            raise OSError(f"Qt could not write {path.name}")
 
 
 def _place_of_first(grid: Any, viewer: Viewer) -> int:
