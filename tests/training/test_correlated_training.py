@@ -45,6 +45,7 @@ def test_before_training_the_direct_pass_is_above_every_blur(along: tuple[float,
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_patches_to_validate")
 def test_training_keeps_hdn_unbiased_and_the_file_holds_its_correction(tmp_path: Path) -> None:
     noisy, truth = stack(0.5, 0.0)
     denoiser = Denoiser.for_images(noisy, TrainSettings(max_steps=60, device="cpu"))

@@ -24,6 +24,7 @@ def lines_kept(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_patches_to_validate")
 def test_structured_removes_lines_that_plain_hdn_keeps() -> None:
     stack = simulate(planes=4, size=128, seed=0)
     lines = uniform_filter1d(np.random.default_rng(0).normal(0, 1, stack.noisy.shape), 8, axis=2)  # 8 pixels long
