@@ -69,6 +69,11 @@ def few_pixels_measured(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     """What a training measures of itself takes seconds: outside its own tests, it measures few pixels."""
     if "training" in request.path.parts:
         return
-    for name, value in (("_PIXELS", 10_000), ("_SIDE", 96), ("_SAMPLES_SIDE", 64), ("_SAMPLES", 2)):
-        monkeypatch.setattr(f"napari_direct_denoiser.training.calibrate_std.{name}", value)
+    few = {
+        "calibrate_std": {"_PIXELS": 10_000, "_SIDE": 96},
+        "mean_or_direct": {"_SIDE": 64, "_SAMPLES": 2, "_PLANES": 1},
+    }
+    for module, values in few.items():
+        for name, value in values.items():
+            monkeypatch.setattr(f"napari_direct_denoiser.training.{module}.{name}", value)
     monkeypatch.setattr("napari_direct_denoiser.training.validation._PATCHES", 8)

@@ -11,12 +11,18 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 YIELD_SECONDS = 0.1
 """Progress is yielded at most once in this time, so that a viewer that draws it stays responsive."""
 HARDLY_DB = 0.1
 """A smaller gain of quality hardly shows, dB."""
+SAMPLES_OF_MEAN = 50
+"""Samples of the mean that is compared with the direct pass: as many as `DenoiseSettings` draws."""
+_SURE = 2  # standard errors
+
+Best = Literal["direct", "mean", "blur"]
+"""What to use as the result: the direct pass, the mean of samples of HDN, or a Gaussian blur."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,6 +63,10 @@ class TrainingProgress(Progress):
     """Why the gain cannot be estimated, and what to do; None if it can, or before the first validation."""
     estimated_rise_db: float | None = None
     """On the last record: how much of the gain the second half of the budget brought; None if that is not known."""
+    estimated_over_mean_db: float | None = None
+    """On the last record: gain of the direct pass over the mean of `SAMPLES_OF_MEAN` samples; None if not known."""
+    estimated_over_mean_error_db: float | None = None
+    """Its standard error."""
 
     @property
     def elbo(self) -> float:
@@ -69,6 +79,33 @@ class TrainingProgress(Progress):
         """The old name of `validation_neg_elbo`."""
         warnings.warn("TrainingProgress.validation_elbo is now validation_neg_elbo", DeprecationWarning, stacklevel=2)
         return self.validation_neg_elbo
+
+
+def best_result(gain_db: float | None, over_mean_db: float | None, over_mean_error_db: float | None) -> Best:
+    """Decide what to use as the result.
+
+    The mean of samples takes many times as long. So it must be better for sure, and by an amount that shows.
+
+    Parameters
+    ----------
+    gain_db
+        Of the direct pass over the best blur; None if it is not known.
+    over_mean_db, over_mean_error_db
+        Gain of the direct pass over the mean of samples, and its standard error; None if they are not known.
+    """
+    if over_mean_db is not None and over_mean_error_db is not None:
+        is_sure = -over_mean_db > max(HARDLY_DB, _SURE * over_mean_error_db)
+        if is_sure and (gain_db is None or gain_db > over_mean_db):
+            return "mean"
+    return "blur" if gain_db is not None and gain_db <= 0 else "direct"
+
+
+def mean_words(gain_db: float | None, over_mean_db: float | None, over_mean_error_db: float | None) -> str | None:
+    """Say that the mean of samples is better than the direct pass; None unless `best_result` decides for it."""
+    if best_result(gain_db, over_mean_db, over_mean_error_db) != "mean" or over_mean_db is None:
+        return None
+    by = f"{-over_mean_db:.2f} dB (standard error {over_mean_error_db:.2f})"
+    return f"The mean of {SAMPLES_OF_MEAN} samples is an estimated {by} better than the direct pass"
 
 
 class Steps(Generic[Item, Result]):

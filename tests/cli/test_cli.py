@@ -44,7 +44,7 @@ OPTIONS = {
 }
 
 JUDGED = {"estimated_gain_db", "estimated_gain_error_db", "estimated_gain_why"}
-TRAINED = {"steps", "seconds", "stopped", "model", *JUDGED}
+TRAINED = {"steps", "seconds", "stopped", "model", "recommended", *JUDGED}
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +202,7 @@ def test_train_denoise_evaluate_and_info_as_a_script_calls_them(stack: Synthetic
             "steps",
             "version",
             "estimated_gain_db",
+            "recommended",
             "students",
         )
     }
@@ -252,6 +253,16 @@ def test_train_says_how_good_the_model_is_and_whether_to_go_on(training: list[An
     assert last_line(result)["estimated_gain_db"] == 1.234
     assert "1.23 dB (standard error 0.12)" in result.stderr
     assert "would hardly help" in result.stderr
+    assert last_line(result)["recommended"] == "direct"
+    better = {"estimated_over_mean_db": -0.4, "estimated_over_mean_error_db": 0.1}
+    training[:] = [replace(record(9, "finished"), **gain, **better)]
+    result = call("train", "noisy.tif", "--model", "m.safetensors", "--json")
+    assert last_line(result)["recommended"] == "mean"
+    assert "an estimated 0.40 dB (standard error 0.10) better than the direct pass" in result.stderr
+    training[:] = [replace(record(9, "finished"), **{**gain, "estimated_gain_db": -0.3})]
+    result = call("train", "noisy.tif", "--model", "m.safetensors", "--json")
+    assert last_line(result)["recommended"] == "blur"
+    assert "A blur would do as well" in result.stderr
     training[:] = [replace(record(9, "finished"), estimated_gain_why="The noise model is wrong: mend it")]
     result = call("train", "noisy.tif", "--model", "m.safetensors", "--json")
     assert last_line(result)["estimated_gain_why"] == "The noise model is wrong: mend it"
@@ -280,7 +291,9 @@ def test_a_finished_model_is_the_teacher_of_another_student() -> None:
 
 def test_evaluate_judges_a_model_without_a_truth() -> None:
     values = last_line(call("evaluate", "noisy.tif", "--model", "model.safetensors", "--json"))
-    assert values.keys() == {*JUDGED, "blur_sigma"}
+    over_mean = {"estimated_over_mean_db", "estimated_over_mean_error_db"}
+    assert values.keys() == {*JUDGED, *over_mean, "blur_sigma", "recommended"}
+    assert (values["recommended"] is None) == (values["estimated_gain_why"] is not None)
     assert (values["estimated_gain_db"] is None) != (values["estimated_gain_why"] is None)
     words = call("evaluate", "noisy.tif", "--model", "model.safetensors").stdout
     assert "blur" in words or values["estimated_gain_why"] in words

@@ -83,6 +83,8 @@ def denoise(
     recipe = _recipe(
         context, model, student, settings, axes=axes, channel=channel, version=ome_zarr, overwrite=overwrite
     )
+    if method == "direct" and (advice := recipe.denoiser.provenance.advice):
+        say(f"Note: {advice}: choose --method mean where time allows")
     with ExitStack() as stack:
 
         def connect() -> Cluster | None:

@@ -16,7 +16,7 @@ import typer
 
 from ..config import Device, PresetChoice, StudentSize, Teacher, TrainSettings
 from ..errors import DenoiserError, ImageError, SettingError, TrainingError
-from ..progress import HARDLY_DB
+from ..progress import HARDLY_DB, best_result, mean_words
 from .console import print_json, progress_bars, say
 from .options import FileAxes, Json, channel_of, setting
 
@@ -279,6 +279,9 @@ class _Run:
             "estimated_gain_db": judged.estimated_gain_db,
             "estimated_gain_error_db": judged.estimated_gain_error_db,
             "estimated_gain_why": judged.estimated_gain_why,
+            "recommended": best_result(
+                judged.estimated_gain_db, judged.estimated_over_mean_db, judged.estimated_over_mean_error_db
+            ),
         }
 
 
@@ -294,6 +297,9 @@ def _judged(last: TrainingProgress) -> list[str]:
     words = [f"Estimated gain over the best Gaussian blur: {gain}"]
     if last.estimated_gain_db < HARDLY_DB:
         words.append("A blur would do as well")
+    over_mean = last.estimated_over_mean_db, last.estimated_over_mean_error_db
+    if (mean := mean_words(last.estimated_gain_db, *over_mean)) is not None:
+        words.append(f"{mean}: denoise with --method mean where time allows")
     if last.estimated_rise_db is not None:
         would = "would hardly help" if last.estimated_rise_db < HARDLY_DB else "may help"
         words.append(

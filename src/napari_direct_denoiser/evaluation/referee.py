@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from ..data.images import Frames, spread_over
 from ..noise.windows import as_float, crop, is_static
 from ..prediction.predict import predict_steps
 from ..prediction.tiling import Output
-from ..progress import HARDLY_DB, Progress, Steps, WorkClock
+from ..progress import HARDLY_DB, SAMPLES_OF_MEAN, Best, Progress, Steps, WorkClock, best_result, mean_words
 from ..risk import SQUARED_ERROR_UNKNOWN, Probe, Response, blurs, gain, repeated_error, unjudged
 from ..system import double
 
@@ -34,7 +33,6 @@ _FEWEST_FRAMES = 2  # beside the one that is judged
 
 Plane = NDArray[np.float32]  # (H, W)
 Planes = NDArray[np.float32]  # (P, H, W)
-Best = Literal["direct", "mean", "blur"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +48,13 @@ class EstimatedGain:
     why: str | None = None
     """Why a gain cannot be estimated, and what to do; None if it can."""
     best: Best | None = None
-    """The best of the direct pass, the mean of samples and the best blur, as far as they were tried."""
+    """What to use as the result, of what was tried; see `best_result`. None if it cannot be estimated."""
     blur_sigma: float | None = None
     """Of the best blur, pixels; 0 for the noisy image itself."""
     over_mean_db: float | None = None
-    """Gain of the direct pass over the mean of samples, dB."""
+    """Gain of the direct pass over the mean of `SAMPLES_OF_MEAN` samples, dB; None if none were drawn."""
+    over_mean_error_db: float | None = None
+    """Its standard error."""
 
     @property
     def words(self) -> str:
@@ -67,10 +67,10 @@ class EstimatedGain:
                 return f"The direct pass is better than {blur}, by {self.gain_counts:.3g} counts (root mean square)"
             return f"{blur[0].upper()}{blur[1:]} does as well as the direct pass"
         found = f"{self.gain_db:.2f} dB (standard error {self.error_db:.2f}) better than {blur}"
+        if mean := mean_words(self.gain_db, self.over_mean_db, self.over_mean_error_db):
+            return f"{mean}, which is {found}"
         if self.best == "blur" or self.gain_db < HARDLY_DB:
             return f"The direct pass is only {found}: the blur would do"
-        if self.best == "mean" and self.over_mean_db is not None:
-            return f"The mean of samples is {-self.over_mean_db:.2f} dB better than the direct pass, which is {found}"
         return f"The direct pass is {found}"
 
 
@@ -86,7 +86,7 @@ def referee_steps(
     frames
         Noisy planes (P, H, W), counts, all finite. Of many, some are taken, evenly spread, and of large ones a part.
     samples
-        Number of posterior samples whose mean is judged as well; 0 for none.
+        Number of posterior samples, 2 or more, from which the mean of `SAMPLES_OF_MEAN` is judged as well; 0 for none.
     seed
         Of all that is drawn: the same seed gives the same result.
     """
@@ -107,7 +107,7 @@ def _by_frames(
     others = [double(_straight(model, np.stack(scene[1:]))) for scene in scenes]
     passes = _Passes(model, 1 + samples, seed)
     direct = yield from passes(planes, "direct")
-    mean = (yield from passes(planes, "mean", samples)) if samples else None
+    mean, fewer = (yield from passes.mean(planes, samples)) if samples else (None, torch.zeros(()))
 
     def squared_error(estimate: Tensor) -> Tensor:
         return torch.stack([repeated_error(other - one) for one, other in zip(double(estimate), others, strict=True)])
@@ -118,6 +118,7 @@ def _by_frames(
         lambda response: (squared_error(response.estimate) - own, 0.0),
         Response(noisy, noisy),
         None if mean is None else Response(mean, mean),
+        fewer,
     )
 
 
@@ -134,15 +135,16 @@ def _by_noise(model: CoModel, planes: Planes, samples: int, seed: int) -> Genera
     redrawn_error = redrawn - clean
     if why := probe.misfit(response, redrawn_error):
         return EstimatedGain(why=why)
-    own, mean = probe.squared_error(response, redrawn_error), None
+    own, mean, fewer = probe.squared_error(response, redrawn_error), None, torch.zeros(())
     if samples:
-        estimate = yield from passes(planes, "mean", samples)
+        estimate, fewer = yield from passes.mean(planes, samples)
         mean = probe.response(estimate, (yield from passes(shifted, "mean", samples)))
     return _judgement(
         own,
         lambda other: probe.pixels(other, response),
         probe.nothing_done,
         mean,
+        fewer,
         SQUARED_ERROR_UNKNOWN * float(own.mean()),
     )
 
@@ -152,6 +154,7 @@ def _judgement(
     more: Callable[[Response], tuple[Tensor, float]],
     noisy: Response,
     mean: Response | None,
+    fewer: Tensor,
     unknown: float = 0.0,
 ) -> EstimatedGain:
     """Compare the direct pass with all blurs, and with the mean of samples.
@@ -164,23 +167,28 @@ def _judgement(
         By how much that of another estimate is larger, and the error of its mean that pixels share.
     noisy, mean
         The noisy image, and the mean of samples.
+    fewer
+        Squared error that the mean has because it is of fewer than `SAMPLES_OF_MEAN` samples, counts^2.
     unknown
         Error of the mean of `own` that pixels share.
     """
     tried = ((sigma, *more(blur)) for sigma, blur in blurs(noisy))
     sigma, worse, shared = min(tried, key=lambda each: float(each[1].mean()))
     found, difference = gain(own, worse, (unknown, shared)), float(worse.mean())
-    over_mean = None if mean is None else gain(own, more(mean)[0])
-    best: Best = "blur" if difference <= 0 else "direct"
-    if over_mean is not None and over_mean.db < 0 and (found is None or found.db > over_mean.db):
-        best = "mean"
+    gain_db, over_mean = None if found is None else found.db, None
+    if mean is not None:
+        worse, shared = more(mean)
+        over_mean = gain(own, worse - fewer, (unknown, shared))
+    over = (None, None) if over_mean is None else (over_mean.db, over_mean.error_db)
+    best = best_result(gain_db, *over)
     return EstimatedGain(
-        gain_db=None if found is None else found.db,
+        gain_db=gain_db,
         error_db=None if found is None else found.error_db,
         gain_counts=math.copysign(math.sqrt(abs(difference)), difference),
-        best=best,
+        best="blur" if gain_db is None and difference <= 0 else best,
         blur_sigma=sigma,
-        over_mean_db=None if over_mean is None else over_mean.db,
+        over_mean_db=over[0],
+        over_mean_error_db=over[1],
     )
 
 
@@ -193,16 +201,26 @@ class _Passes:
 
     def __call__(self, planes: Planes, output: Output, samples: int = 1) -> Generator[Progress, None, Tensor]:
         """Predict planes (P, H, W): (P, 1, H, W) on the device of the noise model."""
-        steps, before = (
-            Steps(predict_steps(self.model, planes, [output], samples=samples, seed=self.seed)),
-            self.clock.done,
-        )
+        return (yield from self._predict(planes, [output], samples))[0]
+
+    def mean(self, planes: Planes, samples: int) -> Generator[Progress, None, tuple[Tensor, Tensor]]:
+        """Predict the mean of samples, and its variance beyond that of `SAMPLES_OF_MEAN`, counts^2."""
+        mean, std = yield from self._predict(planes, ["mean", "sample_std"], samples)
+        variance = (double(std) / self.model.std_calibration.samples).square()
+        return mean, variance * samples / (samples - 1) * (1 / samples - 1 / SAMPLES_OF_MEAN)
+
+    def _predict(
+        self, planes: Planes, outputs: Sequence[Output], samples: int
+    ) -> Generator[Progress, None, list[Tensor]]:
+        steps = Steps(predict_steps(self.model, planes, outputs, samples=samples, seed=self.seed))
+        before = self.clock.done
         for progress in steps:
             done = before + round(1000 * samples * progress.fraction)
             if self.clock.tick(done - self.clock.done):
                 yield self.clock.progress()
-        found = steps.result[output]
-        return torch.from_numpy(found[0] if output == "sample" else found)[:, None].to(self.model.noise.device)
+        found = ((output, steps.result[output]) for output in outputs)
+        images = [torch.from_numpy(each[0] if output == "sample" else each) for output, each in found]
+        return [image[:, None].to(self.model.noise.device) for image in images]
 
 
 def _scenes(frames: Frames) -> list[list[Plane]]:

@@ -5,12 +5,13 @@ How large the error of the direct pass is, is found in two ways:
 - **Redrawn noise**: a posterior sample of HDN is taken for a signal, noise is drawn for it, and the direct pass
   denoises it. Its error is known then. This error is as large as the real one only as far as samples of HDN look like
   the signal. They miss structure that HDN never draws, and have some that is not there.
-- **Neighbours**: Stein's estimate of the covariance of the errors of two neighbouring pixels, divided by their
-  correlation with redrawn noise. The covariance hardly depends on the variance of the noise model, which would have to
-  be right to a few parts in a thousand to give the error of a single pixel. It depends on the noise model saying right
-  how much noise neighbours share.
+- **Neighbours**: Stein's estimate of the covariance of the errors of two neighbouring pixels, divided by that with
+  redrawn noise. The covariance hardly depends on the variance of the noise model, which would have to be right to a few
+  parts in a thousand to give the error of a single pixel. It depends on the noise model saying right how much noise
+  neighbours share. So the median over several directions and distances is taken: one of them may be wrong.
 
-The two err for different reasons. Their mean is taken.
+The second corrects the first where it is known well: they are weighted by their standard errors. It is the product of
+residuals that are nearly all noise, so that a hundred thousand pixels know it to a third where the image is dark.
 """
 
 from __future__ import annotations
@@ -28,16 +29,18 @@ from ..data.images import PlaneStack, middle, sampled_planes
 from ..risk import Probe
 from ..std_calibration import Curve, StdCalibration
 from ..system import double
+from .mean_or_direct import AgainstMean
 
-_PIXELS = 500_000  # measured, of all planes
+_PIXELS = 2_000_000  # measured, of all planes
+_FEW_PIXELS = 500_000  # the same while training goes on
 _SIDE = 512  # pixels; of larger planes the middle is measured
-_SAMPLES_SIDE = 256  # the same for samples, which take long
 _EDGE = 8  # pixels that are left out: predictions are worse there
 _BIN_PIXELS = 50_000
-_MOST_BINS = 4
-_LAGS = ((0, 1), (1, 0), (1, 1))  # neighbours, pixels down and to the right
+_MOST_BINS = 8
+_LAGS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))  # neighbours, pixels down and to the right
 _NEIGHBOURS_RANGE = 0.25, 4.0  # of the squared error of neighbours over that with redrawn noise: beyond, noise is wrong
-_SAMPLES = 8
+_REDRAWN_UNKNOWN = 0.5  # standard error of 1 as that ratio: how wrong squared errors with redrawn noise are, about
+_MEDIAN_ERROR = 1.25  # standard error of a median over that of a mean
 _SAMPLES_RANGE = 0.25, 16.0  # of the factor of the variance of samples
 
 
@@ -50,6 +53,8 @@ class _Measured(NamedTuple):
     """Noisy image minus direct prediction."""
     noise: Tensor
     """Independent noise b."""
+    weighted: Tensor
+    """b with the skewness of the noise; see `Probe`."""
     product: Tensor
     """Jacobian product of the direct pass and b."""
     redrawn_direct: Tensor
@@ -57,7 +62,7 @@ class _Measured(NamedTuple):
     redrawn_error: Tensor
 
 
-def calibrate_std(model: CoModel, stacks: Sequence[PlaneStack], seed: int = 0) -> StdCalibration:
+def calibrate_std(model: CoModel, stacks: Sequence[PlaneStack], seed: int = 0, *, final: bool = True) -> StdCalibration:
     """Find the factors that make the predicted standard deviations of a model as large as its errors.
 
     Parameters
@@ -68,6 +73,8 @@ def calibrate_std(model: CoModel, stacks: Sequence[PlaneStack], seed: int = 0) -
         Noisy images (planes, Y, X), counts. Some planes are read.
     seed
         Of samples and noise.
+    final
+        Whether training has ended. Before, fewer pixels are measured.
 
     Returns
     -------
@@ -83,7 +90,7 @@ def calibrate_std(model: CoModel, stacks: Sequence[PlaneStack], seed: int = 0) -
         StdCalibration()
     )  # what is predicted is measured, not what an earlier calibration made of it
     with torch.no_grad():
-        noisy = list(_planes(model, stacks))
+        noisy = list(_planes(model, stacks, _PIXELS if final else min(_PIXELS, _FEW_PIXELS)))
         factor = _factor([_measure(model, each, generator) for each in noisy], white=model.noise.reach == 0)
         found = StdCalibration(signal=factor)
         found = found.model_copy(update={"samples": _samples_factor(model, found, noisy[0], seed)})
@@ -92,17 +99,12 @@ def calibrate_std(model: CoModel, stacks: Sequence[PlaneStack], seed: int = 0) -
     return found
 
 
-def _planes(model: CoModel, stacks: Sequence[PlaneStack]) -> Iterator[Tensor]:
+def _planes(model: CoModel, stacks: Sequence[PlaneStack], pixels: int) -> Iterator[Tensor]:
     """The middle of some planes, (1, 1, H, W)."""
-    most = max(round(_PIXELS / min(stacks[0][0].size, _SIDE**2)), 1)
+    most = max(round(pixels / min(stacks[0][0].size, _SIDE**2)), 1)
     for plane in sampled_planes(stacks, most):
-        yield _middle(torch.from_numpy(plane)[None, None].to(model.device), _SIDE, model.multiple)
-
-
-def _middle(image: Tensor, most: int, multiple: int) -> Tensor:
-    """The middle of images (..., H, W), see `images.middle`."""
-    rows, columns = (middle(side, most, multiple) for side in image.shape[-2:])
-    return image[..., rows, columns]
+        rows, columns = (middle(side, _SIDE, model.multiple) for side in plane.shape)
+        yield torch.from_numpy(plane[rows, columns])[None, None].to(model.device)
 
 
 def _measure(model: CoModel, noisy: Tensor, generator: torch.Generator) -> _Measured:
@@ -112,8 +114,8 @@ def _measure(model: CoModel, noisy: Tensor, generator: torch.Generator) -> _Meas
     product = probe.response(direct, model.direct(probe.shifted)).product
     sample = model.sample(model.encode(noisy), [generator])
     redrawn_direct, redrawn_std = model.direct_with_std(model.noise.sample(sample, generator))
-    found = (direct, std, noisy - direct, probe.noise, product, redrawn_direct, redrawn_std, redrawn_direct - sample)
-    return _Measured(*map(_inner, found))
+    real = direct, std, noisy - direct, probe.noise, probe.weighted, product
+    return _Measured(*map(_inner, (*real, redrawn_direct, redrawn_std, redrawn_direct - sample)))
 
 
 def _factor(planes: Sequence[_Measured], *, white: bool) -> Curve:
@@ -128,14 +130,21 @@ def _factor(planes: Sequence[_Measured], *, white: bool) -> Curve:
     redrawn = [torch.bucketize(double(plane.redrawn_direct), edges) for plane in planes]
     error = _mean([plane.redrawn_error.square() for plane in planes], redrawn, bins)
     variance = _mean([plane.redrawn_std.square() for plane in planes], redrawn, bins)
-    neighbours = torch.stack([_neighbours(planes, here, redrawn, bins, lag, white=white) for lag in _LAGS])
-    ratio = neighbours.median(0).values.nan_to_num(1.0).clamp(*_NEIGHBOURS_RANGE)
-    values = (error / variance * (1 + ratio) / 2).sqrt().cpu().numpy()
+    found = [_neighbours(planes, here, redrawn, bins, lag, white=white) for lag in _LAGS]
+    values = (error / variance * _ratio(*map(torch.stack, zip(*found, strict=True)))).sqrt().cpu().numpy()
     knots = _mean([plane.direct for plane in planes], here, bins).cpu().numpy()
     good: NDArray[np.bool_] = np.isfinite(values) & np.isfinite(knots)
     if not good.any():
         return Curve()
     return Curve(tuple(knots[good].tolist()), tuple(values[good].tolist()))
+
+
+def _ratio(neighbours: Tensor, weight: Tensor) -> Tensor:
+    """Squared error over that with redrawn noise, (bins,), from that of neighbours and its weight (lags, bins)."""
+    weight = weight.sum(0).nan_to_num(0.0) / _MEDIAN_ERROR**2
+    median = neighbours.quantile(0.5, dim=0).nan_to_num(1.0).clamp(*_NEIGHBOURS_RANGE)
+    prior = 1 / _REDRAWN_UNKNOWN**2
+    return (weight * median + prior) / (weight + prior)
 
 
 def _neighbours(
@@ -146,25 +155,30 @@ def _neighbours(
     lag: tuple[int, int],
     *,
     white: bool,
-) -> Tensor:
-    """Covariance of the errors of neighbours over that with redrawn noise, in each bin, (bins,)."""
+) -> tuple[Tensor, Tensor]:
+    """Covariance of the errors of neighbours over that with redrawn noise, and one over its variance, each (bins,)."""
     real, simulated = [], []
     for plane in planes:
-        residual, noise, product, error = (
-            _pair(each, lag) for each in (plane.residual, plane.noise, plane.product, plane.redrawn_error)
+        residual, noise, weighted, product, error = (
+            _pair(each, lag)
+            for each in (plane.residual, plane.noise, plane.weighted, plane.product, plane.redrawn_error)
         )
         shared = 0 if white else noise[0] * noise[1]
-        real.append(residual[0] * residual[1] - shared + noise[0] * product[1] + noise[1] * product[0])
+        real.append(residual[0] * residual[1] - shared + weighted[0] * product[1] + weighted[1] * product[0])
         simulated.append(error[0] * error[1])
-    covariance = _mean(real, [_pair(each, lag)[0] for each in here], bins)
+    places = [_pair(each, lag)[0] for each in here]
+    covariance = _mean(real, places, bins)
+    spread = _mean([each.square() for each in real], places, bins) - covariance.square()
+    pixels = torch.bincount(torch.cat([each.flatten() for each in places]), minlength=bins)
     expected = _mean(simulated, [_pair(each, lag)[0] for each in redrawn], bins)
-    return covariance / expected
+    return covariance / expected, pixels * expected.square() / spread
 
 
 def _pair(image: Tensor, lag: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """All pixels that have such a neighbour, and their neighbours."""
     (down, right), (height, width) = lag, image.shape[-2:]
-    return image[..., : height - down, : width - right], image[..., down:, right:]
+    one = image[..., : height - down, max(-right, 0) : width - max(right, 0)]
+    return one, image[..., down:, max(right, 0) : width + min(right, 0)]
 
 
 def _mean(values: Sequence[Tensor], bin: Sequence[Tensor], bins: int) -> Tensor:
@@ -181,22 +195,9 @@ def _samples_factor(model: CoModel, found: StdCalibration, noisy: Tensor, seed: 
 
     Its squared error is that of the direct pass and Stein's estimate of the difference.
     """
-
-    def draw(image: Tensor) -> Tensor:
-        generators = [torch.Generator(device=model.device).manual_seed(seed + number) for number in range(_SAMPLES)]
-        return model.sample(model.encode(image), generators)
-
-    noisy = _middle(noisy, _SAMPLES_SIDE, model.multiple)
-    direct, std = model.direct_with_std(noisy)
-    probe = Probe.draw(model.noise, noisy, direct, seed)
-    variance, mean = torch.var_mean(draw(noisy), 0, keepdim=True)
-    pixels, _ = probe.pixels(
-        probe.response(mean, draw(probe.shifted).mean(0, keepdim=True)),
-        probe.response(direct, model.direct(probe.shifted)),
-    )
-    spread = float(_inner(variance).mean())
-    error = float(_inner(pixels).mean()) + float(_inner(found.corrected(std, direct)).square().mean())
-    error -= spread / _SAMPLES
+    model.std_calibration = found
+    against = AgainstMean.of(model, noisy, seed)
+    error, spread = float((against.worse + against.own).mean()), float(against.variance.mean())
     return float(np.clip(error / spread, *_SAMPLES_RANGE)) ** 0.5 if spread > 0 else 1.0
 
 

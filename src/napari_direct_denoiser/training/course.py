@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from ..co_model import CoModel
 from ..config import PresetName, TrainSettings
+from ..data.images import PlaneStack
 from ..presets import PRESETS, Preset
 from ..progress import TrainingProgress
+from ..risk import Gain
 from .calibrate_std import calibrate_std
 from .loop import Training
+from .mean_or_direct import direct_over_mean
 from .provenance import History, Provenance, Record
 from .state import State, fingerprint
 from .world import ALONE, World
@@ -103,9 +106,12 @@ class Course:
         for progress in self._training.steps():
             if progress.stopped or progress.step >= _CALIBRATION_RATIO * self._calibrated:
                 self._calibrated = progress.step
-                self._calibrate()
+                self._calibrate(final=progress.stopped is not None)
+            over_mean = self._over_mean() if progress.stopped and progress.estimated_gain_db is not None else None
             progress = replace(
                 progress,
+                estimated_over_mean_db=over_mean and over_mean.db,
+                estimated_over_mean_error_db=over_mean and over_mean.error_db,
                 step=self._before_steps + progress.step,
                 total_steps=progress.total_steps and self._before_steps + progress.total_steps,
                 elapsed_seconds=self._before_seconds + progress.elapsed_seconds,
@@ -121,13 +127,20 @@ class Course:
             )
             yield progress
 
-    def _calibrate(self) -> None:
+    def _calibrate(self, *, final: bool) -> None:
         """Calibrate standard deviations; that of samples belongs to the teacher, and stays if only a student learns."""
         settings, before = self.provenance.settings, self._model.std_calibration
-        straight = [self._model.noise.without_lines(stack) for stack in self._stacks]
-        found = calibrate_std(self._model, straight, settings.seed)
+        found = calibrate_std(self._model, self._straight(), settings.seed, final=final)
         kept = {"samples": before.samples} if settings.student_only else {}
         self._model.std_calibration = found.model_copy(update=kept)
+
+    def _over_mean(self) -> Gain | None:
+        """Compare the direct pass with the mean of samples."""
+        return direct_over_mean(self._model, self._straight(), self.provenance.settings.seed)
+
+    def _straight(self) -> list[PlaneStack]:
+        """The images without the offsets of lines."""
+        return [self._model.noise.without_lines(stack) for stack in self._stacks]
 
     def state(self) -> State:
         """All that the next steps depend on, at a yield of `steps`, and what tells the images from others.

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_ser
 
 from ..co_model import CoModel
 from ..config import Config, TrainSettings
-from ..progress import TrainingProgress
+from ..progress import Best, TrainingProgress, best_result, mean_words
 
 Shape = tuple[int, int, int]
 """Of a training image: planes, height, width."""
@@ -32,6 +32,8 @@ class Record(Config):
     estimated_gain_error_db: float | None = None
     estimated_gain_why: str | None = None
     estimated_rise_db: float | None = None
+    estimated_over_mean_db: float | None = None
+    estimated_over_mean_error_db: float | None = None
 
     @classmethod
     def of(cls, progress: TrainingProgress) -> Record:
@@ -47,6 +49,8 @@ class Record(Config):
             estimated_gain_error_db=progress.estimated_gain_error_db,
             estimated_gain_why=progress.estimated_gain_why,
             estimated_rise_db=progress.estimated_rise_db,
+            estimated_over_mean_db=progress.estimated_over_mean_db,
+            estimated_over_mean_error_db=progress.estimated_over_mean_error_db,
         )
 
     @model_validator(mode="before")
@@ -113,6 +117,24 @@ class Provenance(Config):
         here = version("napari-direct-denoiser")
         return cls(settings=settings, axes=axes, version=here, torch_version=torch.__version__)
 
+    @property
+    def best(self) -> Best:
+        """What to use as the result, as the training left it; the direct pass if that is not known."""
+        return best_result(*self._judged)
+
+    @property
+    def advice(self) -> str:
+        """Say that the mean of samples is better than the direct pass; empty if that is not so, or not known."""
+        return mean_words(*self._judged) or ""
+
+    @property
+    def _judged(self) -> tuple[float | None, float | None, float | None]:
+        """Gain of the direct pass over the best blur and over the mean of samples, and the error of the second, dB."""
+        if not self.history:
+            return None, None, None
+        last = self.history[-1]
+        return last.estimated_gain_db, last.estimated_over_mean_db, last.estimated_over_mean_error_db
+
     def trained_on(self, shapes: Sequence[Shape]) -> Provenance:
         """Provenance of a training, or a further one, on images of such shapes."""
         if self.steps and not self.sessions:  # the images of before are not known
@@ -152,5 +174,6 @@ def summary(model: CoModel, provenance: Provenance) -> dict[str, Any]:
         "noise": model.noise.describe(),
         "steps": provenance.steps,
         "estimated_gain_db": history[-1].estimated_gain_db if history else None,
+        "recommended": provenance.best,
         "version": provenance.version,
     }

@@ -31,7 +31,7 @@ def rising(step):
     return (2.0 - 1.0 / validated, 0.15, None) if validated else (None, None, None)
 
 
-def curve_of(gains, error=0.1, rise=None):
+def curve_of(gains, error=0.1, rise=None, over_mean=None):
     """Give the curve of a training that was validated every 100 steps, with two records between validations."""
     curve = GainCurve()
     for number, gain in enumerate(gains):
@@ -47,6 +47,8 @@ def curve_of(gains, error=0.1, rise=None):
                     estimated_gain_db=gain,
                     estimated_gain_error_db=None if gain is None else error,
                     estimated_rise_db=rise,
+                    estimated_over_mean_db=over_mean,
+                    estimated_over_mean_error_db=None if over_mean is None else error,
                 )
             )
     return curve
@@ -152,3 +154,9 @@ def test_a_small_gain_is_not_worth_a_network_however_sure_it_is():
 )
 def test_whether_more_training_would_help(rise, words):
     assert words in curve_of([0.5, 1.9], rise=rise).outcome()
+
+
+def test_that_the_mean_of_samples_is_better_is_said_only_if_it_is_sure():
+    assert "mean of" not in curve_of([1.9], over_mean=-0.15).outcome()
+    words = curve_of([1.9], over_mean=-0.4).outcome()
+    assert "The mean of 50 samples is an estimated 0.40 dB (standard error 0.10) better than the direct pass." in words

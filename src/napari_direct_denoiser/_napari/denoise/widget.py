@@ -309,7 +309,8 @@ class DenoiseWidget(RunDock):
         missing = "Open an image." if model is not None else "Train a model in the Train dock, or load one."
         self.methods_button.setEnabled(model is not None)
         self._name_buttons()
-        self.hint("" if ready else missing)
+        advice = model.denoiser.provenance.advice if model is not None else ""
+        self.hint(advice and f"{advice}." if ready else missing)
 
     def close_down(self) -> None:
         """Stop the run, and let go of the viewer and the models."""

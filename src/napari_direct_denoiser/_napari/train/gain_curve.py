@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ...progress import HARDLY_DB
+from ...progress import HARDLY_DB, mean_words
 
 if TYPE_CHECKING:
     from ...progress import TrainingProgress
@@ -26,6 +26,8 @@ class GainCurve:
     """Whether the newest validation could estimate the gain."""
     why: str | None = None
     """Why it could not."""
+    mean: str | None = None
+    """That the mean of samples is better than the direct pass, if so; known at the end."""
     rise: float | None = None
     """How much of the gain the second half of the training brought; known at its end."""
     _validated: tuple[float | None, ...] = ()
@@ -34,6 +36,7 @@ class GainCurve:
         """Add a record. Those between two validations repeat the values of the first, and are left out."""
         gain, error, self.why = record.estimated_gain_db, record.estimated_gain_error_db, record.estimated_gain_why
         self.rise, self.newest_step = record.estimated_rise_db, record.step
+        self.mean = mean_words(gain, record.estimated_over_mean_db, record.estimated_over_mean_error_db)
         validated = record.validation_neg_elbo, record.validation_direct_loss, gain
         self.judged = gain is not None
         if gain is None or validated == self._validated:
@@ -63,7 +66,8 @@ class GainCurve:
             words = f"A plain Gaussian blur would do: the estimated gain over the best one is {decibels}."
         else:
             words = f"The best Gaussian blur is an estimated {decibels} nearer to the truth than denoised images."
-        return words + self._prospect()
+        mean = f" {self.mean}." if self.mean else ""
+        return words + mean + self._prospect()
 
     def _unjudged(self) -> str:
         return f"The gain over a blur cannot be estimated. {self.why}." if self.why else ""

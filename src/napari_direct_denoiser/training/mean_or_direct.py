@@ -1,0 +1,84 @@
+"""Whether the direct pass or the mean of samples of HDN is nearer to the truth, without a truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..co_model import CoModel
+from ..data.images import PlaneStack, middle, sampled_planes
+from ..progress import SAMPLES_OF_MEAN
+from ..risk import SQUARED_ERROR_UNKNOWN, Gain, Probe, gain
+from ..system import double
+
+_SAMPLES = 8
+_SIDE = 256  # pixels; of larger planes the middle is judged, as samples take long
+_PLANES = 4
+_EDGE = 8  # pixels that are left out: predictions are worse there
+
+
+@dataclass(frozen=True, eq=False)
+class AgainstMean:
+    """The direct pass of an image beside the mean of ever more samples; all (1, 1, H, W) without the edge, float64."""
+
+    worse: Tensor
+    """Squared error of that mean less that of the direct pass, counts^2: Stein's estimate, right on average."""
+    unknown: float
+    """Error of the mean of `worse` that all pixels share, counts^2."""
+    variance: Tensor
+    """Of the samples, counts^2."""
+    own: Tensor
+    """Squared error of the direct pass as the model predicts it, counts^2."""
+
+    @classmethod
+    def of(cls, model: CoModel, noisy: Tensor, seed: int) -> AgainstMean:
+        """Measure the middle of an image (1, 1, H, W), counts."""
+
+        def draw(image: Tensor) -> Tensor:
+            generators = [torch.Generator(device=model.device).manual_seed(seed + number) for number in range(_SAMPLES)]
+            return model.sample(model.encode(image), generators)
+
+        rows, columns = (middle(side, _SIDE, model.multiple) for side in noisy.shape[-2:])
+        noisy = noisy[..., rows, columns]
+        direct, std = model.direct_with_std(noisy)
+        probe = Probe.draw(model.noise, noisy, direct, seed)
+        variance, mean = torch.var_mean(draw(noisy), 0, keepdim=True)
+        worse, unknown = probe.pixels(
+            probe.response(mean, draw(probe.shifted).mean(0, keepdim=True)),
+            probe.response(direct, model.direct(probe.shifted)),
+        )
+        variance = double(variance)
+        inner = ..., slice(_EDGE, -_EDGE), slice(_EDGE, -_EDGE)
+        return cls((worse - variance / _SAMPLES)[inner], unknown, variance[inner], double(std).square()[inner])
+
+
+@torch.no_grad()
+def direct_over_mean(model: CoModel, stacks: Sequence[PlaneStack], seed: int = 0) -> Gain | None:
+    """Estimate by how much the direct pass is better than the mean of as many samples as `denoise` draws.
+
+    Parameters
+    ----------
+    model
+        Trained networks, whose predicted standard deviations are calibrated: they give the ratio in dB.
+    stacks
+        Noisy images (planes, Y, X), counts. A part of some planes is judged.
+    seed
+        Of samples and noise.
+
+    Returns
+    -------
+    Gain or None
+        None for a model that predicts no standard deviation, or if a mean squared error is not positive.
+    """
+    if not model.has_std:
+        return None
+    planes = sampled_planes(stacks, _PLANES)
+    found = [AgainstMean.of(model, torch.from_numpy(each)[None, None].to(model.device), seed) for each in planes]
+    same = [each for each in found if each.own.shape == found[0].own.shape]
+    own = torch.cat([each.own for each in same])
+    more = torch.cat([each.worse + each.variance / SAMPLES_OF_MEAN for each in same])
+    unknown = sum(each.unknown for each in same) / len(same)
+    return gain(own, more, (SQUARED_ERROR_UNKNOWN * float(own.mean()), unknown))
