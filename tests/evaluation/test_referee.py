@@ -126,3 +126,15 @@ def test_the_mean_of_samples_is_judged_as_well(model: CoModel) -> None:
     assert found.over_mean_db is not None
     assert found.over_mean_db > 0
     assert found.best == "direct"
+
+
+def test_where_a_blur_is_best_it_is_said() -> None:
+    rng = np.random.default_rng(0)
+    smooth = gaussian_filter(rng.normal(size=(2, 128, 128)), (0, 2, 2))  # whose best estimate is nearly a blur
+    truth = 140 + 6 * smooth / smooth.std()
+    noisy = (100 + 2 * rng.poisson((truth - 100) / 2) + rng.normal(0, 3, truth.shape)).astype(np.float32)
+    settings = TrainSettings(noise="poisson:2,100,3", device="cpu")
+    found = judged(Denoiser.for_images(noisy, settings).model, noisy, step=len(noisy))
+    assert found.blur_sigma is not None
+    assert found.gain_db == pytest.approx(0, abs=0.1)
+    assert "the blur would do" in found.words

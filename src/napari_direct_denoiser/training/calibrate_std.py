@@ -31,7 +31,7 @@ from ..std_calibration import Curve, StdCalibration
 from ..system import double
 from .mean_or_direct import AgainstMean
 
-_PIXELS = 2_000_000  # measured, of all planes
+_PIXELS = 1_000_000  # measured, of all planes
 _FEW_PIXELS = 500_000  # the same while training goes on
 _SIDE = 512  # pixels; of larger planes the middle is measured
 _EDGE = 8  # pixels that are left out: predictions are worse there
