@@ -15,6 +15,8 @@ from napari_direct_denoiser import checkpoint
 from napari_direct_denoiser.checkpoint import start_from_pretrained
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.noise import GaussianNoise
+from napari_direct_denoiser.noise.correlated import CorrelatedNoise
+from napari_direct_denoiser.noise.line_noise import LineNoise
 from napari_direct_denoiser.normalization import Normalization
 from napari_direct_denoiser.presets import PRESETS
 
@@ -59,3 +61,32 @@ def test_the_second_head_alone_learns_on_top_of_the_weights_of_the_package(scrip
     changed = {name for name, value in written.items() if not torch.equal(value, before[name])}
     assert written.keys() == before.keys()
     assert changed == {f"unet.std_head.{layer}.{kind}" for layer in (1, 3) for kind in ("weight", "bias")}
+
+
+def test_weights_for_correlated_noise_are_for_whitened_images(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = torch.from_numpy(np.stack([script.field(seed) for seed in range(2)]))
+    monkeypatch.setattr(script, "COLOUR_CAMERAS", 2)
+    script.train_correlated(bank, tmp_path / "weights.safetensors", seconds=0.5)
+    monkeypatch.setattr(checkpoint, "CORRELATED_WEIGHTS", tmp_path / "weights.safetensors")
+    written = load_file(tmp_path / "weights.safetensors")
+    base = GaussianNoise(10.0)
+    for noise, fits in ((base, False), (LineNoise(CorrelatedNoise.of(base, [[0.5, 0.0, 0.0]]), 3.0), True)):
+        model = CoModel(PRESETS["quick"].model, noise, Normalization.of([100 * bank.numpy()], "noise", noise))
+        start_from_pretrained(model)
+        started = model.state_dict()
+        assert all(torch.equal(started[name].half(), value) for name, value in written.items()) == fits
+        assert {name for name in started if name.startswith("unet.")} == written.keys()
+
+
+def test_noise_of_a_colour_camera_has_the_correlation_and_variance_of_its_model(script: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        colour = script.ColourCamera(rng)
+        recorded = colour(GaussianNoise(5.0).sample(torch.zeros(8, 1, 128, 128)))[..., 4:-4, 4:-4]
+        noise = colour.noise(GaussianNoise(5.0))
+        assert recorded.var() == pytest.approx(float(noise.variance(torch.zeros(()))), rel=0.05)
+        beside, below = (recorded * recorded.roll(1, axis) for axis in (-1, -2))
+        for near, (down, right) in ((beside, (0, 2)), (below, (1, 1))):
+            assert near.mean() / recorded.var() == pytest.approx(noise.autocorrelation(1)[down, right], abs=0.03)

@@ -35,6 +35,8 @@ WEIGHTS = Path(__file__).parent / "weights" / "quick.safetensors"
 
 Learned on simulated images by ``scripts/pretrain.py``.
 """
+CORRELATED_WEIGHTS = WEIGHTS.with_name("quick-correlated.safetensors")
+"""Weights of the Direct Denoiser for correlated noise: it sees whitened images then, which look different."""
 SUFFIX = ".safetensors"
 _RESUME = ".resume" + SUFFIX
 KEY = "napari_direct_denoiser"
@@ -182,11 +184,13 @@ def newer_version(document: dict[str, Any]) -> str | None:
 
 
 def start_from_pretrained(model: CoModel) -> None:
-    """Load the weights that come with the package into a model with the networks of the quick preset.
+    """Load the weights that come with the package for such noise into a model with the networks of the quick preset.
 
     They hold no DivNoising: with this teacher only the Direct Denoiser has a start.
     """
     weights = load_file(WEIGHTS)
+    if model.noise.reach:  # images are whitened
+        weights |= load_file(CORRELATED_WEIGHTS)
     if isinstance(model.config.hdn, HDNConfig):
         model.load_state_dict(weights)
     else:
