@@ -22,11 +22,13 @@ from napari_direct_denoiser.checkpoint import load_checkpoint, save_checkpoint
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import HDNConfig, ModelConfig, UNetConfig
 from napari_direct_denoiser.data.synthetic import simulate
-from napari_direct_denoiser.errors import ImageError, ModelFileError, SettingError
+from napari_direct_denoiser.errors import ImageError, ModelFileError, SettingError, TrainingError
 from napari_direct_denoiser.normalization import Normalization
 from napari_direct_denoiser.prediction import tiling
 from napari_direct_denoiser.progress import drain
 from napari_direct_denoiser.std_calibration import Curve, StdCalibration
+from napari_direct_denoiser.training import course
+from napari_direct_denoiser.training.validation import Validator
 
 PACKAGE = "napari-direct-denoiser"
 
@@ -52,6 +54,24 @@ def tiny(trained: Denoiser, noisy: NDArray[np.uint16]) -> Denoiser:
     noise = trained.model.noise
     model = CoModel.initialized(config, noise, Normalization.of([noisy], config.units, noise), 0).eval()
     return Denoiser(model, trained.provenance)
+
+
+@pytest.mark.parametrize("what", ["validation", "calibration"])
+def test_no_memory_between_two_steps_is_an_error_that_keeps_the_weights_so_far(
+    tiny: Denoiser, noisy: NDArray[np.uint16], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    place, name = {"validation": (Validator, "validate"), "calibration": (course, "calibrate_std")}[what]
+
+    def cramped(*args: Any, **options: Any) -> object:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    denoiser = tiny.continued(noisy, max_steps=60)
+    steps = denoiser.train_steps()
+    next(steps)
+    monkeypatch.setattr(place, name, cramped)
+    with pytest.raises(TrainingError, match=r"Out of memory when the weights were judged, after \d+ steps: close"):
+        drain(steps)
+    assert np.isfinite(denoiser.denoise(noisy[0])).all()
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from ..co_model import CoModel
 from ..config import PresetName, TrainSettings
 from ..data.images import PlaneStack
+from ..errors import TrainingError
 from ..presets import PRESETS, Preset
 from ..progress import TrainingProgress
 from ..risk import Gain
+from ..system import free_memory, is_out_of_memory
 from .calibrate_std import calibrate_std
 from .loop import Training
 from .mean_or_direct import direct_over_mean
@@ -102,6 +104,18 @@ class Course:
 
     def steps(self) -> Iterator[TrainingProgress]:
         """Train, yielding progress; the model is usable at every yield. Errors are those of `Training.steps`."""
+        try:
+            yield from self._steps()
+        except (RuntimeError, MemoryError) as error:  # steps take smaller parts of a batch: this was between them
+            if not is_out_of_memory(error):
+                raise
+            free_memory(self._model.device)
+            raise TrainingError(
+                f"Out of memory when the weights were judged, after {self.provenance.steps} steps: close other "
+                "programs, or train on another device"
+            ) from error
+
+    def _steps(self) -> Iterator[TrainingProgress]:
         history = History(self.provenance.history)
         for progress in self._training.steps():
             if progress.stopped or progress.step >= _CALIBRATION_RATIO * self._calibrated:
