@@ -21,6 +21,7 @@ import napari_direct_denoiser
 from napari_direct_denoiser import DenoiserError, SettingError, TrainSettings
 from napari_direct_denoiser._napari.open_model import model_reader
 from napari_direct_denoiser._napari.shared import workers
+from napari_direct_denoiser._napari.shared.open_dock import open_dock
 from napari_direct_denoiser._napari.shared.preferences import Preferences, preferences
 from napari_direct_denoiser._napari.shared.session import MODELS
 from napari_direct_denoiser.config import Device
@@ -88,11 +89,11 @@ def test_no_key_is_bound_and_the_commands_of_the_palette_start(viewer, untrained
 
     monkeypatch.setattr(workers, "make_denoiser", refuse)
     app.commands.execute_command(f"{PLUGIN}.train_now").result()
-    train = viewer.window.add_plugin_dock_widget(PLUGIN, "Train")[1]
+    train = open_dock(viewer, "Train")
     assert finish(train) == "no training in this test"
     np.testing.assert_array_equal(asked[0], viewer.layers["cells"].data)
     MODELS.add("a model", untrained)
-    compare = viewer.window.add_plugin_dock_widget(PLUGIN, "Compare")[1]
+    compare = open_dock(viewer, "Compare")
     compare.layer_choice.setCurrentText("others")
     app.commands.execute_command(f"{PLUGIN}.compare_now").result()
     assert compare.layer_choice.currentText() == "cells"
@@ -126,7 +127,7 @@ def test_a_model_that_is_opened_is_chosen_in_the_denoise_dock(viewer, untrained,
     untrained.save(path)
     MODELS.add("another", untrained)
     assert viewer.open(path, plugin=PLUGIN) == []
-    dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Denoise")[1]
+    dock = open_dock(viewer, "Denoise")
     assert dock.model.name == "cells"
     assert "Loaded “cells”" in dock.status.text()
     foreign = tmp_path / "foreign.safetensors"

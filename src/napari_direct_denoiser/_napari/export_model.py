@@ -10,6 +10,7 @@ from napari.utils.notifications import show_error, show_info
 from qtpy.QtWidgets import QApplication
 
 from ..errors import DenoiserError, SettingError
+from ..export.extra import require
 from .shared.preferences import preferences
 from .shared.save_dialog import ask_for_file
 from .shared.session import MODELS
@@ -25,6 +26,7 @@ def export_model() -> None:
     try:
         if not MODELS.all:
             raise SettingError("Expected a model, found none: train one in the Train dock, or load one")
+        require("onnx", "yaml")
         model = MODELS.all[-1]
         title, what = f"Export model “{model.name}”", "model for other software"
         path = ask_for_file(window, title, model.name, ".zip", what, also=".onnx", folder=preferences().models_folder)

@@ -1,4 +1,4 @@
-"""The sample of the menu File > Open Sample > Direct Denoiser."""
+"""The sample of the menu File > Open Sample > Simulated filaments."""
 
 from __future__ import annotations
 

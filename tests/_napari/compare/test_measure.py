@@ -32,7 +32,7 @@ def test_table_with_truth_is_measured_copied_and_saved(
     )
     assert direct.megapixels_per_second == pytest.approx(3 * 24 * 32 / 1e6 / 0.5)
     heads = [table.horizontalHeaderItem(column).text() for column in range(table.columnCount())]
-    assert heads == ["Method", "s", "gain", "PSNR", "SSIM"]
+    assert heads == ["Method", "seconds", "gain (dB)", "PSNR", "SSIM"]
     shown = [[table.item(line, column).text() for column in range(3)] for line in range(3)]
     assert shown == [["noisy", "", ""], ["direct", "0.5", ""], ["mean of 10", "5", ""]]
     compare_dock.measure.copy_button.click()
@@ -62,7 +62,7 @@ def test_table_without_truth_shows_statistics_of_the_residuals(viewer, layers, c
     assert smooth.residual_correlation_y > 0.5
     assert direct.rms_from_direct == 0
     heads = [compare_dock.measure.table.horizontalHeaderItem(column) for column in range(5)]
-    assert [head.text() for head in heads] == ["Method", "s", "gain", "corr.", "χ²"]
+    assert [head.text() for head in heads] == ["Method", "seconds", "gain (dB)", "corr.", "χ²"]
     assert "Well below 1: noise kept" in heads[4].toolTip()
     cell = compare_dock.measure.table.item(1, 2)
     assert cell.text() == ""

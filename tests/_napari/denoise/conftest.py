@@ -96,7 +96,8 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def notes():
-    """Give the notifications of a severity."""
+    """Give the notifications of a severity, without those of the tests before."""
+    notification_manager.records.clear()
     return lambda severity: [note.message for note in notification_manager.records if str(note.severity) == severity]
 
 

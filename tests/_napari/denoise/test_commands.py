@@ -12,6 +12,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QApplication, QComboBox, QFileDialog, QLineEdit
 
 from napari_direct_denoiser._napari.denoise.denoise_now import SHORTCUT, bind_shortcut, denoise_now
+from napari_direct_denoiser._napari.shared.open_dock import open_dock
 from napari_direct_denoiser._napari.shared.session import MODELS
 
 pytestmark = [pytest.mark.gui, pytest.mark.window]
@@ -82,7 +83,7 @@ def test_another_dock_starts_the_direct_pass_on_all_planes_of_a_layer(viewer, do
 def test_denoise_now_opens_the_dock_and_takes_the_newest_model(viewer, untrained, finish, notes, make_noisy):
     viewer.add_image(make_noisy(), name="cells")
     denoise_now(viewer)
-    dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Denoise")[1]
+    dock = open_dock(viewer, "Denoise")
     assert "Expected a model, found none" in dock.status.text()
     assert notes("error") == [dock.status.text()]
     MODELS.add("a model", untrained)

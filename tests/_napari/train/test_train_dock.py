@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from napari._app_model import get_app_model
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit
 from stand_in import noisy_image
 
 from napari_direct_denoiser._napari.compare.widget import CompareWidget
+from napari_direct_denoiser._napari.shared.open_dock import open_dock
 from napari_direct_denoiser._napari.shared.session import MODELS
 from napari_direct_denoiser._napari.train.widget import TrainWidget
 
@@ -90,7 +92,7 @@ def test_denoise_stack_denoises_the_layer_with_the_model_in_the_denoise_dock(vie
     other = viewer.add_image(noisy_image(rng, (64, 64)), name="other")
     dock.layer_choice.setCurrentText("cells")
     dock.models.denoise_button.click()
-    denoise = viewer.window.add_plugin_dock_widget(PLUGIN, "Denoise")[1]
+    denoise = open_dock(viewer, "Denoise")
     finish(denoise)
     assert denoise.model is dock.models.model
     result = viewer.layers["cells direct"]
@@ -111,6 +113,19 @@ def test_compare_is_asked_of_the_compare_dock(viewer, dock, engine, finish, rng,
     dock.layer_choice.setCurrentText("cells")
     dock.models.compare_button.click()
     assert asked == [(cells, MODELS.all[0])]
+
+
+@pytest.mark.window
+def test_the_menu_and_the_buttons_open_the_same_docks(viewer, dock):
+    commands = get_app_model().commands
+    commands.execute_command(f"{PLUGIN}.compare").result()
+    assert "Compare (Direct Denoiser)" in viewer.window.dock_widgets
+    assert type(open_dock(viewer, "Compare")) is CompareWidget
+    assert open_dock(viewer, "Train") is dock
+    denoise = open_dock(viewer, "Denoise")
+    commands.execute_command(f"{PLUGIN}.denoise").result()  # shows or hides it
+    assert open_dock(viewer, "Denoise") is denoise
+    assert len(viewer.window.dock_widgets) == 3
 
 
 @pytest.mark.window

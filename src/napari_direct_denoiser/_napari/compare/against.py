@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ...evaluation.verdict import Compared
 
 _HDN, _DIRECT = "#d55e00", "#56b4e9"  # told apart by the colour-blind
+_MOST_TICKS = 8  # of an axis in a dock
 _ABOUT_DISAGREEMENT = (
     "Orange: direct is brighter than the mean; blue: darker; in units of the expected deviation (std). Within ±1, "
     "gray, both say the same. Beyond ±2 they differ, which does not say that direct is wrong: where the mean of "
@@ -125,6 +126,26 @@ class AgainstPanel(QWidget):
         self.words.setText(found.verdict.sentence())
 
 
+class SecondsAxis(pg.AxisItem):
+    """A logarithmic axis with plain numbers, so few that they do not overlap in a dock."""
+
+    def tickValues(self, minVal: float, maxVal: float, size: float) -> list[tuple[float, list[float]]]:
+        """Give the powers of ten, or 1, 2 and 5 of each, or more where the axis spans little."""
+        decades = np.arange(np.floor(minVal), np.ceil(maxVal))
+        found: list[float] = []
+        for steps in ([1.0], [1.0, 2.0, 5.0], np.arange(1, 10), np.arange(1, 10, 0.1)):
+            ticks = np.sort(np.add.outer(decades, np.log10(steps)).ravel())
+            ticks = ticks[(ticks >= minVal) & (ticks <= maxVal)]
+            if len(ticks) > _MOST_TICKS:
+                break
+            found = ticks.tolist()
+        return [(1.0, found)]
+
+    def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
+        """Write ticks as seconds."""
+        return [f"{10**value:.3g}" for value in values]
+
+
 class AgainstPlot(Panels):
     """Error over seconds: means of HDN samples and the direct pass."""
 
@@ -134,7 +155,8 @@ class AgainstPlot(Panels):
             "HDN samples. Blue: direct pass.",
             height=230,
         )
-        self.item = self.panel(0, f"{in_colour('mean of N samples', _HDN)}, {in_colour('direct', _DIRECT)}")
+        title = f"{in_colour('mean of N samples', _HDN)}, {in_colour('direct', _DIRECT)}"
+        self.item = self.panel(0, title, SecondsAxis("bottom"))
         self.item.showGrid(x=True, y=True, alpha=0.2)
         self.item.setLogMode(x=True)
         self.item.setLabel("bottom", "seconds")

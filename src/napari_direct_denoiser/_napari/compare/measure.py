@@ -55,10 +55,10 @@ def _method(row: Row) -> str:
 
 _COMMON = (
     _Column("Method", "Direct pass, or mean or median of N samples of HDN; for other layers their name.", _method),
-    _Column("s", "Seconds, measured when it was denoised in this session.", _number("seconds", ".3g")),
+    _Column("seconds", "Measured when it was denoised in this session.", _number("seconds", ".3g")),
     _Column(
-        "gain",
-        "Estimated gain over the best Gaussian blur, dB, and its standard error; no truth is used. Hover over an empty "
+        "gain (dB)",
+        "Estimated gain over the best Gaussian blur, and its standard error; no truth is used. Hover over an empty "
         "cell to see why it is empty.",
         _gain,
     ),

@@ -41,6 +41,7 @@ class ProfilePlot(Panels):
     def __init__(self) -> None:
         super().__init__("Intensity of the noisy image, the results and the truth along the drawn line.", height=230)
         self.item = self.panel(0, "")
+        self.item.setLabel("left", "intensity")
 
     def entitle(self, item: pg.PlotItem, title: str) -> None:
         """Write a title of any number of lines over the plot."""

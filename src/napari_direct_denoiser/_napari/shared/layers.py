@@ -64,7 +64,7 @@ def read_layer(layer: Layer | None, axes: str | None = None) -> Source:
 
     if layer is None:
         raise ImageError(
-            "Expected an image layer, found none: open an image, or choose File > Open Sample > Direct Denoiser"
+            "Expected an image layer, found none: open an image, or choose File > Open Sample > Simulated filaments"
         )
     if not isinstance(layer, Image):
         found = f"a {type(layer).__name__} layer, {layer.name!r}"

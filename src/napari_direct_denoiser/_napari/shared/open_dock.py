@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from npe2 import PluginManager
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ class ComparesLayers(Protocol):
 
 
 def open_dock(viewer: napari.viewer.Viewer, name: str) -> Any:
-    """Open a dock of this plugin, or raise the one that is open; give its widget.
+    """Open a dock of this plugin, or raise the one that is open, wherever it was opened; give its widget.
+
+    A new one has the title that napari's menu gives it, so that the menu hides and shows the same dock.
 
     Parameters
     ----------
@@ -42,7 +45,15 @@ def open_dock(viewer: napari.viewer.Viewer, name: str) -> Any:
     name
         ``"Train"``, ``"Denoise"`` or ``"Compare"``.
     """
-    dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    plugins = PluginManager.instance()
+    make: Any = plugins.commands.get(f"{PLUGIN}.{name.lower()}")
+    shown = viewer.window.dock_widgets.values()
+    widget = next((getattr(each, "__wrapped__", each) for each in shown if isinstance(each, make)), None)  # no proxy
+    if widget is None:
+        widget = make(viewer)
+        viewer.window.add_dock_widget(widget, name=f"{name} ({plugins.get_manifest(PLUGIN).display_name})")
+    dock = _dock_of(widget)
+    assert dock is not None
     dock.show()
     dock.raise_()
     return widget

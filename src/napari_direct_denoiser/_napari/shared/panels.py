@@ -32,9 +32,9 @@ class Panels(pg.GraphicsLayoutWidget):
         """Small enough for a screen of 1280 x 800."""
         return QSize(200, round(0.6 * self._height))
 
-    def panel(self, row: int, title: str) -> pg.PlotItem:
-        """Add an empty plot."""
-        item = self.addPlot(row, 0)
+    def panel(self, row: int, title: str, bottom: pg.AxisItem | None = None) -> pg.PlotItem:
+        """Add an empty plot, with an axis of one's own below it."""
+        item = self.addPlot(row, 0, axisItems=None if bottom is None else {"bottom": bottom})
         item.setMouseEnabled(x=False, y=False)
         item.setMenuEnabled(False)
         item.hideButtons()

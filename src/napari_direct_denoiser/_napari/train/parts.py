@@ -74,7 +74,7 @@ def parts_of(
     """
     if not layers:
         raise NotReadyError(
-            "open an image", "Open an image to train on, or a sample: File > Open Sample > Direct Denoiser."
+            "open an image", "Open an image to train on, or a sample: File > Open Sample > Simulated filaments."
         )
     parts = []
     for layer in layers:
