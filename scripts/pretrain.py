@@ -308,7 +308,7 @@ def train_std(bank: Tensor, output: Path, seconds: float) -> None:
 def train_correlated(bank: Tensor, output: Path, seconds: float) -> None:
     """Train the Direct Denoiser for so many seconds on correlated noise, on top of the weights of the package.
 
-    The mean of both weights is written (Wortsman et al. 2022): on real images it is better than either.
+    The mean of both weights is written (Wortsman et al. 2022): on the whole it is better than either.
     """
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
