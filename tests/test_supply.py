@@ -103,10 +103,10 @@ socket.create_connection = socket.getaddrinfo = socket.gethostbyname = refuse
 import numpy as np
 import napari_direct_denoiser.cli
 from napari_direct_denoiser import load, train
-from napari_direct_denoiser.training import calibrate_std, validation
+from napari_direct_denoiser.training import calibrate_std, mean_or_direct, validation
 from napari_direct_denoiser.data.synthetic import simulate
 
-calibrate_std._PIXELS, calibrate_std._SIDE, calibrate_std._SAMPLES, calibrate_std._SAMPLES_SIDE = 1000, 64, 2, 64
+calibrate_std._PIXELS, calibrate_std._SIDE, mean_or_direct._SAMPLES, mean_or_direct._SIDE = 1000, 64, 2, 64
 validation._PATCHES = 2
 noisy = simulate(planes=2, size=64, seed=0).noisy
 train(noisy, noise="poisson:2,100,3", max_steps=1, device="cpu").save("m.safetensors")

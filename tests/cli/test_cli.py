@@ -317,7 +317,7 @@ def test_train_takes_several_images_and_axes(training: list[Any], stack: Synthet
     np.save("plane.npy", stack.noisy[0])
     values = last_line(call("train", "noisy.tif", "plane.npy", "--model", "m.safetensors", "--json"))
     done = {"steps": 9, "seconds": pytest.approx(0.9), "stopped": "finished", "model": "m.safetensors"}
-    assert values == {**done, **dict.fromkeys(JUDGED)}
+    assert values == {**done, **dict.fromkeys(JUDGED), "recommended": "direct"}
     np.save("last.npy", np.moveaxis(stack.noisy, 0, -1))
     assert call("train", "last.npy", "--model", "m.safetensors", "--axes", "YXT").exit_code == 0
     assert load("m.safetensors").provenance.axes == "YXT"

@@ -70,8 +70,8 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
         ("training.course._FIRST_CALIBRATION", 4),
         ("training.refit_noise._PAIRS", 3_000),
         ("training.calibrate_std._PIXELS", 5_000),
-        ("training.calibrate_std._SAMPLES", 2),
-        ("training.calibrate_std._SAMPLES_SIDE", 32),
+        ("training.mean_or_direct._SAMPLES", 2),
+        ("training.mean_or_direct._SIDE", 32),
     ):
         monkeypatch.setattr(f"napari_direct_denoiser.{name}", value)
 

@@ -256,9 +256,9 @@ def test_compare_evaluate_and_export_take_a_student(files: Path, monkeypatch: py
     model = load("m.safetensors", "cpu")
     judged = []
 
-    def judge(model: CoModel, frames: Any) -> Any:
+    def judge(model: CoModel, frames: Any, **options: Any) -> Any:
         judged.append(model.config.loss)
-        return steps(model, frames)
+        return steps(model, frames, **options)
 
     steps = referee.referee_steps
     monkeypatch.setattr(referee, "referee_steps", judge)
