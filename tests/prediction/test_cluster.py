@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 import torch
@@ -64,7 +65,13 @@ def cluster(model: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 def client(cluster: Cluster) -> Any:
-    return distributed.default_client()
+    return cluster._client
+
+
+def test_what_else_this_process_computes_meanwhile_stays_in_it(cluster: Cluster) -> None:
+    """Lazy layers of the viewer hold files and functions that no worker knows."""
+    lazy = da.map_blocks(lambda block: block + os.getpid(), da.zeros(2, np.int64), dtype=np.int64)
+    assert lazy.compute().tolist() == [os.getpid()] * 2
 
 
 def image_at(path: Path, shape: tuple[int, ...], identity: int = 0) -> ZarrImage:

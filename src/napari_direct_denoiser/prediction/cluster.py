@@ -126,7 +126,7 @@ class Cluster:
         DenoiserError
             If a call raises one every time, ends its workers, or the scheduler is lost.
         """
-        left, flying = iter(calls), as_completed()
+        left, flying = iter(calls), as_completed(loop=self._client.loop)
         keys: dict[str, tuple[Key, Any]] = {}
         try:
             while True:
@@ -216,12 +216,13 @@ def _client(scheduler: str | None, workers: int | None) -> Iterator[Client]:
                 dashboard_address=":0",  # any free port
                 silence_logs=logging.CRITICAL,
             ) as cluster,
-            Client(cluster) as client,
+            Client(cluster, set_as_default=False) as client,
         ):
             yield client
         return
     try:
-        client = Client(scheduler, timeout=_ANSWER_SECONDS)
+        # not the default: napari computes its lazy layers meanwhile, which are not the cluster's
+        client = Client(scheduler, timeout=_ANSWER_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         why = "" if "Timed out" in str(error) else f" ({_line(error)})"
         raise SettingError(
