@@ -124,6 +124,8 @@ class CoTrainer:
             except (RuntimeError, MemoryError) as error:
                 self._bias.restore(bias, self.device)  # all parts of the batch are drawn again
                 self._reduce_micro_batch(error)
+                for current, before in zip(self.learner.buffers(), self.average.buffers(), strict=True):
+                    current.copy_(before)  # forget what batch normalization has seen of this step
         self.steps += 1
         self._world.average([buffer for buffer in self.learner.hdn.buffers() if buffer.is_floating_point()])
         self._update_average()
