@@ -305,3 +305,17 @@ def test_variances_of_an_image_of_zeros_are_not_negative(rng: np.random.Generato
     fit = fit_noise("auto", [Frames(image[None])])
     assert fit.variances.min() >= 0
     diagnose([Frames(image[None])], fit)  # takes their square root
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_images_in_other_units_have_the_same_noise_in_these_units(seed: int) -> None:
+    """Of whole counts, many windows are equally bright; small images have few of them, so that each matters."""
+    counts = simulate(planes=4, size=64, seed=seed).noisy.astype(np.float64)
+    plain = estimate_noise(counts)
+    assert isinstance(plain, PoissonGaussianNoise)
+    for scale in (7e-4, 0.3, 1.1, 5e3):
+        found = estimate_noise(counts * scale)
+        assert isinstance(found, PoissonGaussianNoise)
+        assert found.gain == pytest.approx(plain.gain * scale, rel=1e-5)
+        assert found.read_noise == pytest.approx(plain.read_noise * scale, rel=1e-4)
+        assert found.offset == pytest.approx(plain.offset * scale, abs=1e-4 * found.read_noise)

@@ -15,9 +15,12 @@ from ..errors import ImageError
 from .fit import Correlation, NoiseFit, robust_line
 from .models import GaussianNoise, NoiseModel, PoissonGaussianNoise
 from .recording import CLIPPED, measure_recording, sampled_planes
-from .windows import Windows, hot_pixels, measure
+from .windows import Values, Windows, hot_pixels, measure
 
 _BINS = 40
+_EQUAL = (
+    2**0.5 / 20
+)  # of the noise; values that differ less are equal; irrational, so that no mean of counts is a limit
 _TRIM = 100.0  # squared high-pass values beyond this multiple of their bin's mean are structure or hot pixels
 _FLAT = 1.15  # windows whose ring has a variance below this multiple of the noise have no structure
 _ROUNDS = 4
@@ -80,13 +83,14 @@ def fit_images(stacks: Sequence[Frames], *, line: tuple[float, float] | None = N
             f"Expected at least {_FEWEST_IN_ALL} windows of 7 x 7 pixels to estimate the noise from, found {usable} "
             "that are finite, not saturated and not constant: give a noise model by numbers or from a calibration"
         )
-    order = np.argsort(windows.ring, kind="stable")
-    bins = _binned(windows, order, flat=~windows.spoiled)
+    variance = _noise_variance(windows)
+    order = _rising(windows.ring - np.median(windows.ring), variance**0.5)
+    bins = _binned(windows, order, variance, flat=~windows.spoiled)
     slope, intercept = _line(bins)
     if not windows.temporal:
         for _ in range(_ROUNDS):  # a better line selects the windows without structure better
             flat = ~windows.spoiled & (windows.roughness < _FLAT * (slope * windows.ring + intercept))
-            bins = _binned(windows, order, flat)
+            bins = _binned(windows, order, variance, flat)
             slope, intercept = _line(bins)
     recording = measure_recording(sampled_planes(stacks))
     low = None if windows.temporal else recording.low
@@ -135,10 +139,24 @@ class _Bins:
     """Fraction of clipped pixels, where that was taken into account."""
 
 
-def _binned(windows: Windows, order: NDArray[np.int64], flat: NDArray[np.bool_]) -> _Bins:
+def _noise_variance(windows: Windows) -> float:
+    """Roughly, in counts^2."""
+    squares = windows.square[~windows.spoiled]
+    return float(np.median(squares) or squares.mean(dtype=np.float64))
+
+
+def _rising(values: Values, unit: float) -> NDArray[np.int64]:
+    """Indices that sort values, of which some are equal.
+
+    Of images in whole counts many are. In other units rounding would order these by chance, and change the estimate.
+    """
+    return np.argsort(np.round(values / (_EQUAL * unit)), kind="stable")
+
+
+def _binned(windows: Windows, order: NDArray[np.int64], variance: float, flat: NDArray[np.bool_]) -> _Bins:
     """Mean signal and trimmed mean square in bins; ``order`` sorts the windows by the mean of their rings.
 
-    A bin with few ``flat`` windows takes the least rough ones.
+    The noise has roughly this ``variance``. A bin with few ``flat`` windows takes the least rough ones.
     """
     lowest = windows.centre.min()
     usual = np.mean(windows.spoiled)
@@ -147,7 +165,7 @@ def _binned(windows: Windows, order: NDArray[np.int64], flat: NDArray[np.bool_])
         chosen = part[flat[part]]
         if len(chosen) < _FEWEST:
             chosen = part[~windows.spoiled[part]]
-            chosen = chosen[np.argsort(windows.roughness[chosen], kind="stable")][:_FEWEST]
+            chosen = chosen[_rising(windows.roughness[chosen], variance)[:_FEWEST]]
         if not len(chosen):
             continue
         for _ in range(2):
