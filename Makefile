@@ -37,7 +37,7 @@ docs: $(STAMP)
 
 # The counts become the table of docs/reliability.md.
 reliability: install
-	@mkdir -p build && rm -f build/reliability.jsonl
+	@mkdir -p build && rm -f build/reliability.jsonl build/soak.jsonl
 	OMP_NUM_THREADS=1 RELIABILITY_COUNTS=$(CURDIR)/build/reliability.jsonl $(SCREEN) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/reliability $(ARGS)
 	$(BIN)/python docs/reliability.py build/reliability.jsonl
 
