@@ -35,7 +35,7 @@ from napari_direct_denoiser.networks import LadderVAE
 from napari_direct_denoiser.prediction.tiling import Output
 from napari_direct_denoiser.presets import PRESETS
 from napari_direct_denoiser.progress import drain
-from napari_direct_denoiser.training import calibrate_std, validation
+from napari_direct_denoiser.training import calibrate_std, mean_or_direct, validation
 
 import torch._dynamo  # isort: skip  # what optimizers load when they are made, once for all parts
 
@@ -84,7 +84,14 @@ def shrink() -> None:
     model = preset.model.model_copy(update={"hdn": hdn, "direct": unet})
     schedule = preset.schedule.model_copy(update={"batch": 2, "micro_batch": 2})
     PRESETS["paper"] = preset.model_copy(update={"model": model, "schedule": schedule})
-    calibrate_std._PIXELS, calibrate_std._SIDE, calibrate_std._SAMPLES_SIDE = 10_000, 96, 64
+    few = {"filters": (8, 8)}
+    for name in ("quick", "balanced"):
+        model = PRESETS[name].model
+        model = model.model_copy(
+            update={"hdn": model.hdn.model_copy(update=few), "direct": model.direct.model_copy(update=few)}
+        )
+        PRESETS[name] = PRESETS[name].model_copy(update={"model": model, "pretrained": False})
+    calibrate_std._PIXELS, calibrate_std._SIDE, mean_or_direct._SAMPLES = 10_000, 96, 2
     validation._PATCHES = 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,16 +65,28 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True)
-def few_pixels_measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+FEW = {
+    "calibrate_std": {"_PIXELS": 10_000, "_SIDE": 96},
+    "mean_or_direct": {"_SIDE": 64, "_SAMPLES": 2, "_PLANES": 1},
+    "validation": {"_PATCHES": 8},
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_pixels_measured() -> Iterator[dict[str, int]]:
     """What a training measures of itself takes seconds: outside its own tests, it measures few pixels."""
-    if "training" in request.path.parts:
-        return
-    few = {
-        "calibrate_std": {"_PIXELS": 10_000, "_SIDE": 96},
-        "mean_or_direct": {"_SIDE": 64, "_SAMPLES": 2, "_PLANES": 1},
-    }
-    for module, values in few.items():
-        for name, value in values.items():
-            monkeypatch.setattr(f"napari_direct_denoiser.training.{module}.{name}", value)
-    monkeypatch.setattr("napari_direct_denoiser.training.validation._PATCHES", 8)
+    usual = {}
+    with pytest.MonkeyPatch.context() as patched:
+        for module, values in FEW.items():
+            for name, few in values.items():
+                place = f"napari_direct_denoiser.training.{module}.{name}"
+                usual[place] = pkgutil.resolve_name(place.replace(f".{name}", f":{name}"))
+                patched.setattr(place, few)
+        yield usual
+
+
+@pytest.fixture
+def all_pixels_measured(few_pixels_measured: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as for a user, for tests of what is measured."""
+    for place, number in few_pixels_measured.items():
+        monkeypatch.setattr(place, number)

@@ -33,6 +33,7 @@ def error_over_std(denoiser: Denoiser, noisy: np.ndarray, error_of: str = "direc
     return float(np.sqrt(error / np.mean(found[std] ** 2)))
 
 
+@pytest.mark.usefixtures("all_pixels_measured")
 @pytest.mark.parametrize("correlated", [False, True], ids=["white", "correlated"])
 def test_the_predicted_std_becomes_as_large_as_the_error(correlated: bool) -> None:
     noise: NoiseModel = GaussianNoise(8.0)

@@ -19,7 +19,7 @@ def stack():
 
 @pytest.fixture(scope="module")
 def trained(stack):
-    return train(stack.noisy, preset="quick", noise=NOISE, max_steps=30, device="cpu")
+    return train(stack.noisy, preset="quick", noise=NOISE, max_steps=15, device="cpu")
 
 
 def weights(denoiser):
@@ -33,13 +33,13 @@ def validation(denoiser):
 @pytest.mark.slow
 def test_more_training_makes_a_copy_that_is_as_good_or_better(stack, trained):
     before = weights(trained)
-    copy = trained.continued(stack.noisy, max_steps=60, device="cpu")
+    copy = trained.continued(stack.noisy, max_steps=30, device="cpu")
     records = list(copy.train_steps())
     assert torch.equal(weights(trained), before)
-    assert copy.provenance.steps == records[-1].step == records[-1].total_steps == 90
+    assert copy.provenance.steps == records[-1].step == records[-1].total_steps == 45
     assert copy.provenance.seconds > trained.provenance.seconds
     assert copy.provenance.history[: len(trained.provenance.history)] == trained.provenance.history
-    assert copy.provenance.settings.max_steps == 60
+    assert copy.provenance.settings.max_steps == 30
     of_hdn = {"hdn_scale": 1.0, "hdn_shift": 0.0}  # follow its weights
     kept, before_it = (each.model.normalization.model_copy(update=of_hdn) for each in (copy, trained))
     assert kept == before_it
@@ -65,7 +65,7 @@ def test_a_loaded_model_is_trained_further_on_other_images(trained, tmp_path):
     for _ in copy.train_steps():
         pass
     copy.save(tmp_path / "more.safetensors")
-    assert load(tmp_path / "more.safetensors").provenance.steps == 32
+    assert load(tmp_path / "more.safetensors").provenance.steps == 17
 
 
 def test_what_cannot_be_trained_further_is_refused(stack, trained):

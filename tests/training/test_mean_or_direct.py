@@ -26,6 +26,7 @@ def untrained() -> Denoiser:
     return Denoiser.for_images(STACK.noisy, TrainSettings(noise="poisson:2,100,3", device="cpu"))
 
 
+@pytest.mark.usefixtures("all_pixels_measured")
 @pytest.mark.parametrize("spoiled", [False, True], ids=["pretrained", "direct pass spoiled"])
 def test_the_gain_over_the_mean_is_the_true_one(untrained: Denoiser, spoiled: bool) -> None:
     denoiser = copy.deepcopy(untrained)

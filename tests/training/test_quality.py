@@ -37,7 +37,7 @@ def test_shipped_weights(stack: SyntheticStack) -> None:
 
 @pytest.fixture(scope="module")
 def trained(stack: SyntheticStack) -> Denoiser:
-    return train(stack.noisy, preset="quick", noise="poisson:30,500,20", max_steps=100, device="cpu")
+    return train(stack.noisy, preset="quick", noise="poisson:30,500,20", max_steps=50, device="cpu")
 
 
 @pytest.mark.slow
@@ -65,10 +65,14 @@ def test_intensities_can_be_measured(trained: Denoiser, stack: SyntheticStack) -
 
 @pytest.mark.slow
 def test_training_from_chance(stack: SyntheticStack) -> None:
-    """Other networks than those of the shipped weights have to learn, too."""
-    preset, noise = PRESETS["quick"], PoissonGaussianNoise(30.0, 500.0, 20.0)
-    model = CoModel(preset.model, noise, Normalization.of([stack.noisy], "noise", noise)).to_device("cpu").eval()
-    for _ in train_steps(model, [stack.noisy], preset.schedule, max_steps=200):
+    """Other networks than those of the shipped weights have to learn, too: smaller ones, at larger rates."""
+    quick, noise = PRESETS["quick"], PoissonGaussianNoise(30.0, 500.0, 20.0)
+    hdn, direct = (each.model_copy(update={"filters": (16, 32)}) for each in (quick.model.hdn, quick.model.direct))
+    config = quick.model.model_copy(update={"hdn": hdn, "direct": direct})
+    normalization = Normalization.of([stack.noisy], "noise", noise)
+    model = CoModel.initialized(config, noise, normalization, 0).to_device("cpu").eval()
+    schedule = quick.schedule.model_copy(update={"hdn_rate": 1.2e-3, "direct_rate": 2e-3})
+    for _ in train_steps(model, [stack.noisy], schedule, max_steps=160):
         pass
     trained = Denoiser(model, Denoiser.for_images(stack.noisy, TrainSettings(device="cpu")).provenance)
-    assert psnr(trained.denoise(stack.noisy), stack) > 24.1  # 23.64 before training; 24.4 to 24.8 on four processors
+    assert psnr(trained.denoise(stack.noisy), stack) > 24.2  # 23.64 before training; 24.6 to 25.2 with other seeds

@@ -67,7 +67,7 @@ def test_of_correlated_noise_the_innovation_is_refitted_and_the_correlation_kept
 @pytest.mark.slow
 def test_training_goes_on_with_the_refined_model() -> None:
     stack = simulate(planes=4, size=96, seed=1)
-    settings = TrainSettings(noise="gaussian:30", refine_noise=True, max_steps=24, device="cpu")
+    settings = TrainSettings(noise="gaussian:30", refine_noise=True, max_steps=8, device="cpu")
     denoiser = Denoiser.for_images(stack.noisy, settings)
     kinds = [denoiser.model.noise.kind]
     for _ in denoiser.train_steps():

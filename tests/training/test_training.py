@@ -168,7 +168,6 @@ def test_jumps_of_the_time_of_day_change_neither_the_budget_nor_the_time_left(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("few_patches_to_validate")
 def test_both_networks_learn(stack: np.ndarray) -> None:
     model, noisy, clean = build(stack), torch.from_numpy(stack[:, None]), torch.from_numpy(signal()).float()
     untrained = copy.deepcopy(model)
@@ -261,7 +260,6 @@ def test_the_rates_of_the_plateau_schedule_are_halved_and_then_it_stops(stack: n
     assert rates == pytest.approx([PLATEAU.hdn_rate, PLATEAU.hdn_rate / 2, PLATEAU.hdn_rate / 4])
 
 
-@pytest.mark.usefixtures("few_patches_to_validate")
 def test_a_budget_is_used_whole_even_if_nothing_improves(stack: np.ndarray) -> None:
     idle = SCHEDULE.model_copy(update={"hdn_rate": 0.0, "direct_rate": 0.0, "validate_every": 1})
     _, records = run(stack, idle, max_steps=35)  # `paper` would stop after 30
@@ -332,7 +330,6 @@ def test_a_loss_that_is_never_a_number_is_an_error(stack: np.ndarray) -> None:
         list(train_steps(model, [stack], SCHEDULE, max_steps=50))
 
 
-@pytest.mark.usefixtures("few_patches_to_validate")
 def test_hdn_is_frozen_in_the_last_part_of_the_budget(stack: np.ndarray) -> None:
     """Its best weights are kept and draw; the Direct Denoiser goes on, and is validated on the same pairs."""
     model = build(stack)
