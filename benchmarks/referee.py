@@ -99,7 +99,7 @@ def ranked(start: CoModel, model: CoModel, images: Images, samples: int) -> tupl
     for plane, truth in zip(images.planes, images.truth, strict=True):
         raw = plane[None]
         direct = predict(model, raw, "direct")
-        noisy = torch.from_numpy(np.asarray(model.noise.without_lines(raw)[0]))[None, None]
+        noisy = torch.from_numpy(np.asarray(model.noise.measured(raw)[0]))[None, None]
         probe = Probe.draw(model.noise, noisy, direct)
         shifted = raw + (probe.shifted - noisy)[0].numpy()
         found = [probe.nothing_done, probe.response(direct, predict(model, shifted, "direct"))]

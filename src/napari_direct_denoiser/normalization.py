@@ -88,8 +88,8 @@ class Normalization(Config):
         """Measure (planes, Y, X) stacks; of large ones only some planes are read."""
         slope, intercept = noise.innovation.linear_variance()
         most = max(_SAMPLED_PIXELS // max(stack[0].size for stack in stacks), 4)
-        straight = [noise.without_lines(stack) for stack in stacks]
-        planes = (noise.whiten(torch.from_numpy(plane)) for plane in sampled_planes(straight, most))
+        measured = [noise.measured(stack) for stack in stacks]
+        planes = (noise.whiten(torch.from_numpy(plane)) for plane in sampled_planes(measured, most))
         pixels = torch.cat([plane.flatten() for plane in planes])
         std, mean = torch.std_mean(pixels)
         level = float(anscombe(pixels, slope, intercept).mean())

@@ -89,7 +89,7 @@ def test_what_stays_of_the_offsets_is_near_the_optimum(std: float, axis: int) ->
     noisy, white = lined(std, size=256)
     if axis == 2:
         noisy, white = noisy.swapaxes(1, 2), white.swapaxes(1, 2)
-    straight = LineNoise(GaussianNoise(SIGMA), *((std, 0.0) if axis == 1 else (0.0, std))).without_lines(noisy)
+    straight = LineNoise(GaussianNoise(SIGMA), *((std, 0.0) if axis == 1 else (0.0, std))).measured(noisy)
     error = np.stack([(straight[index] - white[index]).mean(3 - axis - 1) for index in range(4)])
     least = (1 / (1 / std**2 + 256 / SIGMA**2)) ** 0.5  # nothing but pixel noise in the way
     assert error.std(axis=1).mean() < 2 * least + 0.06 * std  # slow changes over many rows stay
@@ -97,7 +97,7 @@ def test_what_stays_of_the_offsets_is_near_the_optimum(std: float, axis: int) ->
 
 def test_regions_of_a_plane_are_those_of_the_whole_plane() -> None:
     noisy, _ = lined(10.0, 5.0)
-    straight = LineNoise(GaussianNoise(SIGMA), 10.0, 5.0).without_lines(noisy)
+    straight = LineNoise(GaussianNoise(SIGMA), 10.0, 5.0).measured(noisy)
     assert straight.shape == noisy.shape
     assert straight.dtype == straight[0].dtype == np.float32
     np.testing.assert_array_equal(straight[2, 30:40, 50:70], straight[2][30:40, 50:70])
@@ -107,7 +107,7 @@ def test_regions_of_a_plane_are_those_of_the_whole_plane() -> None:
 def test_pixels_that_are_missing_stay_so_and_spoil_no_other() -> None:
     noisy, white = lined(10.0)
     noisy[1, 3, 4] = np.nan
-    straight = LineNoise(GaussianNoise(SIGMA), 10.0).without_lines(noisy)[1]
+    straight = LineNoise(GaussianNoise(SIGMA), 10.0).measured(noisy)[1]
     assert np.count_nonzero(np.isnan(straight)) == 1
     assert np.nanstd(np.nanmean(straight - white[1], axis=1)) < 4.0
 

@@ -155,10 +155,13 @@ def sampled_planes(stacks: Sequence[PlaneStack], most: int) -> Iterator[NDArray[
         yield np.array(stack[index], dtype=np.float32, order="C")  # a copy: an image may be read-only
 
 
-def middle(side: int, most: int, multiple: int) -> slice:
-    """The middle of a side: as many pixels as are divisible by ``multiple``, at most ``most``."""
+def middle(side: int, most: int, multiple: int, start: int = 1) -> slice:
+    """The middle of a side: as many pixels as are divisible by ``multiple``, at most ``most``.
+
+    It begins at a multiple of ``start``.
+    """
     length = min(side, most) // multiple * multiple
-    begin = (side - length) // 2
+    begin = (side - length) // 2 // start * start
     return slice(begin, begin + length)
 
 

@@ -83,7 +83,7 @@ def check_domain_shift(model: CoModel, image: Any, axes: str) -> Generator[Progr
 def _middle(stack: LazyPlanes, number: int) -> NDArray[Any]:
     """Read the middle of a plane."""
     places = zip(stack.axes, stack.data.shape, stack.regions[number], strict=True)
-    region = [middle(side, _SIDE, 1) if axis in "YX" else part for axis, side, part in places]
+    region = [middle(side, _SIDE, 1, 2) if axis in "YX" else part for axis, side, part in places]
     planes = as_planes(np.asarray(sliceable(stack.data)[tuple(region)]), stack.axes)
     check_finite(planes, origin=[part.start for part in region])
     plane: NDArray[Any] = planes.data[0]
@@ -93,7 +93,7 @@ def _middle(stack: LazyPlanes, number: int) -> NDArray[Any]:
 def check_same_kind(model: CoModel, stacks: Sequence[PlaneStack]) -> None:
     """Raise `ImageError` if images (planes, Y, X) differ strongly from those that a model was trained on."""
     for plane in sampled_planes(stacks, _PLANES):
-        rows, columns = (middle(side, _SIDE, 1) for side in plane.shape)
+        rows, columns = (middle(side, _SIDE, 1, 2) for side in plane.shape)
         found = differences(model, plane[None, rows, columns])
         if found:
             raise ImageError(
@@ -105,9 +105,11 @@ def check_same_kind(model: CoModel, stacks: Sequence[PlaneStack]) -> None:
 def differences(model: CoModel, planes: NDArray[np.float32]) -> list[str]:
     """Describe how planes (P, H, W) differ strongly from the training images of a model.
 
-    Both are compared whitened (`NoiseModel.whiten`), and described in counts of the image.
+    Both are compared whitened (`NoiseModel.whiten`), and described in counts of the image. The planes may have offsets
+    of lines. Their first pixel is in an even row and column of the image.
     """
     normalization, noise = model.normalization, model.noise
+    planes = noise.at_measured(planes)
     with torch.inference_mode():
         white: NDArray[np.float32] = noise.whiten(torch.from_numpy(planes).to(noise.device)).cpu().numpy()
         unit = float(noise.color(torch.ones(1, 1, device=noise.device)))  # counts of a whitened count

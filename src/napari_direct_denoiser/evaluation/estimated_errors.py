@@ -86,8 +86,7 @@ def estimated_errors_steps(
         Means of samples of the planes, each of as many as it may be.
     """
     part = (slice(None), *crop(planes.shape, 0))
-    planes = planes[part]
-    gain = yield from referee_steps(model, Frames(planes))
+    gain = yield from referee_steps(model, Frames(planes[part]))
     if not means or gain.why is not None:
         return EstimatedErrors(gain)
     noise = model.noise
@@ -95,10 +94,14 @@ def estimated_errors_steps(
     def tensor(images: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.asarray(images, np.float32))[:, None].to(noise.device)
 
-    straight, clock = noise.without_lines(planes), WorkClock(2 + 2 * _SAMPLES)
+    def result(images: NDArray[Any]) -> Tensor:
+        return tensor(noise.at_measured(images[part]))
+
+    found = noise.measured(planes[part])
+    planes, clock = np.stack([found[at] for at in range(len(found))]), WorkClock(2 + 2 * _SAMPLES)
 
     def predicted(image: NDArray[Any], output: Output, samples: int = 1) -> Generator[Progress, None, Tensor]:
-        steps = Steps(predict_steps(model, image, [output], samples=samples, seed=_SEED))
+        steps = Steps(predict_steps(model, image, [output], samples=samples, seed=_SEED, measured=True))
         for _ in steps:
             if clock.tick(0):
                 yield clock.progress()
@@ -106,15 +109,15 @@ def estimated_errors_steps(
         return tensor(steps.result[output])
 
     passed = yield from predicted(planes, "direct")
-    own = passed if direct is None else tensor(direct[part])
-    probe = Probe.draw(noise, tensor(np.stack([straight[at] for at in range(len(planes))])), own)
+    own = passed if direct is None else result(direct)
+    probe = Probe.draw(noise, tensor(planes), own)
     shifted = planes + (probe.shifted - probe.noisy)[:, 0].cpu().numpy()
     response = probe.response(passed, (yield from predicted(shifted, "direct")))
     mean = yield from predicted(planes, "mean", _SAMPLES)
     product = probe.response(mean, (yield from predicted(shifted, "mean", _SAMPLES))).product
     response = Response(own, response.product)
-    found = (probe.difference(response, Response(tensor(each[part]), product)) for each in means)
-    return EstimatedErrors(gain, tuple(found))
+    differences = (probe.difference(response, Response(result(each), product)) for each in means)
+    return EstimatedErrors(gain, tuple(differences))
 
 
 def with_estimated_gains(

@@ -90,7 +90,7 @@ def referee_steps(
     seed
         Of all that is drawn: the same seed gives the same result.
     """
-    scenes = _scenes(frames)
+    scenes = _scenes(model, frames)
     by_frames = all(len(scene) > _FEWEST_FRAMES for scene in scenes)
     if why := unjudged(model, by_frames=by_frames):
         return EstimatedGain(why=why)
@@ -104,7 +104,7 @@ def _by_frames(
 ) -> Generator[Progress, None, EstimatedGain]:
     """Judge the first frame of each scene by the others, whose noise is independent of it."""
     planes = np.stack([scene[0] for scene in scenes])
-    others = [double(_straight(model, np.stack(scene[1:]))) for scene in scenes]
+    others = [double(_tensor(model, np.stack(scene[1:]))) for scene in scenes]
     passes = _Passes(model, 1 + samples, seed)
     direct = yield from passes(planes, "direct")
     mean, fewer = (yield from passes.mean(planes, samples)) if samples else (None, torch.zeros(()))
@@ -112,7 +112,7 @@ def _by_frames(
     def squared_error(estimate: Tensor) -> Tensor:
         return torch.stack([repeated_error(other - one) for one, other in zip(double(estimate), others, strict=True)])
 
-    own, noisy = squared_error(direct), _straight(model, planes)
+    own, noisy = squared_error(direct), _tensor(model, planes)
     return _judgement(
         own,
         lambda response: (squared_error(response.estimate) - own, 0.0),
@@ -126,7 +126,7 @@ def _by_noise(model: CoModel, planes: Planes, samples: int, seed: int) -> Genera
     """Judge by the noise model, if it fits."""
     passes = _Passes(model, 4 + 2 * samples, seed)
     direct = yield from passes(planes, "direct")
-    probe = Probe.draw(model.noise, _straight(model, planes), direct, seed)
+    probe = Probe.draw(model.noise, _tensor(model, planes), direct, seed)
     shifted = planes + _array(probe.shifted - probe.noisy)
     response = probe.response(direct, (yield from passes(shifted, "direct")))
     clean = yield from passes(planes, "sample")
@@ -212,7 +212,7 @@ class _Passes:
     def _predict(
         self, planes: Planes, outputs: Sequence[Output], samples: int
     ) -> Generator[Progress, None, list[Tensor]]:
-        steps = Steps(predict_steps(self.model, planes, outputs, samples=samples, seed=self.seed))
+        steps = Steps(predict_steps(self.model, planes, outputs, samples=samples, seed=self.seed, measured=True))
         before = self.clock.done
         for progress in steps:
             done = before + round(1000 * samples * progress.fraction)
@@ -223,8 +223,11 @@ class _Passes:
         return [image[:, None].to(self.model.noise.device) for image in images]
 
 
-def _scenes(frames: Frames) -> list[list[Plane]]:
-    """Some planes, each with the frames before and after it that show the same scene; all of one shape."""
+def _scenes(model: CoModel, frames: Frames) -> list[list[Plane]]:
+    """Some planes, each with the frames before and after it that show the same scene; all of one shape.
+
+    They are as the networks see them (`NoiseModel.measured`).
+    """
     shape = frames.planes.shape
     chosen = spread_over(shape[0], max(_MOST_PIXELS // math.prod(min(side, _MOST_SIDE) for side in shape[1:]), 1))
     found = []
@@ -232,16 +235,14 @@ def _scenes(frames: Frames) -> list[list[Plane]]:
         part = crop(shape, 0)
         near = [int(index) + away * frames.step for away in _NEIGHBOURS]
         scene = [as_float(frames.planes[(at, *part)]) for at in (index, *near) if 0 <= at < shape[0]]
-        found.append([scene[0], *(other for other in scene[1:] if is_static(scene[0], other))])
+        static = [scene[0], *(other for other in scene[1:] if is_static(scene[0], other))]
+        found.append([model.noise.measured(frame[None])[0] for frame in static])
     return found
 
 
-def _straight(model: CoModel, planes: Planes) -> Tensor:
-    """Planes (P, H, W) without the offsets of lines, (P, 1, H, W) on the device of the noise model."""
-    straight = model.noise.without_lines(planes)
-    return torch.from_numpy(np.stack([straight[number] for number in range(len(planes))]))[:, None].to(
-        model.noise.device
-    )
+def _tensor(model: CoModel, planes: Planes) -> Tensor:
+    """Planes (P, H, W) as (P, 1, H, W) on the device of the noise model."""
+    return torch.from_numpy(planes)[:, None].to(model.noise.device)
 
 
 def _array(images: Tensor) -> Planes:

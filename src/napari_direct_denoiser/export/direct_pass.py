@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from ..co_model import CoModel
 from ..config import MIN_SIDE
 from ..errors import SettingError
-from ..noise.line_noise import LineNoise
 from ..system import Compute
 
 OPSET = 17
@@ -58,10 +57,10 @@ class DirectPass(nn.Module):
 
 def check_exportable(model: CoModel) -> None:
     """Raise `SettingError` for a model whose direct pass is no function of a plane that a network can hold."""
-    if isinstance(model.noise, LineNoise):
+    if model.noise.whole_planes:
         raise SettingError(
-            "Expected a model without offsets of rows and columns, found "
-            f"{model.noise.describe()}: this package estimates the offsets from whole planes, which other software "
+            "Expected a model without offsets of rows and columns, and without interpolated pixels, found "
+            f"{model.noise.describe()}: this package needs whole planes for these, which other software "
             "cannot do; denoise with this package, or train with a noise model that has none (--noise)"
         )
 

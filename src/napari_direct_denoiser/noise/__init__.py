@@ -10,11 +10,13 @@ from ..errors import ImageError
 from .calibration import calibrate, fit_calibration, fit_mixture, mixture_of
 from .checked import checked
 from .correlated import CorrelatedNoise as CorrelatedNoise
-from .correlation import fit_correlated
+from .correlation import Measure, fit_correlated
 from .diagnosis import Finding, diagnose
 from .estimation import estimate_noise, fit_images
 from .files import JSON, NPZ, read_noise, write_noise, write_npz
 from .fit import NoiseFit
+from .interpolated import InterpolatedNoise as InterpolatedNoise
+from .interpolated import fit_interpolated
 from .line_noise import LineNoise as LineNoise
 from .line_noise import fit_lines
 from .models import GaussianNoise as GaussianNoise  # the import of a noise model registers it
@@ -74,9 +76,13 @@ def fit_noise(noise: str | NoiseModel, stacks: Sequence[Frames]) -> NoiseFit:
 
 
 def _fit_pixels(given: NoiseModel | None, stacks: Sequence[Frames]) -> NoiseFit:
+    return fit_interpolated(given, stacks, _fit_measured)
+
+
+def _fit_measured(given: NoiseModel | None, stacks: Sequence[Frames], measure: Measure | None) -> NoiseFit:
     """Fit the noise of pixels, or measure it for comparison with a given model."""
     try:
-        fit = fit_correlated(stacks, fit_images(stacks))
+        fit = fit_correlated(stacks, fit_images(stacks), measure)
     except ImageError:
         if given is None:
             raise

@@ -47,7 +47,7 @@ def _not_finite(model: NoiseModel) -> str:
         "noisy image": noisy,
         "density": model.innovation.log_prob(model.whiten(noisy), model.whiten(signal)),
         "image": model.color(model.whiten(noisy)),
-        "image without lines": torch.from_numpy(np.asarray(model.without_lines(noisy[0].numpy())[0])),
+        "image that is denoised": torch.from_numpy(np.asarray(model.measured(noisy[0].numpy())[0])),
     }
     model.describe()
     return next((name for name, values in found.items() if not bool(values.isfinite().all())), "")

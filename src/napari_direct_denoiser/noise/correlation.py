@@ -9,9 +9,8 @@ Two estimates, each right where the other is not. Both are taken from frames of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -23,17 +22,16 @@ from ..data.images import Frames, spread_over
 from ..errors import ImageError, SettingError
 from .correlated import CorrelatedNoise, whitening_kernel
 from .estimation import fit_images
-from .fit import LAGS, Autocorrelation, Axes, Lags, NoiseFit, robust_line
+from .fit import LAGS, Autocorrelation, Axes, Lags, NoiseFit
+from .quiet_windows import QUIETEST, SIDE, correlation_in_windows, cut_windows, variance_line
 from .windows import as_float, crop, fill, hot_pixels, usable_part
 
 Plane = NDArray[np.float32]  # (Y, X)
+Measure = Callable[[bool], Autocorrelation]
 
-_SIDE = 16  # of a window, pixels
 _PLANES = 8
-_QUIETEST = 0.1  # share of the windows, at each brightness, that are taken for free of structure
-_LEVELS = 12  # of brightness
-_HALF = 0.93  # mean variance of the quieter half of windows of white noise, as a part of that of all
-_LEAST = 0.1  # correlation of neighbours below which noise is taken for white
+LEAST = 0.1
+"""Correlation of neighbours below which noise is taken for white."""
 _ORDER = 4  # neighbours along one axis that predict a pixel
 _REACH = 3  # rows and columns of neighbours along both axes
 _RIDGE = 1e-4  # white noise, as part of the variance, that keeps the equations solvable
@@ -43,7 +41,7 @@ _SHORT, _NOTHING = 4, 0.05  # pixels at which correlation has ended, and what is
 _SEPARABLE = 0.1  # largest difference of the correlation of neighbours between those two
 
 
-def fit_correlated(stacks: Sequence[Frames], white: NoiseFit) -> NoiseFit:
+def fit_correlated(stacks: Sequence[Frames], white: NoiseFit, measure: Measure | None = None) -> NoiseFit:
     """Measure the correlation of the noise, and model it if neighbours share noise.
 
     Parameters
@@ -53,14 +51,17 @@ def fit_correlated(stacks: Sequence[Frames], white: NoiseFit) -> NoiseFit:
     white
         What `fit_images` found in them: it is returned, with the correlation, if the noise is white, or if no stable
         process has that correlation.
+    measure
+        Measures the correlation, given whether the scene is static; as `measure_correlation` if not given.
     """
-    found = measure_correlation(stacks, static=white.static)
+    measure = measure or (lambda static: measure_correlation(stacks, static=static))
+    found = measure(white.static)
     if not found.axes:
         return replace(white, autocorrelation=found)
     try:
         innovation, model = _fit_innovation(stacks, found)
         if white.static != innovation.static:  # correlated noise hid that the scene changes, or that it does not
-            found = measure_correlation(stacks, static=innovation.static)
+            found = measure(innovation.static)
             innovation, model = _fit_innovation(stacks, found)
     except (SettingError, ImageError):
         return replace(white, autocorrelation=found)
@@ -81,7 +82,9 @@ def _fit_innovation(stacks: Sequence[Frames], found: Autocorrelation) -> tuple[N
     coefficients = autoregression(found)
     planes = [cast("NDArray[Any]", Whitened(stack.planes, coefficients)) for stack in stacks]
     whitened = [Frames(white, stack.step) for white, stack in zip(planes, stacks, strict=True)]
-    innovation = fit_images(whitened, line=None if found.separable else _variance_line(whitened))
+    innovation = fit_images(
+        whitened, line=None if found.separable else variance_line(list(some_planes(whitened, static=False)))
+    )
     return innovation, CorrelatedNoise(innovation.model, coefficients)
 
 
@@ -95,7 +98,7 @@ def measure_correlation(stacks: Sequence[Frames], *, static: bool = False) -> Au
     static
         Whether their frames show one scene: then differences of frames are measured, which hold noise alone.
     """
-    return correlation_of(list(_planes(stacks, static=static)), 1.0 if static else _QUIETEST)
+    return correlation_of(list(some_planes(stacks, static=static)), 1.0 if static else QUIETEST)
 
 
 def correlation_of(planes: Sequence[Plane], share: float = 1.0) -> Autocorrelation:
@@ -106,12 +109,12 @@ def correlation_of(planes: Sequence[Plane], share: float = 1.0) -> Autocorrelati
     """
     none = (np.arange(LAGS + 1) == 0).astype(np.float64)
     along = [_along(planes, axis) for axis in (0, 1)]  # along y, along x
-    correlated = [lags[1] > _LEAST for lags in along]
+    correlated = [lags[1] > LEAST for lags in along]
     axes: Axes = "yx" if all(correlated) else "y" if correlated[0] else "x" if correlated[1] else ""
     down, right = (lags if own or not axes else none for lags, own in zip(along, correlated, strict=True))
     product = np.outer(down, np.concatenate([right[:0:-1], right]))
     if axes == "yx":
-        whole = _in_windows(planes, share)
+        whole = correlation_in_windows(planes, share)
         short = max(abs(down[_SHORT:]).max(), abs(right[_SHORT:]).max()) < _NOTHING
         # structure that windows keep makes their correlation larger, never smaller, as long as it ends within them
         if (short and (product - whole).max() > _SEPARABLE) or not _is_separable(planes):
@@ -154,7 +157,7 @@ def _at(lags: Lags, down: int, right: int) -> float:
     return float(lags[down, LAGS + right])
 
 
-def _planes(stacks: Sequence[Frames], *, static: bool) -> Iterator[Plane]:
+def some_planes(stacks: Sequence[Frames], *, static: bool) -> Iterator[Plane]:
     """Read some planes, or differences of successive frames, with NaN where a pixel is not to be used."""
     places = [
         (number, index)
@@ -172,13 +175,6 @@ def _planes(stacks: Sequence[Frames], *, static: bool) -> Iterator[Plane]:
         yield plane
 
 
-def _windows(plane: Plane) -> Plane:
-    """Cut a plane into windows (windows, 16, 16) side by side."""
-    rows, columns = (side // _SIDE for side in plane.shape)
-    cut = plane[: rows * _SIDE, : columns * _SIDE].reshape(rows, _SIDE, columns, _SIDE)
-    return cut.swapaxes(1, 2).reshape(-1, _SIDE, _SIDE)
-
-
 def _along(planes: Sequence[Plane], axis: int, across: Sequence[float] = _FINE) -> NDArray[np.float64]:
     """Correlation at lags 0 to 6 along an axis, of a high-pass across it: the median over windows, (7,)."""
     products = []
@@ -186,111 +182,15 @@ def _along(planes: Sequence[Plane], axis: int, across: Sequence[float] = _FINE) 
         filled, missing = fill(plane)
         high = convolve1d(filled, across, axis=1 - axis)
         high[convolve1d(missing.astype(np.float32), np.ones(len(across)), axis=1 - axis) > 0] = np.nan
-        cut = _windows(high if axis == 1 else high.T)
+        cut = cut_windows(high if axis == 1 else high.T)
         cut = cut[np.isfinite(cut).all(axis=(1, 2))].astype(np.float64)
-        ahead = [(cut[:, :, : _SIDE - lag] * cut[:, :, lag:]).mean((1, 2)) for lag in range(LAGS + 1)]
+        ahead = [(cut[:, :, : SIDE - lag] * cut[:, :, lag:]).mean((1, 2)) for lag in range(LAGS + 1)]
         products.append(np.stack(ahead, axis=1))
     found = np.concatenate(products)
     found = found[found[:, 0] > 0]
-    if len(found) * _SIDE <= 4 / _LEAST**2:
+    if len(found) * SIDE <= 4 / LEAST**2:
         return np.asarray(np.arange(LAGS + 1) == 0, dtype=np.float64)
     return np.asarray(np.median(found / found[:, :1], axis=0))
-
-
-def _in_windows(planes: Sequence[Plane], share: float) -> Lags:
-    """Correlation in the quietest windows; at each brightness this share of the windows is used."""
-    brightness, rest = _rests(planes)
-    power = rest.var(axis=(1, 2))
-    total = np.zeros(len(_places()))
-    for level in np.array_split(np.argsort(brightness, kind="stable"), _LEVELS):
-        level = level[power[level] > 0]
-        quiet = level[np.argsort(power[level], kind="stable")[: max(round(share * len(level)), 1)]]
-        if len(quiet):
-            total += len(quiet) * _products(rest[quiet]) / power[quiet].mean()
-    covariance = np.linalg.solve(_expected_products(), total)
-    lags = np.zeros((LAGS + 1, 2 * LAGS + 1))
-    for place, value in zip(_places(), covariance / covariance[0], strict=True):
-        lags[place[0], LAGS + place[1]] = value
-    lags[0, :LAGS] = lags[0, :LAGS:-1]
-    lags[:, :] = 0.5 * (lags + lags[:, ::-1])  # noise has no handedness: a fit to chance would
-    return _without_structure(lags)
-
-
-def _rests(planes: Sequence[Plane]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Brightness of windows (windows,), and what a quadratic surface leaves of them (windows, 16, 16)."""
-    cut = np.concatenate([_windows(plane) for plane in planes]).astype(np.float64)
-    cut = cut[np.isfinite(cut).all(axis=(1, 2))]
-    brightness = cut.mean((1, 2))
-    flat = (cut - brightness[:, None, None]).reshape(len(cut), -1)
-    surface = _surfaces()
-    return brightness, (flat - (flat @ surface) @ surface.T).reshape(cut.shape)
-
-
-def _without_structure(lags: Lags) -> Lags:
-    """Take what is left of structure, which is as strong at the farthest lags, for a part of the variance."""
-    down, right = np.indices(lags.shape)
-    far = np.maximum(down, np.abs(right - LAGS)) == LAGS - 1
-    rest = max(float(lags[far].mean()), 0.0)
-    return np.asarray((lags - rest) / (1 - rest))
-
-
-def _products(rest: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean product of pixels at every lag of `_places`, over windows (windows, 16, 16)."""
-    found = []
-    for down, right in _places():
-        here = rest[:, : _SIDE - down, max(-right, 0) : _SIDE - max(right, 0)]
-        there = rest[:, down:, max(right, 0) : _SIDE - max(-right, 0)]
-        found.append(float(np.mean(here * there)))
-    return np.array(found)
-
-
-@cache
-def _places() -> tuple[tuple[int, int], ...]:
-    """Lags (down, right) of half a plane."""
-    return tuple(
-        (down, right) for down in range(LAGS + 1) for right in range(-LAGS, LAGS + 1) if down > 0 or right >= 0
-    )
-
-
-@cache
-def _surfaces() -> NDArray[np.float64]:
-    """Orthonormal quadratic surfaces over a window, (256, 6)."""
-    at = np.linspace(-1, 1, _SIDE)
-    y, x = np.meshgrid(at, at, indexing="ij")
-    surfaces = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
-    return np.asarray(np.linalg.qr(surfaces.reshape(-1, 6))[0])
-
-
-@cache
-def _expected_products() -> NDArray[np.float64]:
-    """Expectation of `_products` at each lag (rows) if the covariance is 1 at one lag (columns), surfaces removed."""
-    pixels = np.arange(_SIDE**2).reshape(_SIDE, _SIDE)
-    keep = np.eye(_SIDE**2) - _surfaces() @ _surfaces().T
-    pairs = []
-    for down, right in _places():
-        here = pixels[: _SIDE - down, max(-right, 0) : _SIDE - max(right, 0)]
-        there = pixels[down:, max(right, 0) : _SIDE - max(-right, 0)]
-        pairs.append((here.ravel(), there.ravel()))
-    expected = np.empty((len(pairs), len(pairs)))
-    for column, (here, there) in enumerate(pairs):
-        covariance = keep[:, here] @ keep[there]
-        if column:
-            covariance = covariance + covariance.T
-        expected[:, column] = [covariance[a, b].mean() for a, b in pairs]
-    return expected
-
-
-def _variance_line(stacks: Sequence[Frames]) -> tuple[float, float]:
-    """Slope and intercept of the variance of nearly white noise, from the quieter half of the windows."""
-    brightness, rest = _rests(list(_planes(stacks, static=False)))
-    variance = rest.var(axis=(1, 2)) * _SIDE**2 / (_SIDE**2 - _surfaces().shape[1])
-    levels = [level for level in np.array_split(np.argsort(brightness, kind="stable"), _LEVELS) if len(level)]
-    quiet = [level[np.argsort(variance[level], kind="stable")[: (len(level) + 1) // 2]] for level in levels]
-    signals, variances, counts = (
-        np.array([float(measure(part)) for part in quiet])
-        for measure in (lambda part: brightness[part].mean(), lambda part: variance[part].mean() / _HALF, len)
-    )
-    return robust_line(signals, variances, counts)
 
 
 class Whitened:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,12 +14,13 @@ from ..errors import SettingError
 from .correlated import CorrelatedNoise
 from .correlation import autoregression, measure_correlation
 from .fit import Autocorrelation, NoiseFit
-from .line_noise import LineNoise, separate_lines
+from .interpolated import InterpolatedNoise
+from .line_noise import LineNoise
 from .models import GaussianNoise
 from .recorded import RecordedNoise
 from .recording import CLIPPED, measure_recording, sampled_planes
 from .windows import as_float, crop
-from .wrapped import pixel_noise
+from .wrapped import pixel_noise, without_whole_planes
 
 _PLANES = 9
 _CORRELATED = 0.1  # least correlation of neighbours that a noise model is asked for
@@ -39,6 +40,7 @@ Kind = Literal[
     "weak",
     "hot pixels",
     "lines",
+    "interpolated",
     "fixed pattern",
     "range",
 ]
@@ -77,9 +79,10 @@ def diagnose(stacks: Sequence[Frames], fit: NoiseFit) -> tuple[Finding, ...]:
     """
     stacks = [stack for stack in stacks if len(stack.planes)]
     planes = sampled_planes(stacks)
-    straight, pixels = separate_lines(stacks, fit)
-    found = [_lines(fit), _correlation(straight, pixels), *_limits(planes, fit), _quantised(planes, fit), _weak(fit)]
-    found += [_hot_pixels(fit), *_fixed_pattern(straight), _range(pixels)]
+    measured = [Frames(fit.model.measured(stack.planes), stack.step) for stack in stacks]
+    pixels = replace(fit, model=without_whole_planes(fit.model))
+    found = [_lines(fit), _interpolated(fit), _correlation(measured, pixels), *_limits(planes, fit)]
+    found += [_quantised(planes, fit), _weak(fit), _hot_pixels(fit), *_fixed_pattern(measured), _range(pixels)]
     return tuple(finding for finding in found if finding is not None)
 
 
@@ -91,6 +94,18 @@ def _lines(fit: NoiseFit) -> Finding | None:
     parts = [f"{name} by {std:.3g} counts (std)" for name, std in stds.items() if std]
     words = f"Every plane has offsets of whole lines: {' and '.join(parts)}; they are estimated and removed"
     return Finding("lines", words, max(stds.values()))
+
+
+def _interpolated(fit: NoiseFit) -> Finding | None:
+    """Pixels that a colour camera interpolates."""
+    model = fit.model.base if isinstance(fit.model, LineNoise) else fit.model
+    if not isinstance(model, InterpolatedNoise):
+        return None
+    share, others = (
+        (0.5, "Every second pixel is") if model.pattern == "checkerboard" else (0.75, "Three of four pixels are")
+    )
+    words = f"{others} interpolated from the others, as by a colour camera: the others are denoised, and these are "
+    return Finding("interpolated", words + "interpolated again from the result", share)
 
 
 def _correlation(stacks: Sequence[Frames], fit: NoiseFit) -> Finding | None:

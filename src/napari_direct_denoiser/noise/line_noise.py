@@ -46,7 +46,7 @@ _SMOOTHED = 2.0  # sigma, frequencies
 class LineNoise(WrappedNoise):
     """Offsets of whole rows and columns, normally distributed and new in each plane, beside the noise of pixels.
 
-    `without_lines` removes the offsets. Everything else is about planes without them, and so is that of the base.
+    `measured` removes the offsets. Everything else is about planes without them, and so is that of the base.
 
     Parameters
     ----------
@@ -62,6 +62,7 @@ class LineNoise(WrappedNoise):
     """
 
     kind = "lines"
+    whole_planes = True
 
     def __init__(self, base: NoiseModel | dict[str, Any], row_std: float = 0.0, column_std: float = 0.0) -> None:
         super().__init__(base)
@@ -104,8 +105,8 @@ class LineNoise(WrappedNoise):
     def sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.base.sample(signal, generator)
 
-    def without_lines(self, planes: NDArray[Any]) -> NDArray[Any]:
-        return cast("NDArray[Any]", _WithoutLines(planes, self.row_std, self.column_std))
+    def measured(self, planes: NDArray[Any]) -> NDArray[Any]:
+        return self.base.measured(cast("NDArray[Any]", _WithoutLines(planes, self.row_std, self.column_std)))
 
     def document(self) -> dict[str, Any]:
         return {
@@ -144,12 +145,6 @@ def fit_lines(
     straight = [Frames(cast("NDArray[Any]", _WithoutLines(stack.planes, *stds)), stack.step) for stack in stacks]
     fit = fit_pixels(known.base if known else given, straight)
     return replace(fit, model=known or LineNoise(fit.model, *stds))
-
-
-def separate_lines(stacks: Sequence[Frames], fit: NoiseFit) -> tuple[list[Frames], NoiseFit]:
-    """Images without the offsets of lines that a fit found, and the fit to the noise of pixels."""
-    straight = [Frames(fit.model.without_lines(stack.planes), stack.step) for stack in stacks]
-    return straight, replace(fit, model=fit.model.base) if isinstance(fit.model, LineNoise) else fit
 
 
 def measure_lines(stacks: Sequence[Frames]) -> tuple[float, float]:

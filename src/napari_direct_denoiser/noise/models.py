@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -35,6 +36,8 @@ class NoiseModel(nn.Module, ABC):
     """Name in model files and in text forms."""
     form: ClassVar[str] = ""
     """Arguments of the constructor in the text form ``kind:form``, such as ``"SIGMA"``; "" if it has no text form."""
+    whole_planes: ClassVar[bool] = False
+    """Whether `measured` needs whole planes."""
     has_cdf: ClassVar[bool] = False
     """Whether `log_cdf` can be computed."""
     kinds: ClassVar[dict[str, type[NoiseModel]]] = {}
@@ -116,9 +119,20 @@ class NoiseModel(nn.Module, ABC):
         """Undo `whiten`: return whitened images (..., H, W), or clean images estimated from them, to counts."""
         return white
 
-    def without_lines(self, planes: NDArray[Any]) -> NDArray[Any]:
-        """Subtract the offsets of rows and columns from whole planes (P, H, W), each plane when it is read."""
+    def measured(self, planes: NDArray[Any]) -> NDArray[Any]:
+        """What is denoised of whole planes (P, H, W): without offsets of lines, and without interpolated pixels.
+
+        Each plane is computed when it is read. All other methods are about such planes.
+        """
         return planes
+
+    def at_measured(self, images: NDArray[Any]) -> NDArray[Any]:
+        """Results (P, H, W), such as denoised planes, at the pixels that `measured` keeps."""
+        return images
+
+    def restored(self, image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+        """Bring results (..., U, V) for planes of `measured` to the shape (H, W) of the image."""
+        return image
 
     @property
     def device(self) -> torch.device:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .models import NoiseModel, from_document
@@ -29,6 +31,15 @@ class WrappedNoise(NoiseModel):
     def signal_range(self) -> tuple[float, float] | None:
         return self.base.signal_range
 
+    def measured(self, planes: NDArray[Any]) -> NDArray[Any]:
+        return self.base.measured(planes)
+
+    def at_measured(self, images: NDArray[Any]) -> NDArray[Any]:
+        return self.base.at_measured(images)
+
+    def restored(self, image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+        return self.base.restored(image, shape)
+
     def variance(self, signal: Tensor) -> Tensor:
         return self.base.variance(signal)
 
@@ -36,8 +47,15 @@ class WrappedNoise(NoiseModel):
         return self.base.linear_variance()
 
 
+def without_whole_planes(model: NoiseModel) -> NoiseModel:
+    """The noise of the planes of `NoiseModel.measured`."""
+    while model.whole_planes and isinstance(model, WrappedNoise):
+        model = model.base
+    return model
+
+
 def pixel_noise(model: NoiseModel) -> NoiseModel:
-    """The noise of a model before lines, clipping and rounding: what neighbouring pixels share is seen there."""
+    """The noise of a model without lines, interpolation, clipping and rounding: what neighbours share is seen there."""
     while isinstance(model, WrappedNoise):
         model = model.base
     return model

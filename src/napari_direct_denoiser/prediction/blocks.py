@@ -2,7 +2,7 @@
 
 A block is a plane. A plane of more than `TILE` x `TILE` pixels is cut into tiles of that side where one pass gives all
 outputs, so that memory stays bounded. Samples are drawn of whole planes, and so is the direct pass where the noise
-model has lines, which are seen in whole rows only.
+model needs whole planes: offsets of lines are seen in whole rows only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.axes import Region
-from ..noise import LineNoise
 from .tiling import Output, in_one_pass
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class Block:
 def block_sides(model: CoModel, shape: tuple[int, ...], axes: str, outputs: Collection[Output]) -> tuple[int, int]:
     """Sides along Y and X of the blocks of an image, pixels: its planes, or tiles of them."""
     height, width = shape[axes.index("Y")], shape[axes.index("X")]
-    whole = isinstance(model.noise, LineNoise) or not all(in_one_pass(model, output) for output in outputs)
+    whole = model.noise.whole_planes or not all(in_one_pass(model, output) for output in outputs)
     return (height, width) if whole or height * width <= TILE**2 else (min(height, TILE), min(width, TILE))
 
 

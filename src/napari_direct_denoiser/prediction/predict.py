@@ -49,6 +49,7 @@ def predict_steps(
     seed: int = 0,
     first: int = 0,
     keep: int | None = None,
+    measured: bool = False,
 ) -> Prediction:
     """Denoise planes in memory; a generator of progress that returns the results.
 
@@ -67,6 +68,8 @@ def predict_steps(
         As in `denoise_into`.
     keep
         How many samples the output ``"sample"`` has: the first ones. All N if not given.
+    measured
+        Whether the planes are those of `NoiseModel.measured`, and the results are to be so too.
 
     Yields
     ------
@@ -80,24 +83,20 @@ def predict_steps(
 
     Raises
     ------
-    SettingError
-        As `check_request`: at once.
     DenoiserError
-        While running, if memory runs out or a network fails.
+        At once as `check_request`; while running, if memory runs out or a network fails.
     """
     keep = samples if keep is None else keep
     check_request(outputs, samples, keep)
-    return _predict(model, planes, outputs, samples, seed, first, keep)
 
-
-def _predict(
-    model: CoModel, planes: NDArray[Any], outputs: Sequence[Output], samples: int, seed: int, first: int, keep: int
-) -> Prediction:
-    with _guarded():
+    def predict() -> Prediction:
         shapes = {name: (keep, *planes.shape) if name == "sample" else planes.shape for name in outputs}
-        results = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    yield from _denoise_into(model, planes, results, "PYX", samples, seed, first, check=False)
-    return cast("dict[str, Array]", results)
+        with _guarded():
+            results = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        yield from _denoise_into(model, planes, results, "PYX", samples, seed, first, check=False, measured=measured)
+        return cast("dict[str, Array]", results)
+
+    return predict()
 
 
 def denoise_into(
@@ -175,6 +174,7 @@ def _denoise_into(
     seed: int,
     first: int,
     check: bool,
+    measured: bool = False,
 ) -> Generator[Progress, None, None]:
     if "sample" in targets and all(name == "sample" or in_one_pass(model, name) for name in targets):
         samples = targets["sample"].shape[0]  # no statistics need the others
@@ -184,15 +184,17 @@ def _denoise_into(
             planes = stack.read(number)
             if check and number == 0:
                 check_planes(planes, min_side=MIN_SIDE, require_contrast=False)
+            noisy = planes.data if measured else model.noise.measured(planes.data)
             if run is None:
-                plans = plan_tiles(model, planes.data.shape[1:], list(targets), samples)
+                plans = plan_tiles(model, noisy.shape[1:], list(targets), samples)
                 run = _Run(model, plans, seed, len(stack))
             with _guarded():
-                views = {name: _view(target, name, region, axes) for name, target in targets.items()}
-            yield from run.plane(model.noise.without_lines(planes.data)[0], views, first + number)
+                views = {name: _view(target, name, region, axes, noisy.shape[1:]) for name, target in targets.items()}
+            yield from run.plane(noisy[0], views, first + number)
             for name, view in views.items():
-                if not _is_writable_in_place(targets[name]):
-                    targets[name][_part(name, region)] = planes.restore(view[..., None, :, :])
+                result = view if measured else model.noise.restored(view, planes.data.shape[1:])
+                if result is not view or not _is_writable_in_place(targets[name]):
+                    targets[name][_part(name, region)] = planes.restore(result[..., None, :, :])
 
 
 def _part(name: Output, region: Region) -> tuple[slice, ...]:
@@ -204,11 +206,11 @@ def _is_writable_in_place(target: Any) -> bool:
     return isinstance(target, np.ndarray) and target.dtype == np.float32
 
 
-def _view(target: Any, name: Output, region: Region, axes: str) -> Array:
-    """Give zeros (H, W), for samples (kept, H, W), to add tiles to: a view of the target if that is a numpy array."""
-    if not _is_writable_in_place(target):
-        sides = tuple(target.shape[target.ndim - len(axes) + axes.index(axis)] for axis in "YX")
-        return np.zeros((target.shape[0], *sides) if name == "sample" else sides, np.float32)
+def _view(target: Any, name: Output, region: Region, axes: str, shape: tuple[int, ...]) -> Array:
+    """Give zeros (H, W), for samples (kept, H, W), to add tiles to: a view of the target if that has this shape."""
+    sides = tuple(target.shape[target.ndim - len(axes) + axes.index(axis)] for axis in "YX")
+    if sides != shape or not _is_writable_in_place(target):
+        return np.zeros((target.shape[0], *shape) if name == "sample" else shape, np.float32)
     samples = [0] if name == "sample" else []
     part = target[_part(name, region)]
     order = [*samples, *(len(samples) + axes.index(axis) for axis in "YX")]
@@ -317,15 +319,13 @@ def _generator(model: CoModel, key: tuple[int, ...]) -> torch.Generator:
 
 
 @contextmanager
-def _evaluating(model: CoModel) -> Iterator[None]:
-    if not model.training:
-        yield  # to visit all layers takes as long as a small plane
-        return
-    model.eval()
+def _evaluating(model: CoModel) -> Iterator[CoModel]:
+    training = model.training  # eval visits all layers, which takes as long as a small plane
     try:
-        yield
+        yield model.eval() if training else model
     finally:
-        model.train()
+        if training:
+            model.train()
 
 
 class _OutOfMemoryError(DenoiserError):
@@ -339,8 +339,7 @@ def _guarded() -> Iterator[None]:
         with _ONE_AT_A_TIME:
             yield
     except (RuntimeError, MemoryError) as error:
-        text = str(error).strip() or type(error).__name__
-        line = text.splitlines()[0]
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
         if is_out_of_memory(error):
             raise _OutOfMemoryError(
                 f"Out of memory while denoising ({line}): crop the image, close other programs or draw fewer samples"

@@ -144,17 +144,17 @@ class Course:
     def _calibrate(self, *, final: bool) -> None:
         """Calibrate standard deviations; that of samples belongs to the teacher, and stays if only a student learns."""
         settings, before = self.provenance.settings, self._model.std_calibration
-        found = calibrate_std(self._model, self._straight(), settings.seed, final=final)
+        found = calibrate_std(self._model, self._measured(), settings.seed, final=final)
         kept = {"samples": before.samples} if settings.student_only else {}
         self._model.std_calibration = found.model_copy(update=kept)
 
     def _over_mean(self) -> Gain | None:
         """Compare the direct pass with the mean of samples."""
-        return direct_over_mean(self._model, self._straight(), self.provenance.settings.seed)
+        return direct_over_mean(self._model, self._measured(), self.provenance.settings.seed)
 
-    def _straight(self) -> list[PlaneStack]:
-        """The images without the offsets of lines."""
-        return [self._model.noise.without_lines(stack) for stack in self._stacks]
+    def _measured(self) -> list[PlaneStack]:
+        """What is denoised of the images."""
+        return [self._model.noise.measured(stack) for stack in self._stacks]
 
     def state(self) -> State:
         """All that the next steps depend on, at a yield of `steps`, and what tells the images from others.

@@ -209,7 +209,7 @@ def _patches(
     augmentation, margin = model.noise.augmentation, model.noise.margin
     if model.config.hdn.structured:
         augmentation = replace(augmentation, transpose=False)
-    parts = split([model.noise.without_lines(stack) for stack in stacks], schedule.patch)
+    parts = split([model.noise.measured(stack) for stack in stacks], schedule.patch)
     training, validation = (
         PatchSampler(part, schedule.patch, seed, augmentation=augmentation, margin=margin) for part in parts
     )
