@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from small import QUICK
+
+from napari_direct_denoiser.presets import PRESETS
 
 # The first call of torch takes longer than hypothesis waits for an example. In CI every run tries the same examples.
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
@@ -90,3 +93,11 @@ def all_pixels_measured(few_pixels_measured: dict[str, int], monkeypatch: pytest
     """As many as for a user, for tests of what is measured."""
     for place, number in few_pixels_measured.items():
         monkeypatch.setattr(place, number)
+
+
+@pytest.fixture(scope="module")
+def small_networks() -> Iterator[None]:
+    """The quick preset has small networks of random weights: for tests of what surrounds the networks."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(PRESETS, "quick", QUICK)
+        yield

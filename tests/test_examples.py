@@ -13,6 +13,7 @@ import zarr
 import napari_direct_denoiser.denoiser
 from napari_direct_denoiser import Denoiser, load, read_noise
 
+pytestmark = pytest.mark.usefixtures("small_networks")
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 

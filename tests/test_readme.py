@@ -21,6 +21,7 @@ from napari_direct_denoiser import Denoiser, TrainSettings, load, train
 from napari_direct_denoiser.cli import app
 from napari_direct_denoiser.data.synthetic import simulate
 
+pytestmark = pytest.mark.usefixtures("small_networks")
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

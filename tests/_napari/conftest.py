@@ -23,6 +23,11 @@ from napari_direct_denoiser._napari.train import recovery
 PLUGIN = "napari-direct-denoiser"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def with_small_networks(small_networks) -> None:
+    """The docks train and denoise with small networks."""
+
+
 @pytest.fixture(autouse=True)
 def no_models() -> Iterator[None]:
     MODELS.clear()

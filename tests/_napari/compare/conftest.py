@@ -81,7 +81,7 @@ def layers(viewer, truth, noisy, result_of):
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def untrained():
     """A model of Gaussian noise that has not been trained."""
     image = np.random.default_rng(0).normal(100, 20, (2, 64, 64)).astype(np.float32)

@@ -16,7 +16,7 @@ from napari_direct_denoiser._napari.shared.session import MODELS
 SETTINGS = TrainSettings(noise="poisson:2,100,3", preset="quick", device="cpu")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def make_noisy():
     """Make a noisy image of a shape."""
 
@@ -27,7 +27,7 @@ def make_noisy():
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def untrained(make_noisy):
     """A model that has not been trained."""
     return Denoiser.for_images(make_noisy(), SETTINGS)
