@@ -105,19 +105,6 @@ def test_a_loaded_model_predicts_bit_for_bit_what_the_saved_one_did(
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.safetensors"]
 
 
-def test_loading_in_a_fresh_process_predicts_the_same(
-    trained: Denoiser, noisy: NDArray[np.uint16], tmp_path: Path
-) -> None:
-    trained.save(tmp_path / "model.safetensors")
-    np.save(tmp_path / "noisy.npy", noisy)
-    script = (
-        "import numpy as np; from napari_direct_denoiser import load;"
-        "np.save('out.npy', load('model.safetensors', device='cpu').denoise(np.load('noisy.npy')))"
-    )
-    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
-    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), trained.denoise(noisy))
-
-
 @pytest.mark.parametrize("shape", [(96, 96), (2, 96, 96), (2, 3, 70, 65)])
 def test_results_have_the_shape_of_the_input_and_are_float32(trained: Denoiser, shape: tuple[int, ...]) -> None:
     image = np.random.default_rng(0).normal(150, 20, shape)

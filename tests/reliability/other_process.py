@@ -6,8 +6,6 @@ A test hands over a function of `works` by itself, and gets what it returns; or 
 from __future__ import annotations
 
 import inspect
-import multiprocessing
-import os
 import signal
 import time
 import traceback
@@ -16,18 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
+import fork_server
 import numpy as np
 import pytest
 
 SECONDS = 120.0  # that a process may take
 _BEGUN = "begun"
-needs_fork = pytest.mark.skipif(
-    "forkserver" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork a process"
-)
+needs_fork = pytest.mark.skipif(not fork_server.CAN_FORK, reason="this system cannot fork a process")
 
 
 class DiedError(AssertionError):
@@ -82,12 +77,10 @@ class _Failure:
 @contextmanager
 def _started(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Iterator[tuple[Any, Connection]]:
     """A process that has begun with its work."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["works", "torch._dynamo"])  # which optimizers import, slowly
+    context = fork_server.context()
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_do, args=(there, work, arguments))
-    with patch.dict(os.environ, PYTHONPATH=str(Path(__file__).parent)):  # the server finds `works` by it
-        process.start()
+    process.start()
     there.close()
     try:
         found = _next(process, here)

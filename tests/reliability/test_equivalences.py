@@ -138,7 +138,7 @@ def image(case: int, most: int = 200) -> Images:
 
 
 def test_a_stack_is_its_planes(denoiser: Denoiser, cases: Cases, tally: Tally) -> None:
-    number, survived = cases(60, 4), 0
+    number, survived = cases(60, 2), 0
     for case in range(number):
         stack = image(case)
         whole = results(denoiser, stack)
@@ -159,7 +159,7 @@ def tiled_error(denoiser: Denoiser, plane: Images, tile: int) -> float:
 
 
 def test_tiles_are_the_whole_plane_to_a_thousandth_of_the_noise(denoiser: Denoiser, cases: Cases, tally: Tally) -> None:
-    number, survived = cases(150, 8), 0
+    number, survived = cases(150, 3), 0
     for case in range(number):
         tile = int(np.random.default_rng([6, case]).integers(8, 40))
         survived += tiled_error(denoiser, image(case, 260)[0], tile) < 1e-3
@@ -199,7 +199,7 @@ def test_the_unet_sees_no_farther_than_its_reach(published: bool, factor: int) -
 
 def test_the_seed_alone_decides_the_samples(denoiser: Denoiser, cases: Cases, tally: Tally) -> None:
     """Whatever memory is free, however the stack is cut, whatever was drawn before."""
-    number, survived, outputs = cases(60, 4), 0, ("sample", "mean", "median")
+    number, survived, outputs = cases(60, 2), 0, ("sample", "mean", "median")
     model = denoiser.model
     for case in range(number):
         rng, stack = np.random.default_rng([7, case]), image(case, 90)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
 import time
 from pathlib import Path
 from typing import Any
 
+import fork_server
 import numpy as np
 import pytest
 import torch
@@ -119,8 +119,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=main, args=(rank, port, folder)) for rank in range(2)]
+    processes = [fork_server.context().Process(target=main, args=(rank, port, folder)) for rank in range(2)]
     for process in processes:
         process.start()
     began = time.monotonic()
