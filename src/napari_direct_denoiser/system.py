@@ -21,7 +21,9 @@ from .errors import SettingError
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 if not hasattr(_LIBC, "malloc_trim"):  # glibc has it
     _LIBC = None
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+if _LIBC is not None:  # each run has a new thread: with the usual eight arenas a core, gaps in all of them would add up
+    _LIBC.mallopt(_M_ARENA_MAX, 2)
 _LARGEST_KEPT = 2**27  # bytes of one block; gaps between larger ones would add up
 _MOST_KEPT = 2**28  # bytes after a run
 _CGROUPS = {  # by version: folder, limit, usage, and the part of the usage that the kernel gives back when needed
