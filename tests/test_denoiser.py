@@ -66,7 +66,7 @@ def test_no_memory_between_two_steps_is_an_error_that_keeps_the_weights_so_far(
     def cramped(*args: Any, **options: Any) -> object:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    denoiser = tiny.continued(noisy, max_steps=60)
+    denoiser = tiny.continued(noisy, max_steps=12)
     steps = denoiser.train_steps()
     next(steps)
     monkeypatch.setattr(place, name, cramped)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
@@ -98,13 +95,3 @@ def test_saved_model_is_loaded_and_does_the_same(
     denoise_dock.direct_button.click()
     finish(denoise_dock)
     np.testing.assert_array_equal(viewer.layers["cells direct"].data, viewer.layers["cells direct [1]"].data)
-
-
-def test_docks_and_sample_open_without_torch():
-    code = (
-        "import sys, napari_direct_denoiser._napari.train.widget, napari_direct_denoiser._napari.denoise.widget;"
-        "import napari_direct_denoiser._napari.compare.widget;"
-        "from napari_direct_denoiser._napari.sample_data import simulated_filaments as f; f();"
-        "assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

@@ -167,12 +167,11 @@ def test_jumps_of_the_time_of_day_change_neither_the_budget_nor_the_time_left(
     assert 0 <= min(left) <= max(left) <= 0.5
 
 
-@pytest.mark.slow
 def test_both_networks_learn(stack: np.ndarray) -> None:
     model, noisy, clean = build(stack), torch.from_numpy(stack[:, None]), torch.from_numpy(signal()).float()
     untrained = copy.deepcopy(model)
-    from_chance = SCHEDULE.model_copy(update={"redrawn_every": 0})
-    list(train_steps(model, [stack], from_chance, max_steps=300))
+    fast = {"redrawn_every": 0, "validate_every": 50, "hdn_rate": 1e-3, "direct_rate": 1.5e-3}
+    list(train_steps(model, [stack], SCHEDULE.model_copy(update=fast), max_steps=150))
     with torch.no_grad():
         losses = [float(m.hdn_loss(m.prepare(noisy)).loss) for m in (untrained, model)]
         errors = [float((m.direct(noisy) - clean).square().mean()) for m in (untrained, model)]
