@@ -18,9 +18,7 @@ from .recording import CLIPPED, measure_recording, sampled_planes
 from .windows import Values, Windows, hot_pixels, measure
 
 _BINS = 40
-_EQUAL = (
-    2**0.5 / 20
-)  # of the noise; values that differ less are equal; irrational, so that no mean of counts is a limit
+_EQUAL = 2**0.5 / 20  # of the noise; values that differ less are equal; irrational: no mean of counts is a limit
 _TRIM = 100.0  # squared high-pass values beyond this multiple of their bin's mean are structure or hot pixels
 _FLAT = 1.15  # windows whose ring has a variance below this multiple of the noise have no structure
 _ROUNDS = 4

@@ -14,17 +14,16 @@ from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..data.images import Frames
-from ..data.patches import Augmentation, reflected
+from ..data.patches import reflected
 from ..errors import SettingError
 from .correlation import LEAST, Measure, measure_correlation, some_planes
 from .fit import LAGS, Autocorrelation, NoiseFit
 from .models import NoiseModel
 from .quiet_windows import SIDE, correlation_in_windows, quiet_windows
 from .recording import sampled_planes
-from .wrapped import WrappedNoise
+from .wrapped import WholePlaneNoise
 
 Pattern = Literal["checkerboard", "quarter"]
 Indices = NDArray[np.intp]
@@ -44,7 +43,7 @@ _FEWEST = 32  # windows
 _SMALLEST = 128  # pixels; least side of a lattice to train on
 
 
-class InterpolatedNoise(WrappedNoise):
+class InterpolatedNoise(WholePlaneNoise):
     """Noise of images of which a part of the pixels is measured, and the others are interpolated.
 
     `measured` gives the measured pixels as planes (P, U, V) of their own. Everything else is about these, and so is
@@ -66,7 +65,6 @@ class InterpolatedNoise(WrappedNoise):
     """
 
     kind = "interpolated"
-    whole_planes = True
 
     def __init__(self, base: NoiseModel | dict[str, Any], pattern: Pattern, row: int = 0, column: int = 0) -> None:
         super().__init__(base)
@@ -78,36 +76,8 @@ class InterpolatedNoise(WrappedNoise):
             )
         self.pattern, self.row, self.column = pattern, int(row), int(column)
 
-    @property
-    def innovation(self) -> NoiseModel:
-        return self.base.innovation
-
     def with_innovation(self, innovation: NoiseModel) -> InterpolatedNoise:
         return InterpolatedNoise(self.base.with_innovation(innovation), self.pattern, self.row, self.column)
-
-    @property
-    def reach(self) -> int:
-        return self.base.reach
-
-    @property
-    def margin(self) -> int:
-        return self.base.margin
-
-    @property
-    def augmentation(self) -> Augmentation:
-        return self.base.augmentation
-
-    def whiten(self, image: Tensor) -> Tensor:
-        return self.base.whiten(image)
-
-    def color(self, white: Tensor) -> Tensor:
-        return self.base.color(white)
-
-    def log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
-        return self.base.log_prob(noisy, signal)
-
-    def sample(self, signal: Tensor, generator: Any = None) -> Tensor:
-        return self.base.sample(signal, generator)
 
     def measured(self, planes: NDArray[Any]) -> NDArray[Any]:
         return self.base.measured(cast("NDArray[Any]", Measured(planes, self.pattern, self.row, self.column)))

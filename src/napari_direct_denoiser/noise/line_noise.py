@@ -12,19 +12,16 @@ from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.fft import dct, idct
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
-from torch import Tensor
 
 from ..data.images import Frames, spread_over
-from ..data.patches import Augmentation
 from ..errors import SettingError
 from .fit import NoiseFit
 from .models import NoiseModel
 from .windows import as_float, fill
-from .wrapped import WrappedNoise
+from .wrapped import WholePlaneNoise
 
 Plane = NDArray[np.float32]  # (Y, X)
 Line = NDArray[np.float32]  # (Y,) or (X,)
@@ -43,7 +40,7 @@ _OUTLIER = 3.0  # standard deviations
 _SMOOTHED = 2.0  # sigma, frequencies
 
 
-class LineNoise(WrappedNoise):
+class LineNoise(WholePlaneNoise):
     """Offsets of whole rows and columns, normally distributed and new in each plane, beside the noise of pixels.
 
     `measured` removes the offsets. Everything else is about planes without them, and so is that of the base.
@@ -62,7 +59,6 @@ class LineNoise(WrappedNoise):
     """
 
     kind = "lines"
-    whole_planes = True
 
     def __init__(self, base: NoiseModel | dict[str, Any], row_std: float = 0.0, column_std: float = 0.0) -> None:
         super().__init__(base)
@@ -74,36 +70,8 @@ class LineNoise(WrappedNoise):
                 )
         self.row_std, self.column_std = float(row_std), float(column_std)
 
-    @property
-    def innovation(self) -> NoiseModel:
-        return self.base.innovation
-
     def with_innovation(self, innovation: NoiseModel) -> LineNoise:
         return LineNoise(self.base.with_innovation(innovation), self.row_std, self.column_std)
-
-    @property
-    def reach(self) -> int:
-        return self.base.reach
-
-    @property
-    def margin(self) -> int:
-        return self.base.margin
-
-    @property
-    def augmentation(self) -> Augmentation:
-        return self.base.augmentation
-
-    def whiten(self, image: Tensor) -> Tensor:
-        return self.base.whiten(image)
-
-    def color(self, white: Tensor) -> Tensor:
-        return self.base.color(white)
-
-    def log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
-        return self.base.log_prob(noisy, signal)
-
-    def sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self.base.sample(signal, generator)
 
     def measured(self, planes: NDArray[Any]) -> NDArray[Any]:
         return self.base.measured(cast("NDArray[Any]", _WithoutLines(planes, self.row_std, self.column_std)))

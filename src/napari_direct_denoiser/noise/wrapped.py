@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..data.patches import Augmentation
 from .models import NoiseModel, from_document
 
 
@@ -31,15 +33,6 @@ class WrappedNoise(NoiseModel):
     def signal_range(self) -> tuple[float, float] | None:
         return self.base.signal_range
 
-    def measured(self, planes: NDArray[Any]) -> NDArray[Any]:
-        return self.base.measured(planes)
-
-    def at_measured(self, images: NDArray[Any]) -> NDArray[Any]:
-        return self.base.at_measured(images)
-
-    def restored(self, image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-        return self.base.restored(image, shape)
-
     def variance(self, signal: Tensor) -> Tensor:
         return self.base.variance(signal)
 
@@ -47,9 +40,49 @@ class WrappedNoise(NoiseModel):
         return self.base.linear_variance()
 
 
+class WholePlaneNoise(WrappedNoise):
+    """Base of models of images whose planes become others (`measured`); the noise of the base is about these."""
+
+    whole_planes = True
+
+    @property
+    def innovation(self) -> NoiseModel:
+        return self.base.innovation
+
+    @property
+    def reach(self) -> int:
+        return self.base.reach
+
+    @property
+    def margin(self) -> int:
+        return self.base.margin
+
+    @property
+    def augmentation(self) -> Augmentation:
+        return self.base.augmentation
+
+    def whiten(self, image: Tensor) -> Tensor:
+        return self.base.whiten(image)
+
+    def color(self, white: Tensor) -> Tensor:
+        return self.base.color(white)
+
+    def log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
+        return self.base.log_prob(noisy, signal)
+
+    def sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self.base.sample(signal, generator)
+
+    def at_measured(self, images: NDArray[Any]) -> NDArray[Any]:
+        return self.base.at_measured(images)
+
+    def restored(self, image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+        return self.base.restored(image, shape)
+
+
 def without_whole_planes(model: NoiseModel) -> NoiseModel:
     """The noise of the planes of `NoiseModel.measured`."""
-    while model.whole_planes and isinstance(model, WrappedNoise):
+    while isinstance(model, WholePlaneNoise):
         model = model.base
     return model
 
