@@ -147,7 +147,7 @@ class CoModel(nn.Module):
         with self.compute.autocast():
             decoded = self.hdn(inputs.views, generator)
         signal = self.normalization.signal(decoded.signal.float())
-        reconstruction = -self.noise.innovation.log_prob(inputs.noisy, signal).mean()
+        reconstruction = -self.noise.white_log_prob(inputs.noisy, signal).mean()
         pixels = signal.shape[-1] * signal.shape[-2]
         kl = free_bits(decoded.kl, self.config.hdn.free_bits) / pixels
         decoded_kl, signal = decoded.kl.detach().mean(1) / pixels, signal.detach()

@@ -113,7 +113,7 @@ class Probe:
         edge = model.reach
         wide = F.pad(signal, (edge,) * 4, mode="replicate")
         white = model.whiten(wide)
-        drawn = model.innovation.sample(white, generator) - white
+        drawn = model.white_sample(white, generator) - white
         residual = model.whiten(F.pad(noisy - signal, (edge,) * 4))
         height, width = noisy.shape[-2:]
         noise, weighted = (

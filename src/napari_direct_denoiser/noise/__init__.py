@@ -24,6 +24,8 @@ from .models import NoiseModel, from_document
 from .models import PoissonGaussianNoise as PoissonGaussianNoise
 from .recorded import RecordedNoise as RecordedNoise
 from .recorded import fit_recorded
+from .scaled import ScaledCorrelatedNoise as ScaledCorrelatedNoise
+from .scaled import likelier_form
 from .student import StudentNoise as StudentNoise
 from .tabulated import HistogramNoise as HistogramNoise
 from .tabulated import MixtureNoise as MixtureNoise
@@ -44,6 +46,7 @@ __all__ = [
     "fit_mixture",
     "fit_noise",
     "from_document",
+    "likelier_form",
     "mixture_of",
     "read_noise",
     "write_noise",

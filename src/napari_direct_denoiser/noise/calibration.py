@@ -18,6 +18,7 @@ from ..errors import ImageError, TrainingError
 from .correlated import CorrelatedNoise
 from .correlation import Whitened, autoregression, correlation_of
 from .fit import Autocorrelation, NoiseFit
+from .scaled import likelier_form
 from .tabulated import MixtureNoise
 from .windows import as_float, crop, fill, is_static
 from .wrapped import pixel_noise
@@ -124,7 +125,8 @@ def _correlated(white: NoiseFit, planes: Sequence[tuple[Plane, Plane]], *, insis
         parts.append(np.stack([white_pair[number][edge:-edge, edge:-edge].ravel() for number in (0, 1)]))
     signals, noisy = np.concatenate(parts, axis=1)
     innovation = _fit(signals, noisy, white.source)
-    model = CorrelatedNoise(innovation.model, coefficients)
+    pairs = [_tensors(signal, residual) for (signal, _), residual in zip(planes, residuals, strict=True)]
+    model = likelier_form(CorrelatedNoise(innovation.model, coefficients), pairs)
     return replace(
         white,
         model=model,
@@ -132,6 +134,12 @@ def _correlated(white: NoiseFit, planes: Sequence[tuple[Plane, Plane]], *, insis
         variances=innovation.variances * model.energy,
         autocorrelation=found,
     )
+
+
+def _tensors(signal: Plane, residual: Plane) -> tuple[Tensor, Tensor]:
+    """The noisy image, without noise where it is missing, and its signal."""
+    clean = torch.from_numpy(fill(signal)[0])
+    return clean + torch.from_numpy(residual).nan_to_num(0.0), clean
 
 
 def mixture_of(fit: NoiseFit) -> MixtureNoise:

@@ -45,7 +45,7 @@ def _not_finite(model: NoiseModel) -> str:
         "variance": variance if bool((variance > 0).all()) else torch.tensor(torch.nan),
         "line of variances": torch.tensor([slope, intercept, model.energy]),
         "noisy image": noisy,
-        "density": model.innovation.log_prob(model.whiten(noisy), model.whiten(signal)),
+        "density": model.white_log_prob(model.whiten(noisy), model.whiten(signal)),
         "image": model.color(model.whiten(noisy)),
         "image that is denoised": torch.from_numpy(np.asarray(model.measured(noisy[0].numpy())[0])),
     }

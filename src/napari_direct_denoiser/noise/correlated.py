@@ -104,7 +104,7 @@ class CorrelatedNoise(NoiseModel):
         return self._innovation
 
     def with_innovation(self, innovation: NoiseModel) -> CorrelatedNoise:
-        return CorrelatedNoise(innovation, self.coefficients)
+        return type(self)(innovation, self.coefficients)
 
     @property
     def reach(self) -> int:
@@ -136,28 +136,28 @@ class CorrelatedNoise(NoiseModel):
     def whiten(self, image: Tensor) -> Tensor:
         """Subtract from every pixel its prediction; pixels beyond the edge are those reflected at it."""
         rows, columns = self._own
-        return _filtered(image, self._whitening, (columns, columns, rows, 0), "reflect")
+        return filtered(image, self._whitening, (columns, columns, rows, 0), "reflect")
 
     def color(self, white: Tensor) -> Tensor:
         rows, columns = self._far
-        return _filtered(white, self._coloring, (columns, columns, rows, 0), "replicate")
+        return filtered(white, self._coloring, (columns, columns, rows, 0), "replicate")
 
     def log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
         """Log density of every pixel given the pixels before it; no noise is assumed beyond the edge."""
         rows, columns = self._own
         pad = columns, columns, rows, 0
         signal, noisy = torch.broadcast_tensors(bounded(signal), bounded(noisy))  # type: ignore[no-untyped-call]
-        clean = _filtered(signal, self._whitening, pad, "replicate")
-        innovation = _filtered(noisy - signal, self._whitening, pad, "constant")
+        clean = filtered(signal, self._whitening, pad, "replicate")
+        innovation = filtered(noisy - signal, self._whitening, pad, "constant")
         return self.innovation.log_prob(clean + innovation, clean)
 
     def sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
         rows, columns = self._far
-        wide = _padded(signal, (columns, columns, rows, 0), "replicate")
+        wide = padded(signal, (columns, columns, rows, 0), "replicate")
         own = self._own
-        clean = _filtered(wide, self._whitening, (own[1], own[1], own[0], 0), "replicate")
+        clean = filtered(wide, self._whitening, (own[1], own[1], own[0], 0), "replicate")
         innovation = self.innovation.sample(clean, generator) - clean
-        return signal + _filtered(innovation, self._coloring, (0, 0, 0, 0), "constant")
+        return signal + filtered(innovation, self._coloring, (0, 0, 0, 0), "constant")
 
     def variance(self, signal: Tensor) -> Tensor:
         """Variance of the noise (counts^2) where the signal hardly changes from pixel to pixel."""
@@ -283,10 +283,10 @@ def _unstable(coefficients: Grid) -> SettingError:
     )
 
 
-def _filtered(image: Tensor, kernel: Tensor, pad: tuple[int, int, int, int], mode: str) -> Tensor:
+def filtered(image: Tensor, kernel: Tensor, pad: tuple[int, int, int, int], mode: str) -> Tensor:
     """Correlate (..., H, W) with a kernel, after padding."""
     planes = image.reshape(-1, 1, *image.shape[-2:]).to(torch.promote_types(image.dtype, torch.float32))
-    wide, kernel = _padded(planes, pad, mode), kernel.to(planes.dtype)
+    wide, kernel = padded(planes, pad, mode), kernel.to(planes.dtype)
     with in_float32(image.device):
         # a trace (see `export`) is for planes of any size, but would keep the size of a Fourier transform
         direct = kernel.numel() <= _DIRECT or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
@@ -305,7 +305,8 @@ def _by_fourier_transform(wide: Tensor, kernel: Tensor) -> Tensor:
     return found
 
 
-def _padded(image: Tensor, pad: tuple[int, int, int, int], mode: str) -> Tensor:
+def padded(image: Tensor, pad: tuple[int, int, int, int], mode: str) -> Tensor:
+    """Add pixels on the left and right, above and below of images (..., H, W)."""
     planes = image.reshape(-1, 1, *image.shape[-2:])
     if mode == "reflect" and max(pad) >= min(image.shape[-2:]):
         mode = "replicate"  # reflection needs more pixels than it adds

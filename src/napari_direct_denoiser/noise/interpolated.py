@@ -76,8 +76,8 @@ class InterpolatedNoise(WholePlaneNoise):
             )
         self.pattern, self.row, self.column = pattern, int(row), int(column)
 
-    def with_innovation(self, innovation: NoiseModel) -> InterpolatedNoise:
-        return InterpolatedNoise(self.base.with_innovation(innovation), self.pattern, self.row, self.column)
+    def with_base(self, base: NoiseModel) -> InterpolatedNoise:
+        return InterpolatedNoise(base, self.pattern, self.row, self.column)
 
     def measured(self, planes: NDArray[Any]) -> NDArray[Any]:
         return self.base.measured(cast("NDArray[Any]", Measured(planes, self.pattern, self.row, self.column)))

@@ -70,8 +70,8 @@ class LineNoise(WholePlaneNoise):
                 )
         self.row_std, self.column_std = float(row_std), float(column_std)
 
-    def with_innovation(self, innovation: NoiseModel) -> LineNoise:
-        return LineNoise(self.base.with_innovation(innovation), self.row_std, self.column_std)
+    def with_base(self, base: NoiseModel) -> LineNoise:
+        return LineNoise(base, self.row_std, self.column_std)
 
     def measured(self, planes: NDArray[Any]) -> NDArray[Any]:
         return self.base.measured(cast("NDArray[Any]", _WithoutLines(planes, self.row_std, self.column_std)))

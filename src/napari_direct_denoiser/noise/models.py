@@ -64,6 +64,14 @@ class NoiseModel(nn.Module, ABC):
     def sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw one noisy value for every signal (same shape, counts)."""
 
+    def white_log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
+        """`log_prob` of whitened images (..., H, W): the log density of their pixels given the whitened signal."""
+        return self.innovation.log_prob(noisy, signal)
+
+    def white_sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draw whitened noisy images (..., H, W), given the whitened signal."""
+        return self.innovation.sample(signal, generator)
+
     def log_cdf(self, noisy: Tensor, signal: Tensor, *, upper: bool = False) -> Tensor:
         """Log probability of a value of at most ``noisy`` (if ``upper``: above it) given ``signal`` (counts).
 

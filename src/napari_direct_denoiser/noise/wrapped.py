@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,13 @@ class WholePlaneNoise(WrappedNoise):
 
     whole_planes = True
 
+    @abstractmethod
+    def with_base(self, base: NoiseModel) -> NoiseModel:
+        """Replace the model around which this one is."""
+
+    def with_innovation(self, innovation: NoiseModel) -> NoiseModel:
+        return self.with_base(self.base.with_innovation(innovation))
+
     @property
     def innovation(self) -> NoiseModel:
         return self.base.innovation
@@ -72,6 +80,12 @@ class WholePlaneNoise(WrappedNoise):
 
     def sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.base.sample(signal, generator)
+
+    def white_log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
+        return self.base.white_log_prob(noisy, signal)
+
+    def white_sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self.base.white_sample(signal, generator)
 
     def at_measured(self, images: NDArray[Any]) -> NDArray[Any]:
         return self.base.at_measured(images)

@@ -46,8 +46,7 @@ class StudentTargets:
         clean = sample
         if self.self_target_weight and self.teacher.config.loss in CENTRAL:
             clean = sample.lerp(self.teacher.denoise(inputs), self.self_target_weight)
-        noise = self.teacher.noise.innovation
-        return self.teacher.prepare_white(noise.sample(clean, generator)), clean
+        return self.teacher.prepare_white(self.teacher.noise.white_sample(clean, generator)), clean
 
     def state(self) -> State:
         """The teacher, whose student may be of another size than the one that learns."""

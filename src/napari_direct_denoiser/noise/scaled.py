@@ -1,0 +1,82 @@
+"""Correlated noise that the signal of each pixel scales."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .correlated import CorrelatedNoise, filtered, padded
+from .models import bounded
+
+
+class ScaledCorrelatedNoise(CorrelatedNoise):
+    r"""Noise of a process with the same strength everywhere, times the standard deviation at the signal of each pixel.
+
+    :math:`x = s + \sigma(s) u`, where :math:`u` is the autoregressive process. The innovation is the noise of
+    :math:`A x` where the signal hardly changes. With its mean :math:`m = \bar{A} s`, where :math:`\bar{A}` is
+    `dc_gain`, and its standard deviation :math:`\sigma(m)`, the density is exact:
+    :math:`\log p(x | s) = \log p_\mathrm{innovation}(m + \sigma(m) A [(x - s) / \sigma(m)] | m)`.
+
+    In `CorrelatedNoise`, the noise of a pixel depends on the signal of the pixels before it as well. Both are the same
+    where the signal is. At edges they differ, the more the sharper these are.
+    """
+
+    kind = "scaled"
+
+    def log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
+        """Log density of every pixel given the pixels before it; no noise is assumed beyond the edge."""
+        signal, noisy = torch.broadcast_tensors(bounded(signal), bounded(noisy))  # type: ignore[no-untyped-call]
+        return self._log_prob(noisy - signal, signal)
+
+    def white_log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
+        rows, columns = self._far
+        residual = filtered(bounded(noisy) - bounded(signal), self._coloring, (columns, columns, rows, 0), "constant")
+        return self._log_prob(residual, self.color(bounded(signal)))
+
+    def sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        rows, columns = self._far
+        return signal + self._noise(padded(signal, (columns, columns, rows, 0), "replicate"), generator)
+
+    def white_sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        rows, columns = (far + own for far, own in zip(self._far, self._own, strict=True))
+        noise = self._noise(padded(self.color(signal), (columns, columns, rows, 0), "replicate"), generator)
+        return signal + filtered(noise, self._whitening, (0, 0, 0, 0), "constant")
+
+    def _log_prob(self, residual: Tensor, signal: Tensor) -> Tensor:
+        level, std = self._innovation_at(signal)
+        rows, columns = self._own
+        innovation = filtered(residual / std, self._whitening, (columns, columns, rows, 0), "constant")
+        return self.innovation.log_prob(level + std * innovation, level)
+
+    def _noise(self, wide: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Draw noise for all pixels that have enough pixels before them."""
+        level, std = self._innovation_at(wide)
+        drawn = (self.innovation.sample(level, generator) - level) / std
+        rows, columns = self._far
+        inside = std[..., rows:, columns : std.shape[-1] - columns]
+        return inside * filtered(drawn, self._coloring, (0, 0, 0, 0), "constant")
+
+    def _innovation_at(self, signal: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of whitened pixels where the signal does not change."""
+        level = self.dc_gain * signal
+        return level, self.innovation.variance(level).sqrt()
+
+
+FORMS: tuple[type[CorrelatedNoise], ...] = (ScaledCorrelatedNoise, CorrelatedNoise)
+"""Kinds of correlated noise, the usual one first."""
+
+
+def likelier_form(model: CorrelatedNoise, pairs: Sequence[tuple[Tensor, Tensor]]) -> CorrelatedNoise:
+    """Choose the kind of correlated noise under which noisy images are more likely.
+
+    Parameters
+    ----------
+    model
+        Of one kind or the other: both have its innovation and coefficients.
+    pairs
+        Noisy images and their signals, as far as they are known; (..., H, W) counts each.
+    """
+    forms = [form(model.innovation, model.coefficients).to(model.device) for form in FORMS]
+    return max(forms, key=lambda form: sum(float(form.log_prob(*pair).double().sum()) for pair in pairs))
