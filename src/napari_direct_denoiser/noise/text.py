@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ..errors import ModelFileError, SettingError
 from .checked import checked
-from .correlated import CorrelatedNoise
 from .files import is_noise_file, read_noise
 from .models import NoiseModel
+from .scaled import ScaledCorrelatedNoise
 
 _MOST = 16  # coefficients along an axis
 
@@ -59,7 +59,7 @@ def _parsed(text: str) -> NoiseModel:
     whitening[:, : len(x)] = np.outer(y[::-1], x[::-1])  # the last row is the pixel's own, its middle the pixel
     coefficients = -whitening
     coefficients[-1, len(x) - 1] = 0
-    return CorrelatedNoise.of(noise, coefficients)
+    return ScaledCorrelatedNoise.of(noise, coefficients)
 
 
 def _filter(axis: str, numbers: str, text: str) -> NDArray[np.float64]:
