@@ -89,17 +89,33 @@ def w2s(x: float = 0.0, y: float = 0.0, rows: float = 0.0, noise: str = "auto") 
     def load(folder: Path) -> Case:
         truth = tifffile.imread(folder / "w2s_ch1_truth.tif").astype(np.float64)
         random = np.random.default_rng(0)
-        drawn = random.normal(size=truth.shape)
-        for axis, share in ((-1, x), (-2, y)):
-            if share:
-                first = np.take(drawn, [0], axis) * (1 - np.sqrt(1 - share**2))
-                drawn = np.sqrt(1 - share**2) * drawn
-                drawn = lfilter([1.0], [1.0, -share], drawn, axis) + _decay(first, share, truth.shape[axis], axis)
+        drawn = _process(random.normal(size=truth.shape), x, y)
         lines = rows * random.normal(size=(*truth.shape[:-1], 1)) if rows else 0.0
         noisy = (truth + drawn * np.sqrt(np.maximum(100 * (truth - 1000), 100)) + lines).astype(np.float32)
         return Case(noisy, noisy[::5], truth[::5], 5.0, noise=noise)
 
     return load
+
+
+def lysosome(folder: Path) -> Case:
+    """Sharp spots: the truth with less light, with noise of gain 2.2, read noise 4 and AR(1) 0.6 along x."""
+    clean = (
+        tifffile.imread(folder / "lysosome_clean_8fov_50t.tif")[:, ::12].reshape(-1, 128, 128)[:24].astype(np.float64)
+    )
+    truth = 100 + 2.2 * (clean - 100).clip(0) / 25
+    drawn = _process(np.random.default_rng(5).normal(size=truth.shape), 0.6)
+    noisy = np.rint(truth + drawn * np.sqrt(2.2 * (truth - 100) + 16)).clip(0).astype(np.float32)
+    return Case(noisy, noisy[::3], truth[::3], 1.0)
+
+
+def _process(drawn: Images, x: float = 0.0, y: float = 0.0) -> Images:
+    """Correlate white noise of variance 1 along x and y; its variance stays."""
+    for axis, share in ((-1, x), (-2, y)):
+        if share:
+            first = np.take(drawn, [0], axis) * (1 - np.sqrt(1 - share**2))
+            drawn = np.sqrt(1 - share**2) * drawn
+            drawn = lfilter([1.0], [1.0, -share], drawn, axis) + _decay(first, share, drawn.shape[axis], axis)
+    return drawn
 
 
 def _decay(first: Images, share: float, length: int, axis: int) -> Images:
@@ -119,6 +135,7 @@ CASES: dict[str, Callable[[Path], Case]] = {
     "w2s-xy": w2s(x=0.5, y=0.5),
     "w2s-rows": w2s(rows=60.0),
     "twophoton": twophoton,
+    "lysosome-x": lysosome,
 }
 
 

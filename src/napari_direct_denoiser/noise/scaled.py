@@ -44,6 +44,9 @@ class ScaledCorrelatedNoise(CorrelatedNoise):
         noise = self._noise(padded(self.color(signal), (columns, columns, rows, 0), "replicate"), generator)
         return signal + filtered(noise, self._whitening, (0, 0, 0, 0), "constant")
 
+    def describe(self) -> str:
+        return f"{super().describe()}, scaled by the signal"
+
     def _log_prob(self, residual: Tensor, signal: Tensor) -> Tensor:
         level, std = self._innovation_at(signal)
         rows, columns = self._own
