@@ -24,8 +24,25 @@ def test_the_factor_is_that_of_the_brightness() -> None:
 
 
 def test_it_survives_json() -> None:
-    calibration = StdCalibration(signal=Curve((100.0, 200.0), (2.0, 1.0)), samples=1.2)
+    calibration = StdCalibration(signal=Curve((100.0, 200.0), (2.0, 1.0)), samples=Curve((1.0, 2.0), (0.9, 1.2)))
     assert StdCalibration.model_validate_json(calibration.model_dump_json()) == calibration
+
+
+def test_the_factor_of_samples_is_undone() -> None:
+    calibration = StdCalibration(samples=Curve((100.0, 200.0), (2.0, 1.0)))
+    std, mean = torch.tensor([3.0, 3.0]), torch.tensor([50.0, 150.0])
+    corrected = calibration.of_samples(std, mean)
+    assert corrected.tolist() == [6.0, 4.5]
+    assert torch.equal(calibration.undone(corrected, mean), std)
+    assert StdCalibration(samples=Curve((0.0,), (0.0,))).undone(torch.zeros(2), mean).tolist() == [0, 0]
+
+
+def test_a_file_with_one_factor_of_samples_is_read() -> None:
+    found = StdCalibration.model_validate_json('{"signal": [[1.0], [2.0]], "samples": 1.2}')
+    assert found.samples(torch.tensor([-5.0, 5.0])).tolist() == pytest.approx([1.2, 1.2])
+    for bad in ("-1.0", '"much"', "NaN"):
+        with pytest.raises(ValidationError):
+            StdCalibration.model_validate_json(f'{{"samples": {bad}}}')
 
 
 def test_equal_knots_give_numbers() -> None:

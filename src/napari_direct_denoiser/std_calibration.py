@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import field_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor
 
@@ -38,10 +38,17 @@ class StdCalibration(Config):
 
     signal: Curve = Curve()
     """Factor over the direct prediction, counts."""
-    samples: float = Field(default=1.0, ge=0)
-    """Factor of the standard deviation of posterior samples, which makes it that of the error of their mean."""
+    samples: Curve = Curve()
+    """Factor of the standard deviation of posterior samples over their mean, counts. It makes it that of the error of
+    their mean."""
 
-    @field_validator("signal")
+    @field_validator("samples", mode="before")
+    @classmethod
+    def _migrate(cls, found: Any) -> Any:
+        """Read a file of version 0.1, which has one factor."""
+        return Curve((0.0,), (float(found),)) if isinstance(found, int | float) else found
+
+    @field_validator("signal", "samples")
     @classmethod
     def _is_a_curve(cls, curve: Curve) -> Curve:
         knots, values = curve
@@ -54,3 +61,11 @@ class StdCalibration(Config):
     def corrected(self, std: Tensor, direct: Tensor) -> Tensor:
         """Correct the standard deviation that the Direct Denoiser predicts of its error, both (B, 1, H, W) counts."""
         return std * self.signal(direct)
+
+    def of_samples(self, std: Tensor, mean: Tensor) -> Tensor:
+        """Make the standard deviation of samples that of the error of their mean, all of one shape, counts."""
+        return std * self.samples(mean)
+
+    def undone(self, std: Tensor, mean: Tensor) -> Tensor:
+        """Undo `of_samples`, as far as its factors are not 0."""
+        return std / self.samples(mean).clamp_min(torch.finfo(std.dtype).tiny)

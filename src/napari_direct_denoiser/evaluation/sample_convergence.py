@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..config import CompareSettings
@@ -137,12 +138,13 @@ def sample_convergence_steps(
     direct, direct_std = result["direct"], result.get("std")
     mean, squares = np.zeros_like(direct), np.zeros_like(direct)
     means, times, seconds = [], [], 0.0
-    factor = model.std_calibration.samples  # undone: here it is the spread of the samples that counts
     for seed, (before, count) in enumerate(pairwise((0, *_shown(counts)))):
         n = count - before
         steps = predict_steps(model, planes, ["mean", "sample_std"], samples=n, seed=seed)
         result, more_seconds = yield from follow(steps, n)
-        mean, squares = merged(before, mean, squares, n, result["mean"], np.square(result["sample_std"] / factor) * n)
+        found = (torch.from_numpy(result[name]) for name in ("sample_std", "mean"))
+        spread = model.std_calibration.undone(*found).numpy()  # it is the spread of the samples that counts here
+        mean, squares = merged(before, mean, squares, n, result["mean"], np.square(spread) * n)
         seconds += more_seconds
         if count == 1:
             sample = mean

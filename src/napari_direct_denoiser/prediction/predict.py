@@ -26,7 +26,7 @@ from ..data.images import LazyPlanes, Region, check_planes
 from ..errors import DenoiserError, SettingError
 from ..progress import Progress, WorkClock
 from ..system import available_memory, free_memory, is_out_of_memory, reusing_memory
-from .statistics import STD, SampleStatistics, finite
+from .statistics import SampleStatistics, finite
 from .tiling import Output, Tile, TilePlan, in_one_pass, plan_tiles
 
 if TYPE_CHECKING:
@@ -283,9 +283,8 @@ class _Run:
                     views["sample"][(slice(first, first + len(kept)), *tile.kept)] += tile.weights * kept
             yield n
         with _guarded():
-            for name, value in statistics.results().items():
-                factor = self.model.std_calibration.samples if name in STD else 1.0
-                views[name][tile.kept] += factor * tile.weights * finite(value)
+            for name, value in statistics.results(self.model.std_calibration).items():
+                views[name][tile.kept] += tile.weights * finite(value)
 
     def _draw(
         self, encoding: Any, tile: Tile, statistics: SampleStatistics, keys: list[tuple[int, ...]], keep: int

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DenoiserError
+from ..std_calibration import StdCalibration
 from .tiling import HELD, Output
 
 Array = TypeVar("Array", Tensor, NDArray[np.float32])
@@ -44,8 +45,8 @@ class SampleStatistics:
             self.mean, self.squares = merged(self.count, *before, n, mean, squares)
         self.count = total
 
-    def results(self) -> dict[Output, NDArray[np.float32]]:
-        """Give the requested statistics, (h, w) each."""
+    def results(self, calibration: StdCalibration) -> dict[Output, NDArray[np.float32]]:
+        """Give the requested statistics, (h, w) each; the standard deviation is calibrated."""
         found: dict[Output, NDArray[np.float32]] = {}
         if self.held is not None:
             functions: dict[Output, Callable[[NDArray[np.float32]], NDArray[np.float32]]]
@@ -55,7 +56,8 @@ class SampleStatistics:
             found["mean"] = self.mean.cpu().numpy()
         for name in STD:
             if name in self.wanted:
-                found[name] = (self.squares / self.count).sqrt().cpu().numpy()
+                std = (self.squares / self.count).sqrt()
+                found[name] = calibration.of_samples(std, self.mean).cpu().numpy()
         return found
 
 

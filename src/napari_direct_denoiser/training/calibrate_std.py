@@ -93,7 +93,9 @@ def calibrate_std(model: CoModel, stacks: Sequence[PlaneStack], seed: int = 0, *
         noisy = list(_planes(model, stacks, _PIXELS if final else min(_PIXELS, _FEW_PIXELS)))
         factor = _factor([_measure(model, each, generator) for each in noisy], white=model.noise.reach == 0)
         found = StdCalibration(signal=factor)
-        found = found.model_copy(update={"samples": _samples_factor(model, found, noisy[0], seed)})
+        model.std_calibration = found
+        against = AgainstMean.of_planes(model, stacks, seed, single=not final)
+        found = found.model_copy(update={"samples": _of_samples(against)})
     model.train(training)
     model.std_calibration = before
     return found
@@ -123,9 +125,8 @@ def _factor(planes: Sequence[_Measured], *, white: bool) -> Curve:
 
     `white` says that by the noise model neighbours share no noise.
     """
-    pixels = double(torch.cat([plane.direct.flatten() for plane in planes]))
-    bins = min(max(len(pixels) // _BIN_PIXELS, 1), _MOST_BINS)
-    edges = torch.from_numpy(np.quantile(pixels.cpu().numpy(), np.linspace(0, 1, bins + 1)[1:-1])).to(pixels)
+    edges = _edges([plane.direct for plane in planes])
+    bins = len(edges) + 1
     here = [torch.bucketize(double(plane.direct), edges) for plane in planes]
     redrawn = [torch.bucketize(double(plane.redrawn_direct), edges) for plane in planes]
     error = _mean([plane.redrawn_error.square() for plane in planes], redrawn, bins)
@@ -190,15 +191,29 @@ def _mean(values: Sequence[Tensor], bin: Sequence[Tensor], bins: int) -> Tensor:
     )
 
 
-def _samples_factor(model: CoModel, found: StdCalibration, noisy: Tensor, seed: int) -> float:
-    """Error of the mean of many samples of an image (1, 1, H, W) over their standard deviation.
+def _of_samples(planes: Sequence[AgainstMean]) -> Curve:
+    """Error of the mean of many samples over their standard deviation, in bins of that mean.
 
     Its squared error is that of the direct pass and Stein's estimate of the difference.
     """
-    model.std_calibration = found
-    against = AgainstMean.of(model, noisy, seed)
-    error, spread = float((against.worse + against.own).mean()), float(against.variance.mean())
-    return float(np.clip(error / spread, *_SAMPLES_RANGE)) ** 0.5 if spread > 0 else 1.0
+    means = [plane.mean for plane in planes]
+    edges = _edges(means)
+    here, bins = [torch.bucketize(mean.contiguous(), edges) for mean in means], len(edges) + 1
+    spread = _mean([plane.variance for plane in planes], here, bins).cpu().numpy()
+    error = _mean([plane.own + plane.worse for plane in planes], here, bins).cpu().numpy()
+    knots = _mean(means, here, bins).cpu().numpy()
+    good = spread > 0
+    if not good.any():
+        return Curve()
+    factors = np.sqrt(np.clip(error[good] / spread[good], *_SAMPLES_RANGE))
+    return Curve(tuple(knots[good].tolist()), tuple(factors.tolist()))
+
+
+def _edges(images: Sequence[Tensor]) -> Tensor:
+    """Values between bins (bins - 1,) that have about equally many pixels, float64."""
+    pixels = double(torch.cat([image.flatten() for image in images]))
+    bins = min(max(len(pixels) // _BIN_PIXELS, 1), _MOST_BINS)
+    return torch.from_numpy(np.quantile(pixels.cpu().numpy(), np.linspace(0, 1, bins + 1)[1:-1])).to(pixels)
 
 
 def _inner(image: Tensor) -> Tensor:

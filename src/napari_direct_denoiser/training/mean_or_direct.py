@@ -32,6 +32,8 @@ class AgainstMean:
     """Of the samples, counts^2."""
     own: Tensor
     """Squared error of the direct pass as the model predicts it, counts^2."""
+    mean: Tensor
+    """Of a few samples, counts."""
 
     @classmethod
     def of(cls, model: CoModel, noisy: Tensor, seed: int) -> AgainstMean:
@@ -52,10 +54,25 @@ class AgainstMean:
         )
         variance = double(variance)
         inner = ..., slice(_EDGE, -_EDGE), slice(_EDGE, -_EDGE)
-        return cls((worse - variance / _SAMPLES)[inner], unknown, variance[inner], double(std).square()[inner])
+        return cls(
+            (worse - variance / _SAMPLES)[inner],
+            unknown,
+            variance[inner],
+            double(std).square()[inner],
+            double(mean)[inner],
+        )
+
+    @classmethod
+    @torch.no_grad()
+    def of_planes(
+        cls, model: CoModel, stacks: Sequence[PlaneStack], seed: int, *, single: bool = False
+    ) -> list[AgainstMean]:
+        """Measure the middle of some planes of one size, or of a single one."""
+        planes = sampled_planes(stacks, 1 if single else _PLANES)
+        found = [cls.of(model, torch.from_numpy(each)[None, None].to(model.device), seed) for each in planes]
+        return [each for each in found if each.own.shape == found[0].own.shape]
 
 
-@torch.no_grad()
 def direct_over_mean(model: CoModel, stacks: Sequence[PlaneStack], seed: int = 0) -> Gain | None:
     """Estimate by how much the direct pass is better than the mean of as many samples as `denoise` draws.
 
@@ -75,9 +92,7 @@ def direct_over_mean(model: CoModel, stacks: Sequence[PlaneStack], seed: int = 0
     """
     if not model.has_std:
         return None
-    planes = sampled_planes(stacks, _PLANES)
-    found = [AgainstMean.of(model, torch.from_numpy(each)[None, None].to(model.device), seed) for each in planes]
-    same = [each for each in found if each.own.shape == found[0].own.shape]
+    same = AgainstMean.of_planes(model, stacks, seed)
     own = torch.cat([each.own for each in same])
     more = torch.cat([each.worse + each.variance / SAMPLES_OF_MEAN for each in same])
     unknown = sum(each.unknown for each in same) / len(same)
