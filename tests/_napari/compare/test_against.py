@@ -57,7 +57,7 @@ def few_samples(compare_dock):
 
 @pytest.mark.window
 def test_one_call_shows_all_pictures_beside_each_other_and_says_which_is_better(
-    viewer, noisy, truth, stack, compare_dock, few_samples, untrained, finish, errors_shown
+    viewer, noisy, truth, stack, compare_dock, few_samples, untrained, finish, errors_shown, qtbot
 ):
     model = MODELS.add("a model", untrained)
     before = state(viewer)
@@ -81,7 +81,7 @@ def test_one_call_shows_all_pictures_beside_each_other_and_says_which_is_better(
     assert f"{error:.3g}" in compare_dock.against.words.text()
     assert "times as fast" in compare_dock.against.words.text()
     compare_dock.against.leave_button.click()
-    assert state(viewer) == before
+    qtbot.waitUntil(lambda: state(viewer) == before)  # names of layers disappear a moment later
     assert not errors_shown()
 
 

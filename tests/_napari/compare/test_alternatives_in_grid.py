@@ -89,7 +89,9 @@ def test_alternatives_follow_the_slider_and_may_be_kept(viewer, big, compare_doc
     finish(compare_dock)
     viewer.dims.set_point(0, big.data_to_world((0, 0, 0))[0])
     here = big.data_to_world((0, 22, 72))
-    qtbot.waitUntil(lambda: np.allclose(viewer.layers[1].data_to_world((0, 0, 0)), here), timeout=20_000)
+    qtbot.waitUntil(
+        lambda: len(viewer.layers) > 1 and np.allclose(viewer.layers[1].data_to_world((0, 0, 0)), here), timeout=20_000
+    )
     finish(compare_dock)
     made = viewer.layers[1:]
     assert len(made) == 2

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ...denoiser import Denoiser
     from ...evaluation.alternatives import RegionAlternatives
     from ..shared.session import NamedModel
+    from ..shared.turns import Turns
     from ..shared.workers import Steps
 
 _SMALLEST_SIDE = 32  # pixels of a region, also if less is in view
@@ -31,8 +33,10 @@ _SMALLEST_SIDE = 32  # pixels of a region, also if less is in view
 class AlternativesInGrid(ResultsInGrid):
     """Layers of the alternatives of a region, which is the one in view when this is made."""
 
-    def __init__(self, viewer: napari.Viewer, noisy: Image, truth: Image | None, model: NamedModel) -> None:
-        super().__init__(viewer, noisy, truth, model)
+    def __init__(
+        self, viewer: napari.Viewer, noisy: Image, truth: Image | None, model: NamedModel, turns: Turns
+    ) -> None:
+        super().__init__(viewer, noisy, truth, model, turns)
         self._region: tuple[slice, slice] | None = None
 
     def steps(self) -> Steps:
@@ -43,7 +47,7 @@ class AlternativesInGrid(ResultsInGrid):
         return finding_alternatives(self.model.denoiser, plane.stack, plane.number, self._region)
 
     def finish(self, found: RegionAlternatives) -> None:
-        """Show the alternatives over the region, in place of those shown before."""
+        """Show the alternatives over the region, in place of those shown before: one in each turn."""
         self.close(keep=False)
         assert self._region is not None
         plane, origin = self.plane, (self._region[0].start, self._region[1].start)
@@ -54,7 +58,13 @@ class AlternativesInGrid(ResultsInGrid):
             data, keywords = result_layer(
                 place, as_plane_of(image, plane.axes), "mean", {"view": "alternatives"}, axes=plane.axes
             )
-            self.made[name] = self.viewer.add_image(data, **{**keywords, "name": name})
+            self.turns.add(name, partial(self._add, name, data, {**keywords, "name": name, "visible": False}))
+        self.turns.add("view", self._open)
+
+    def _add(self, name: str, data: Any, keywords: Mapping[str, Any]) -> None:
+        self.made[name] = self.viewer.add_image(data, **keywords)
+
+    def _open(self) -> None:
         first = next(iter(self.made.values()))
         self.open().zoom_to(first)
         fit_contrast(first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from ...evaluation.verdict import Compared
     from ..shared.session import NamedModel
+    from ..shared.turns import Turns
     from ..shared.workers import Steps
 
 _PERCENTILE_SHOWN = 99.5  # of a standard deviation: upper contrast limit
@@ -40,9 +42,15 @@ class Comparison(ResultsInGrid):
     """Layers of one comparison of HDN with the direct pass; `samples` as in `CompareSettings`."""
 
     def __init__(
-        self, viewer: napari.Viewer, noisy: Image, truth: Image | None, model: NamedModel, samples: Sequence[int]
+        self,
+        viewer: napari.Viewer,
+        noisy: Image,
+        truth: Image | None,
+        model: NamedModel,
+        turns: Turns,
+        samples: Sequence[int],
     ) -> None:
-        super().__init__(viewer, noisy, truth, model)
+        super().__init__(viewer, noisy, truth, model, turns)
         self._counts = samples
         self._samples = 0
         self._seconds: dict[str, float] = {}
@@ -54,31 +62,34 @@ class Comparison(ResultsInGrid):
         return against_direct(self.model.denoiser, plane.stack, truth, plane.number, self._counts)
 
     def show(self, images: Mapping[str, NDArray[Any]], samples: int) -> None:
-        """Show the results for the plane, (H, W) each, in place of those shown before."""
+        """Show the results for the plane, (H, W) each, in place of those shown before: one in each turn."""
         self._samples, self._seconds = samples, {}
         for name, image in images.items():
-            data, keywords = self._layer(name, image)
-            if name not in self.made:
-                self.made[name] = self.viewer.add_image(data, **keywords)
-                continue
-            layer = self.made[name]
-            layer.affine, layer.data = keywords["affine"], data
-            layer.name = keywords["name"]
-            if name == "std":
-                layer.contrast_limits = keywords["contrast_limits"]
+            self.turns.add(name, partial(self._show, name, *self._layer(name, image)))
         if self.view is None:
-            self._open()
+            self.turns.add("view", self._open)
 
     def finish(self, found: Compared) -> None:
         """Add the map of disagreement, hidden, or renew it; and note how long the results took."""
         result = found.result
-        if result.disagreement is not None and self.view is not None:
-            new = "disagreement" not in self.made
-            self.show({"disagreement": result.disagreement[0]}, self._samples)
-            if new:
-                self.view.add(self.made["disagreement"])
-                self.viewer.layers.selection.active = self.made["direct"]
+        if result.disagreement is not None:
+            layer = self._layer("disagreement", result.disagreement[0])
+            self.turns.add("disagreement", partial(self._show, "disagreement", *layer))
         self._seconds = {"direct": result.direct_seconds, "mean": result.seconds[-1]}
+
+    def _show(self, name: str, data: Any, keywords: Mapping[str, Any]) -> None:
+        """Add a layer, hidden until the view opens, or renew it."""
+        if name not in self.made:
+            layer = self.made[name] = self.viewer.add_image(data, **{**keywords, "visible": False})
+            if self.view is not None:
+                self.view.add(layer)
+                self.viewer.layers.selection.active = self.made["direct"]
+            return
+        layer = self.made[name]
+        layer.affine, layer.data = keywords["affine"], data
+        layer.name = keywords["name"]
+        if name == "std":
+            layer.contrast_limits = keywords["contrast_limits"]
 
     def _open(self) -> None:
         self.open(self.made["std"])
@@ -95,7 +106,7 @@ class Comparison(ResultsInGrid):
         )
         keywords["name"] = _TITLES[name].format(samples=self._samples)
         if name == "disagreement":
-            keywords |= {"visible": False, "gamma": 1.0, "colormap": _TWO_SIDED}
+            keywords |= {"gamma": 1.0, "colormap": _TWO_SIDED}
             keywords["contrast_limits"] = (-_DEVIATIONS_SHOWN, _DEVIATIONS_SHOWN)
         return data, keywords
 

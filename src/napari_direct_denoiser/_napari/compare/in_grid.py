@@ -11,13 +11,14 @@ import numpy as np
 from ...data.images import LazyPlanes, named_axes
 from ..shared.layers import METADATA_KEY, Source, read_layer
 from ..shared.plane_layers import plane_in_view, plane_number, plane_words, source_of_plane
-from .views import SideBySide
+from .views import SideBySide, in_one_go
 
 if TYPE_CHECKING:
     import napari
     from napari.layers import Image
 
     from ..shared.session import NamedModel
+    from ..shared.turns import Turns
     from ..shared.workers import Steps
 
 _PERCENTILES_OF_CONTRAST = (0.1, 99.9)
@@ -72,10 +73,14 @@ class ResultsInGrid(ABC):
         The layers to show beside the results.
     model
         The model that makes the results.
+    turns
+        In which the layers come, one by one.
     """
 
-    def __init__(self, viewer: napari.Viewer, noisy: Image, truth: Image | None, model: NamedModel) -> None:
-        self.viewer, self.noisy, self.truth, self.model = viewer, noisy, truth, model
+    def __init__(
+        self, viewer: napari.Viewer, noisy: Image, truth: Image | None, model: NamedModel, turns: Turns
+    ) -> None:
+        self.viewer, self.noisy, self.truth, self.model, self.turns = viewer, noisy, truth, model, turns
         self.plane: ComparedPlane
         """The plane that was in view when the run began."""
         self.view: SideBySide | None = None
@@ -101,6 +106,11 @@ class ResultsInGrid(ABC):
         return all(layer in self.viewer.layers for layer in self._layers)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it shows nothing and will not."""
+        return not self.made and not self.turns.waiting
+
+    @property
     def is_outdated(self) -> bool:
         """Whether another plane is in view."""
         return ComparedPlane.in_view(self.viewer, self.noisy).leading != self.plane.leading
@@ -112,19 +122,21 @@ class ResultsInGrid(ABC):
 
     def close(self, *, keep: bool) -> None:
         """Restore the viewer, and remove the layers unless they are to be kept; those are hidden."""
+        self.turns.clear()
         view, self.view = self.view, None
-        if view is not None:
-            view.close()
         made, self.made = self.made, {}
-        for name, layer in made.items():
-            if layer not in self.viewer.layers:
-                continue
-            if keep:
-                layer.visible = False
-                layer.name, facts = self.kept(name)
-                layer.metadata = {METADATA_KEY: facts}
-            else:
-                self.viewer.layers.remove(layer)
+        with in_one_go(self.viewer):
+            if view is not None:
+                view.close()
+            for name, layer in made.items():
+                if layer not in self.viewer.layers:
+                    continue
+                if keep:
+                    layer.visible = False
+                    layer.name, facts = self.kept(name)
+                    layer.metadata = {METADATA_KEY: facts}
+                else:
+                    self.viewer.layers.remove(layer)
         if self._active in self.viewer.layers:
             self.viewer.layers.selection.active = self._active
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QTimer
 
 from ..shared.layers import METADATA_KEY, full_shape, read_layer
+from .titles import TITLES
 
 if TYPE_CHECKING:
     import napari
     from napari.layers import Image, Layer
 
 _DISPLAY = ("contrast_limits", "gamma", "colormap")
-_TITLE_POINTS = 8  # names of results must fit into a cell of the grid
 _MARGIN = 0.95  # of a cell that is filled, as by napari
 BLINK_MILLISECONDS = 600
 GRAB_PIXELS = 10
@@ -41,6 +41,14 @@ def canvas_size(viewer: napari.Viewer) -> tuple[int, int]:
 def is_view(layer: Layer) -> bool:
     """Whether a layer belongs to a view, and is not an image of its own."""
     return "view" in layer.metadata.get(METADATA_KEY, {})
+
+
+def in_one_go(viewer: napari.Viewer) -> AbstractContextManager[None]:
+    """Let napari arrange its canvas, and collect garbage, once at the end of several changes of the layer list.
+
+    Versions before 0.9 do so after each.
+    """
+    return viewer.layers.batched_update() if hasattr(viewer.layers, "batched_update") else nullcontext()
 
 
 class View:
@@ -98,10 +106,14 @@ class View:
     def _show_titles(self) -> None:
         if all(hasattr(layer, "name_overlay") for layer in self.images):
             for layer in self.images:
-                self._set(layer.name_overlay, visible=True, font_size=_TITLE_POINTS)
+                self._entitle(layer)
         else:  # before napari 0.9, layers have no titles
             names = "  |  ".join(layer.name for layer in self.images)
             self._set(self.viewer.text_overlay, text=names, visible=True)
+
+    def _entitle(self, layer: Layer) -> None:
+        TITLES.show(layer)
+        self._undo.callback(TITLES.hide_soon, layer)
 
 
 class SideBySide(View):
@@ -128,7 +140,7 @@ class SideBySide(View):
         self.images.append(layer)
         self._fit_after(layer.events.visible)
         if hasattr(layer, "name_overlay"):
-            self._set(layer.name_overlay, visible=True, font_size=_TITLE_POINTS)
+            self._entitle(layer)
 
     def zoom_to(self, layer: Image) -> None:
         """Fit a layer that is smaller than the others into the cells."""
@@ -265,6 +277,6 @@ class Wipe(View):
 
 
 def _arrange(layers: Any, order: Sequence[Layer]) -> None:
-    """Reorder a layer list without removing a layer."""
-    for index, layer in enumerate(order):
-        layers.move(layers.index(layer), index)
+    """Reorder a layer list without removing a layer; napari and the docks follow once."""
+    if list(layers[: len(order)]) != list(order):
+        layers.move_multiple([layers.index(layer) for layer in order], 0)

@@ -178,7 +178,7 @@ class CompareWidget(RunDock):
         assert model is not None
         self.look.close_view()
         self.leave()
-        self.comparison = kind(self.viewer, noisy, truth, model)
+        self.comparison = kind(self.viewer, noisy, truth, model, self.job.turns)
         self._compare_plane()
 
     def _compare_plane(self) -> None:
@@ -198,14 +198,16 @@ class CompareWidget(RunDock):
         else:
             self.against.words.setText(found.sentence())
         comparison.finish(found)
-        self.against.take_map(comparison.made.get("disagreement"))
-        self.end("", done=True)
+        self.job.turns.add("map", lambda: self.against.take_map(comparison.made.get("disagreement")))
+        self.job.turns.add("end", lambda: self.end("", done=True))
 
     def _follow_sliders(self) -> None:
         """Compare another plane if the sliders were moved to one."""
         if self.comparison is None or not self.comparison.is_outdated:
             return
-        if not self.job.running:
+        if self.job.turns.waiting:
+            self._slider_timer.start()  # the pictures of the plane before come first
+        elif not self.job.running:
             self._compare_plane()
         elif self._is_comparing and not self.job_is_stopping:
             self._again = True
@@ -216,8 +218,12 @@ class CompareWidget(RunDock):
         comparison, self.comparison = self.comparison, None
         if comparison is None:
             return
+        was_showing = self.job.turns.waiting
+        self.job.turns.clear()
         if self._is_comparing:
             self._stop()
+        elif was_showing:
+            self.end("")
         self.against.take_map(None)
         comparison.close(keep=self.against.keep.isChecked())
         self._list_layers()
@@ -251,7 +257,7 @@ class CompareWidget(RunDock):
 
     def _drop_empty(self) -> None:
         """Forget a comparison that showed nothing."""
-        if self.comparison is not None and not self.comparison.made:
+        if self.comparison is not None and self.comparison.is_empty:
             self.comparison = None
 
     @property
@@ -275,7 +281,7 @@ class CompareWidget(RunDock):
             button.setEnabled(bool(self.measure.table.rows))
         for button in (self.against.run_button, self.against.alternatives_button):
             button.setEnabled(ready and model is not None and not running)
-        self.against.show_leaving(self.comparison is not None and bool(self.comparison.made))
+        self.against.show_leaving(self.comparison is not None and not self.comparison.is_empty)
         missing = "" if model else "The comparison needs a model: train one, or load one in the Denoise dock."
         self.hint(missing if ready else "Open an image.")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ from .runs import DIRECT_PASS, Request, Result
 if TYPE_CHECKING:
     import napari
     from napari.layers import Image, Layer
+
+    from ..shared.turns import Turns
 
 
 def check_choices(request: Request) -> None:
@@ -101,21 +104,36 @@ def _may_write(parent: QWidget, needed_bytes: Mapping[Path, int], sources: Seque
     return QMessageBox.question(parent, "Replace?", words) == QMessageBox.StandardButton.Yes
 
 
-def add_results(viewer: napari.viewer.Viewer, request: Request, results: Sequence[Result], seconds: float) -> list[str]:
-    """Add results as layers over their source, the first one on top; give their names."""
-    names = []
-    measured = None if request.as_looked_at else seconds  # nothing is computed yet
+def add_results(
+    turns: Turns,
+    viewer: napari.viewer.Viewer,
+    request: Request,
+    results: Sequence[Result],
+    seconds: float,
+    then: Callable[[Sequence[str]], object],
+) -> None:
+    """Add results as layers over their source, the first one on top, one in each turn; then hand over their names."""
+    names: list[str] = []
+
+    def add(result: Result) -> None:
+        names.insert(0, _add(viewer, request, result, seconds))
+
     for result in reversed(results):
-        known, path = request.facts(result.output, measured), request.path(result.output)
-        if path is not None:
-            known["path"] = str(path)
-            _remove_replaced(viewer, str(path))
-        samples = request.samples(result.output)
-        data, keywords = result_layer(
-            request.source, result.data, result.output, known, samples, result.limits, request.axes
-        )
-        names.append(viewer.add_image(data, multiscale=isinstance(data, list), **keywords).name)
-    return names[::-1]
+        turns.add(result.output, partial(add, result))
+    turns.add("then", lambda: then(names))
+
+
+def _add(viewer: napari.viewer.Viewer, request: Request, result: Result, seconds: float) -> str:
+    measured = None if request.as_looked_at else seconds  # nothing is computed yet
+    known, path = request.facts(result.output, measured), request.path(result.output)
+    if path is not None:
+        known["path"] = str(path)
+        _remove_replaced(viewer, str(path))
+    samples = request.samples(result.output)
+    data, keywords = result_layer(
+        request.source, result.data, result.output, known, samples, result.limits, request.axes
+    )
+    return str(viewer.add_image(data, multiscale=isinstance(data, list), **keywords).name)
 
 
 def _remove_replaced(viewer: napari.viewer.Viewer, path: str) -> None:

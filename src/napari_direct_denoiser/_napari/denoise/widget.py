@@ -259,10 +259,14 @@ class DenoiseWidget(RunDock):
             self.show_model(MODELS.add(self._loaded_name, result))
             return
         results, seconds = result
-        if batch.add(add_results(self.viewer, batch.request, results, seconds), results, seconds):
-            self.begin(denoising(batch.request))
-        else:
-            self.end(batch.words(), done=True)
+
+        def go_on(names: Sequence[str]) -> None:
+            if batch.add(names, results, seconds):
+                self.on_stop() if self.job.stopping() else self.begin(denoising(batch.request))
+            else:
+                self.end(batch.words(), done=True)
+
+        add_results(self.job.turns, self.viewer, batch.request, results, seconds, go_on)
 
     def on_stop(self) -> None:
         """Say what was added before the run was stopped."""

@@ -109,6 +109,7 @@ class RunDock(QWidget):
         self.job.succeeded.connect(self.on_success)
         self.job.stopped.connect(self.on_stop)
         self.job.failed.connect(self.on_failure)
+        self.job.turns.ended.connect(self.refresh_buttons)
         self.stop_button.clicked.connect(self._stop)
         self.layer_choice.currentIndexChanged.connect(self.refresh_buttons)
         self._docked = self._closed = False

@@ -19,6 +19,7 @@ from napari.qt.threading import thread_worker
 from qtpy.QtCore import QCoreApplication, QObject, Qt, Signal
 
 from ...errors import DenoiserError
+from .turns import Turns
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -70,7 +71,10 @@ def loading(path: Path, device: Device) -> Generator[Update, None, Denoiser]:
 
 
 class Job(QObject):
-    """One run at a time in a worker thread. Every run ends with exactly one of the last three signals."""
+    """One run at a time in a worker thread. Every run ends with exactly one of the last three signals.
+
+    What is done with its results may follow in several turns of the event loop; the run lasts until then.
+    """
 
     started = Signal()
     updated = Signal(object)
@@ -83,6 +87,7 @@ class Job(QObject):
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
+        self.turns = Turns(self)
         self._worker: Any = None
         self._stop = threading.Event()
         self._outcome: tuple[str, Any] = ("stopped", None)
@@ -91,7 +96,7 @@ class Job(QObject):
     @property
     def running(self) -> bool:
         """Whether a run is under way."""
-        return self._worker is not None
+        return self._worker is not None or self.turns.waiting
 
     def start(self, steps: Steps) -> None:
         """Start a run; only when none is under way."""
@@ -118,18 +123,19 @@ class Job(QObject):
 
     def shutdown(self) -> None:
         """Ask the run to stop, and emit no more signals. Does not wait for the thread."""
+        self.turns.clear()
         self._worker = None
         self._stop.set()
 
     def _on_yielded(self, update: Update) -> None:
-        if self.running:
+        if self._worker is not None:
             self.updated.emit(update)
 
     def _on_returned(self, outcome: tuple[str, Any]) -> None:
         self._outcome = outcome
 
     def _on_finished(self) -> None:
-        if not self.running:
+        if self._worker is None:
             return
         self._worker = None
         kind, value = self._outcome

@@ -1,0 +1,46 @@
+"""Names of layers over their pictures."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QTimer
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+_POINTS = 8  # names of results must fit into a cell of the grid
+MILLISECONDS_UNTIL_HIDDEN = 100
+"""Until then napari has drawn."""
+
+
+class Titles:
+    """Shows names of layers, and hides them a moment later than asked.
+
+    OpenGL ends the process if napari 0.9 hides a name and removes another layer with a name between two drawings, which
+    is what happens when a comparison is left.
+    """
+
+    def __init__(self) -> None:
+        self._shown: set[Layer] = set()
+        self._before: dict[Layer, tuple[bool, int]] = {}
+
+    def show(self, layer: Layer) -> None:
+        """Show the name of a layer."""
+        overlay = layer.name_overlay
+        self._before.setdefault(layer, (overlay.visible, overlay.font_size))
+        self._shown.add(layer)
+        overlay.font_size, overlay.visible = _POINTS, True
+
+    def hide_soon(self, layer: Layer) -> None:
+        """Restore what was before, unless the name is shown again in the meantime."""
+        self._shown.discard(layer)
+        QTimer.singleShot(MILLISECONDS_UNTIL_HIDDEN, partial(self._restore, layer))
+
+    def _restore(self, layer: Layer) -> None:
+        if layer not in self._shown and layer in self._before:
+            layer.name_overlay.visible, layer.name_overlay.font_size = self._before.pop(layer)
+
+
+TITLES = Titles()
