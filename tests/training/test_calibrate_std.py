@@ -10,6 +10,7 @@ from napari_direct_denoiser.config import train_settings
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.denoiser import Denoiser
 from napari_direct_denoiser.noise import CorrelatedNoise, GaussianNoise, NoiseModel
+from napari_direct_denoiser.progress import drain
 from napari_direct_denoiser.std_calibration import StdCalibration
 from napari_direct_denoiser.training.calibrate_std import calibrate_std
 
@@ -93,3 +94,17 @@ def test_a_small_image_has_one_factor() -> None:
     found = calibrate_std(untrained(noisy).model, [noisy])
     assert len(found.signal.knots) == 1
     assert 0.2 < found.signal.values[0] < 5
+
+
+@pytest.mark.usefixtures("all_pixels_measured")
+def test_noise_that_is_weaker_in_the_dark_than_the_model_says_hardly_changes_the_std() -> None:
+    """As of images that are clipped at the bottom."""
+    truth = SIMULATED.truth
+    dark = truth < np.quantile(truth, 0.5)
+    noisy = truth + np.where(dark, 6.0, 9.0) * np.random.default_rng(0).normal(size=truth.shape)
+    denoiser = untrained(noisy.astype(np.float32), GaussianNoise(9.0))
+    denoiser.model.std_calibration = calibrate_std(denoiser.model, [noisy.astype(np.float32)])
+    found = drain(denoiser.denoise_steps(noisy.astype(np.float32), ["direct", "std"]))
+    squares = (found["direct"] - truth) ** 2, found["std"] ** 2
+    ratios = [float(np.sqrt(squares[0][part].mean() / squares[1][part].mean())) for part in (dark, ~dark)]
+    assert ratios == pytest.approx([1.0, 1.0], abs=0.2)  # 0.70 in the dark if the strength of the noise is not measured

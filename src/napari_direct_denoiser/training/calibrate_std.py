@@ -8,7 +8,8 @@ How large the error of the direct pass is, is found in two ways:
 - **Neighbours**: Stein's estimate of the covariance of the errors of two neighbouring pixels, divided by that with
   redrawn noise. The covariance hardly depends on the variance of the noise model, which would have to be right to a few
   parts in a thousand to give the error of a single pixel. It depends on the noise model saying right how much noise
-  neighbours share. So the median over several directions and distances is taken: one of them may be wrong.
+  neighbours share. So the median over several directions and distances is taken: one of them may be wrong. How strong
+  the noise is at each brightness is measured on single pixels: in the dark, a straight line fits it badly.
 
 The second corrects the first where it is known well: they are weighted by their standard errors. It is the product of
 residuals that are nearly all noise, so that a hundred thousand pixels know it to a third where the image is dark.
@@ -40,6 +41,8 @@ _MOST_BINS = 8
 _LAGS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))  # neighbours, pixels down and to the right
 _NEIGHBOURS_RANGE = 0.25, 4.0  # of the squared error of neighbours over that with redrawn noise: beyond, noise is wrong
 _REDRAWN_UNKNOWN = 0.5  # standard error of 1 as that ratio: how wrong squared errors with redrawn noise are, about
+_ROUNDS = 3  # the strength of the noise depends on the error, and the error on it
+_STRENGTH_RANGE = 0.25, 4.0  # of the variance of the noise over that of the noise model
 _MEDIAN_ERROR = 1.25  # standard error of a median over that of a mean
 _SAMPLES_RANGE = 0.25, 16.0  # of the factor of the variance of samples
 
@@ -132,7 +135,9 @@ def _factor(planes: Sequence[_Measured], *, white: bool) -> Curve:
     error = _mean([plane.redrawn_error.square() for plane in planes], redrawn, bins)
     variance = _mean([plane.redrawn_std.square() for plane in planes], redrawn, bins)
     found = [_neighbours(planes, here, redrawn, bins, lag, white=white) for lag in _LAGS]
-    values = (error / variance * _ratio(*map(torch.stack, zip(*found, strict=True)))).sqrt().cpu().numpy()
+    fixed, per_noise, weight = map(torch.stack, zip(*found, strict=True))
+    ratio = _ratio(fixed, per_noise, weight, _single(planes, here, bins), error)
+    values = (error / variance * ratio).sqrt().cpu().numpy()
     knots = _mean([plane.direct for plane in planes], here, bins).cpu().numpy()
     good: NDArray[np.bool_] = np.isfinite(values) & np.isfinite(knots)
     if not good.any():
@@ -140,12 +145,38 @@ def _factor(planes: Sequence[_Measured], *, white: bool) -> Curve:
     return Curve(tuple(knots[good].tolist()), tuple(values[good].tolist()))
 
 
-def _ratio(neighbours: Tensor, weight: Tensor) -> Tensor:
-    """Squared error over that with redrawn noise, (bins,), from that of neighbours and its weight (lags, bins)."""
+def _ratio(fixed: Tensor, per_noise: Tensor, weight: Tensor, single: tuple[Tensor, Tensor], redrawn: Tensor) -> Tensor:
+    """Squared error over that with redrawn noise, (bins,).
+
+    Parameters
+    ----------
+    fixed, per_noise, weight
+        Of `_neighbours`, (lags, bins) each.
+    single
+        Of `_single`.
+    redrawn
+        Squared error with redrawn noise, (bins,) counts^2.
+    """
     weight = weight.sum(0).nan_to_num(0.0) / _MEDIAN_ERROR**2
-    median = neighbours.quantile(0.5, dim=0).nan_to_num(1.0).clamp(*_NEIGHBOURS_RANGE)
     prior = 1 / _REDRAWN_UNKNOWN**2
-    return (weight * median + prior) / (weight + prior)
+    ratio = torch.ones_like(redrawn)
+    for _ in range(_ROUNDS):
+        residual, left = single
+        strength = ((residual - ratio * redrawn) / left).nan_to_num(1.0).clamp(*_STRENGTH_RANGE)
+        neighbours = (fixed + strength * per_noise).quantile(0.5, dim=0).nan_to_num(1.0).clamp(*_NEIGHBOURS_RANGE)
+        ratio = (weight * neighbours + prior) / (weight + prior)
+    return ratio
+
+
+def _single(planes: Sequence[_Measured], here: Sequence[Tensor], bins: int) -> tuple[Tensor, Tensor]:
+    """Squared residual, and what the denoising leaves of the variance of the noise by the noise model, (bins,) each.
+
+    By Stein's identity, the first is the second and the squared error, if the noise model is right. The error is small
+    beside the noise: so the two say how strong the noise is at each brightness.
+    """
+    residual = _mean([plane.residual.square() for plane in planes], here, bins)
+    left = _mean([plane.noise.square() - 2 * plane.weighted * plane.product for plane in planes], here, bins)
+    return residual, left
 
 
 def _neighbours(
@@ -156,23 +187,29 @@ def _neighbours(
     lag: tuple[int, int],
     *,
     white: bool,
-) -> tuple[Tensor, Tensor]:
-    """Covariance of the errors of neighbours over that with redrawn noise, and one over its variance, each (bins,)."""
-    real, simulated = [], []
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Covariance of the errors of neighbours over that with redrawn noise, each (bins,).
+
+    Two parts: that of the residuals, and what the noise adds, which is to be multiplied by its strength. Then one over
+    the variance of their sum.
+    """
+    products, changes, simulated = [], [], []
     for plane in planes:
         residual, noise, weighted, product, error = (
             _pair(each, lag)
             for each in (plane.residual, plane.noise, plane.weighted, plane.product, plane.redrawn_error)
         )
         shared = 0 if white else noise[0] * noise[1]
-        real.append(residual[0] * residual[1] - shared + weighted[0] * product[1] + weighted[1] * product[0])
+        products.append(residual[0] * residual[1])
+        changes.append(weighted[0] * product[1] + weighted[1] * product[0] - shared)
         simulated.append(error[0] * error[1])
     places = [_pair(each, lag)[0] for each in here]
-    covariance = _mean(real, places, bins)
-    spread = _mean([each.square() for each in real], places, bins) - covariance.square()
+    own, noise_part = _mean(products, places, bins), _mean(changes, places, bins)
+    squares = [(one + other).square() for one, other in zip(products, changes, strict=True)]
+    spread = _mean(squares, places, bins) - (own + noise_part).square()
     pixels = torch.bincount(torch.cat([each.flatten() for each in places]), minlength=bins)
     expected = _mean(simulated, [_pair(each, lag)[0] for each in redrawn], bins)
-    return covariance / expected, pixels * expected.square() / spread
+    return own / expected, noise_part / expected, pixels * expected.square() / spread
 
 
 def _pair(image: Tensor, lag: tuple[int, int]) -> tuple[Tensor, Tensor]:
