@@ -29,6 +29,7 @@ from napari_direct_denoiser.noise import (
     StudentNoise,
 )
 from napari_direct_denoiser.noise.correlated import CorrelatedNoise
+from napari_direct_denoiser.noise.scaled import ScaledCorrelatedNoise
 
 Rng = np.random.Generator
 Cases = Callable[[int, int], int]
@@ -173,7 +174,7 @@ def test_correlated_samples_have_their_variance_and_correlation(cases: Cases, ta
         coefficients = np.zeros((2, 3))
         coefficients.flat[:4] = rng.uniform(-0.15, 0.15, 4)
         base = (camera, MODELS["gaussian"])[case % 2](rng)
-        model = CorrelatedNoise.of(base, coefficients)
+        model = (CorrelatedNoise, ScaledCorrelatedNoise)[case // 2 % 2].of(base, coefficients)
         signal = a_signal(base, rng)
         image = torch.full((side, side), signal, dtype=torch.float64)
         noise = (model.sample(image, seeded(case)) - image).numpy()
