@@ -99,12 +99,12 @@ NOISES: tuple[Callable[[], NoiseModel], ...] = (
     lambda: PoissonGaussianNoise(2.0, 100.0, 3.0),
     lambda: StudentNoise(4.0, 5.0),
     lambda: CorrelatedNoise(GaussianNoise(3.0), [[0.1, 0.2, 0.0], [0.4, 0.0, 0.0]]),
-    lambda: ScaledCorrelatedNoise(PoissonGaussianNoise(2.0, 100.0, 3.0), [[0.1, 0.2, 0.0], [0.4, 0.0, 0.0]]),
     lambda: RecordedNoise(GaussianNoise(3.0), 0.0, 255.0, 1.0),
     lambda: LineNoise(GaussianNoise(3.0), 1.0, 0.5),
     lambda: LineNoise(CorrelatedNoise(PoissonGaussianNoise(2.0, 100.0, 3.0), [[0.4, 0.0, 0.0]]), 1.0, 0.0),
     lambda: MixtureNoise(torch.tensor([[0.1], [-0.1], [2.0], [3.0], [0.5], [0.2]]), 100.0, 500.0, 4.0),
     lambda: HistogramNoise(torch.eye(8) * 0.6 + 0.05, 0.0, 400.0),
+    lambda: ScaledCorrelatedNoise(PoissonGaussianNoise(2.0, 100.0, 3.0), [[0.1, 0.2, 0.0], [0.4, 0.0, 0.0]]),
 )
 
 
