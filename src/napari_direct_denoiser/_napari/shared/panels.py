@@ -34,9 +34,8 @@ class Panels(pg.GraphicsLayoutWidget):
 
     def panel(self, row: int, title: str, bottom: pg.AxisItem | None = None) -> pg.PlotItem:
         """Add an empty plot, with an axis of one's own below it."""
-        item = self.addPlot(row, 0, axisItems=None if bottom is None else {"bottom": bottom})
+        item = self.addPlot(row, 0, axisItems=None if bottom is None else {"bottom": bottom}, enableMenu=False)
         item.setMouseEnabled(x=False, y=False)
-        item.setMenuEnabled(False)
         item.hideButtons()
         item.showGrid(y=True, alpha=0.2)
         item.getAxis("left").setWidth(48)

@@ -133,7 +133,9 @@ class NoiseSection(QWidget):
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.plot = NoisePlot()
+        self.plot: NoisePlot | None = None
+        """None until there is something to draw: the dock opens sooner."""
+        self._text = "#999999"
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(1, 99)
         self.slider.setValue(50)
@@ -144,26 +146,24 @@ class NoiseSection(QWidget):
         buttons = QHBoxLayout()
         buttons.addWidget(self.look_button, 1)
         buttons.addWidget(self.save_button)
-        column = QVBoxLayout(self)
+        self._column = column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(self.form)
         column.addLayout(buttons)
-        for part in (self.words, self.plot, self.slider):
+        for part in (self.words, self.slider):
             column.addWidget(part)
-            part.hide()
+        self._show(words=False, plot=False)
 
     def show_look(self, look: Look, layer: Image | None) -> None:
         """Show a noise model, and the noise of a layer that it was fitted to."""
         self.look, self.looked_at = look, layer
         measured = bool(len(look.fit.signals))
-        self.words.show()
-        self.plot.setVisible(measured)
-        self.slider.setVisible(measured)
+        self._show(words=True, plot=measured)
         self.findings.show_findings(look.findings)
         described = look.fit.model.describe()
         described = described[0].upper() + described[1:]
         self.words.setText(f"{described}. The points are measured in {look.fit.source}." if measured else described)
-        if measured:
+        if self.plot is not None and measured:
             self.plot.show_fit(look.fit, look.calibration)
             self._show_signal()
 
@@ -171,8 +171,13 @@ class NoiseSection(QWidget):
         """Hide the fit: another layer or another noise model was chosen."""
         self.look = self.looked_at = None
         self.findings.show_findings(())
-        for part in (self.words, self.plot, self.slider):
-            part.hide()
+        self._show(words=False, plot=False)
+
+    def recolour(self, text: str) -> None:
+        """Draw in the colour of the text of napari's theme."""
+        self._text = text
+        if self.plot is not None:
+            self.plot.recolour(text)
 
     def set_enabled(self, enabled: bool) -> None:
         """Enable or disable the controls."""
@@ -185,8 +190,18 @@ class NoiseSection(QWidget):
         self.form["noise"].value = "auto"
         self.look_button.click()
 
+    def _show(self, *, words: bool, plot: bool) -> None:
+        self.words.setVisible(words)
+        self.slider.setVisible(plot)
+        if plot and self.plot is None:
+            self.plot = NoisePlot()
+            self.plot.recolour(self._text)
+            self._column.insertWidget(self._column.indexOf(self.slider), self.plot)
+        if self.plot is not None:
+            self.plot.setVisible(plot)
+
     def _show_signal(self) -> None:
-        if self.look is not None:
+        if self.look is not None and self.plot is not None:
             self.plot.show_signal(self.plot.signal_at(self.slider.value() / 100))
 
 

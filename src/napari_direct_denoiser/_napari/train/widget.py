@@ -338,7 +338,7 @@ class TrainWidget(RunDock):
     def _recolour(self, event: Any = None) -> None:
         text = get_theme(self.viewer.theme).text.as_hex()
         self.view.recolour(text)
-        self.noise.plot.recolour(text)
+        self.noise.recolour(text)
 
     def close_down(self) -> None:
         """Ask the training to stop and disconnect from the viewer. The thread of the training keeps the model."""
