@@ -142,7 +142,7 @@ class Held:
 
 
 class Session:
-    """A person at the viewer."""
+    """A person at the viewer, who does one thing at a time: the viewer has turned its event loop before the next."""
 
     def __init__(self, viewer: Any, qtbot: Any, folder: Path) -> None:
         self.viewer, self.qtbot, self.folder = viewer, qtbot, folder
@@ -160,6 +160,7 @@ class Session:
     def close_docks(self) -> None:
         while self.docks:
             self.docks.popitem()[1].parent().destroyOnClose()  # the cross in the title of the dock
+            self.qtbot.wait(50)
         self.qtbot.wait(200)
 
     def wait(self, until: Callable[[], object]) -> None:
@@ -173,6 +174,7 @@ class Session:
         self.enter("train")
         counts = 100 + 2 * self.rng.poisson(20, (4, 128, 128)) + self.rng.normal(0, 3, (4, 128, 128))
         noisy = self.viewer.add_image(counts.astype(np.float32), name="cells")
+        self.qtbot.wait(50)
         self.train(SECONDS_OF_TRAINING if full else 0.0)
         self.enter("denoise")
         self.denoise(noisy)
@@ -181,6 +183,7 @@ class Session:
             self.compare(noisy)
         self.enter("delete layers, close and open docks")
         self.viewer.layers.clear()
+        self.qtbot.wait(50)
         MODELS.clear()  # the models of a session stay until it ends
         self.close_docks()
         self.open_docks()
@@ -231,6 +234,7 @@ class Session:
         self.viewer.dims.set_current_step(0, 1)  # the comparison follows
         self.qtbot.wait(400)
         dock.leave()
+        self.qtbot.wait(200)
         self.finish(dock, "")  # alternatives have a grid of another shape: napari 0.9 keeps all views of the one before
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from qtpy.QtCore import QTimer
 
-from napari_direct_denoiser._napari.compare.views import camera_of, grid_of
+from napari_direct_denoiser._napari.compare.views import SideBySide, camera_of, grid_of
 from napari_direct_denoiser._napari.shared.layers import METADATA_KEY
 from napari_direct_denoiser._napari.shared.open_dock import compare_hdn_with_direct
 from napari_direct_denoiser._napari.shared.session import MODELS
@@ -170,3 +171,84 @@ def test_error_in_a_run_is_shown_and_the_next_works(
     compare_dock.against.run_button.click()
     finish(compare_dock)
     assert "times as fast" in compare_dock.against.words.text()
+
+
+def after_first_layer(viewer, do):
+    """Do something in the event after that in which a comparison adds its first layer."""
+    came = []
+
+    def on_inserted(event):
+        came.append(event.value.name)
+        if len(came) == 1:
+            QTimer.singleShot(0, do)
+
+    viewer.layers.events.inserted.connect(on_inserted)
+    return came
+
+
+def test_layers_come_one_by_one_and_are_shown_together(viewer, stack, compare_dock, few_samples, plus_one, finish):
+    turns, found = [0], []
+    clock = QTimer()
+    clock.timeout.connect(lambda: turns.append(turns[-1] + 1))
+    clock.start(0)
+    viewer.layers.events.inserted.connect(lambda event: found.append((turns[-1], viewer.layers[-1].visible)))
+    compare_dock.against.run_button.click()
+    finish(compare_dock)
+    clock.stop()
+    assert len(found) == len(MADE) + 1
+    assert len({turn for turn, _ in found}) == len(found)  # no two in one turn of the event loop
+    assert not any(visible for _, visible in found)
+    assert cells(viewer) == ["cells", *MADE, "cells truth"]
+
+
+@pytest.mark.parametrize("how", ["leave", "delete the noisy layer", "delete a picture"])
+def test_comparison_that_ends_between_its_layers_leaves_nothing(
+    viewer, stack, compare_dock, few_samples, plus_one, finish, qtbot, how
+):
+    before = state(viewer)
+    end = {
+        "leave": compare_dock.against.leave_button.click,
+        "delete the noisy layer": lambda: viewer.layers.remove(stack),
+        "delete a picture": lambda: viewer.layers.remove(viewer.layers[-1]),
+    }[how]
+    came = after_first_layer(viewer, end)
+    compare_dock.against.run_button.click()
+    qtbot.waitUntil(lambda: bool(came), timeout=20_000)
+    finish(compare_dock)
+    qtbot.wait(200)  # for layers that must not come
+    assert came == ["direct"]
+    if how == "delete the noisy layer":
+        assert names(viewer.layers) == ["cells truth"]
+    else:
+        assert state(viewer) == before
+    assert not grid_of(viewer).enabled
+    assert compare_dock.comparison is None
+    assert compare_dock.against.leave_button.isHidden()
+
+
+@pytest.mark.window
+def test_dock_that_is_closed_between_the_layers_of_a_comparison_leaves_nothing(
+    viewer, stack, compare_dock, few_samples, plus_one, qtbot
+):
+    before = state(viewer)
+    came = after_first_layer(viewer, lambda: compare_dock.parent().destroyOnClose())
+    compare_dock.against.run_button.click()
+    qtbot.waitUntil(lambda: bool(came), timeout=20_000)
+    qtbot.wait(200)  # for layers that must not come
+    assert came == ["direct"]
+    assert state(viewer) == before
+
+
+def test_viewer_draws_after_a_comparison_was_left(make_napari_viewer_proxy, noisy, qtbot):
+    viewer = make_napari_viewer_proxy(show=True)
+    cells = viewer.add_image(noisy, name="cells")
+    made = [viewer.add_image(noisy[:1], name=str(number)) for number in range(2)]
+    view = SideBySide(viewer, [cells, *made])
+    qtbot.wait(300)
+    assert cells.name_overlay.visible
+    view.close()
+    for layer in made:
+        viewer.layers.remove(layer)  # OpenGL would end the process at the next drawing, were the names hidden now
+    qtbot.wait(300)
+    assert not cells.name_overlay.visible
+    assert viewer.screenshot(flash=False).std() > 0

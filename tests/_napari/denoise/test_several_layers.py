@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari.utils import progress
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 pytestmark = pytest.mark.gui
@@ -41,6 +42,23 @@ def test_all_selected_layers_are_denoised_and_say_how(viewer, dock, plus_one, ma
     viewer.layers.selection = {layers[1]}
     dock.methods_button.click()
     assert "“a model”" in dock.status.text()
+
+
+def test_results_come_one_by_one_and_the_run_lasts_until_the_last(viewer, dock, plus_one, make_noisy, qtbot, finish):
+    viewer.add_image(make_noisy(), name="cells")
+    turns, came = [0], []
+    clock = QTimer()
+    clock.timeout.connect(lambda: turns.append(turns[-1] + 1))
+    clock.start(0)
+    viewer.layers.events.inserted.connect(lambda event: came.append((event.value.name, turns[-1], dock.job.running)))
+    dock.direct_button.click()
+    assert "Added “cells direct”, “cells std”" in finish(dock)
+    clock.stop()
+    names, when, running = zip(*came, strict=True)
+    assert names == ("cells std", "cells direct")
+    assert when[0] < when[1]
+    assert all(running)
+    assert dock.direct_button.isEnabled()
 
 
 def test_the_error_of_a_layer_names_it_and_what_was_done_before(viewer, dock, plus_one, qtbot, make_noisy):
