@@ -79,10 +79,8 @@ class Denoiser(Predictor):
             Letters of the axes, such as ``"TYX"``, of all images or a list for each; guessed if not given.
         noise
             A noise model, such as one from `fit_calibration`, instead of ``settings.noise``.
-        channel
-            Take this channel of the images, from 0: a model denoises one kind of image.
-        names
-            What to call the images in errors.
+        channel, names
+            Take this channel of the images, from 0: a model denoises one kind of image. What to call them in errors.
 
         Raises
         ------
@@ -91,7 +89,7 @@ class Denoiser(Predictor):
         SettingError, ModelFileError
             The noise model or device does not exist.
         """
-        settings = _chosen(settings)
+        settings = _chosen(settings, noise)
         preset = preset_of(settings)
         config = preset.networks(settings)
         frames, axes = open_stacks(images, axes, min_side=preset.schedule.patch, channel=channel, names=names)
@@ -101,7 +99,7 @@ class Denoiser(Predictor):
         model = CoModel.initialized(config, fit.model, normalization, settings.seed)
         if preset.pretrained:
             start_from_pretrained(model)
-            fit = choose_kind(model, stacks, fit) if noise is None and settings.noise.strip() == "auto" else fit
+            fit = choose_kind(model, stacks, fit) if settings.noise.strip() == "auto" else fit
         model.to_device(settings.device).eval()
         return cls._to_train(model, Provenance.begun(settings, axes), frames, fit)
 
@@ -295,8 +293,11 @@ class Denoiser(Predictor):
         return {**summary(self.model, self.provenance), "students": list(self.students)}
 
 
-def _chosen(settings: TrainSettings) -> TrainSettings:
-    return settings.model_copy(update={"preset": "quick"}) if settings.preset == "auto" else settings
+def _chosen(settings: TrainSettings, noise: NoiseModel | None = None) -> TrainSettings:
+    chosen = {"preset": "quick"} if settings.preset == "auto" else {}
+    if noise is not None and settings.noise.strip() == "auto":
+        chosen["noise"] = noise.describe()
+    return settings.model_copy(update=chosen)
 
 
 def train(
