@@ -194,7 +194,7 @@ class DenoiseWidget(RunDock):
         selected = selected_images(self.viewer)
         if len(selected) > 1 and self.layer_choice.layer not in selected:
             self.layer_choice.choose(selected[-1])
-        self.refresh_buttons()
+        self._name_buttons()
 
     def _layers(self) -> list[Image | None]:
         """The chosen layer, or all that are selected with it in the layer list."""
