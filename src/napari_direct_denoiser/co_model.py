@@ -128,6 +128,11 @@ class CoModel(nn.Module):
         self.to(memory_format=self.compute.memory_format)  # type: ignore[call-overload]
         return self
 
+    def change_noise(self, noise: NoiseModel) -> None:
+        """From now on, the noise is that of another model, which is moved to the device."""
+        noise.to(self.compute.device).to(memory_format=self.compute.memory_format)  # type: ignore[call-overload]
+        self.noise = noise
+
     def prepare(self, noisy: Tensor, margin: int = 0) -> NetworkInput:
         """Prepare (B, 1, H, W) counts for both networks; see `whiten`."""
         return self.prepare_white(self.whiten(noisy, margin))

@@ -182,10 +182,14 @@ def fit_mixture(signals: Tensor, noisy: Tensor) -> MixtureNoise:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    diverged = TrainingError("The fit of the noise model diverged: check the calibration for extreme values")
+    try:
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+    except RuntimeError as error:  # a step length beyond float32
+        raise diverged from error
     found = (free * scale).detach()
     if not found.isfinite().all():
-        raise TrainingError("The fit of the noise model diverged: check the calibration for extreme values")
+        raise diverged
     return MixtureNoise(found, low, high, floor)
 
 

@@ -13,14 +13,12 @@ from ..co_model import CoModel
 from ..config import PresetName, TrainSettings
 from ..data.images import PlaneStack
 from ..errors import TrainingError
-from ..noise import CorrelatedNoise
-from ..noise.wrapped import without_whole_planes
 from ..presets import PRESETS, Preset
 from ..progress import TrainingProgress
 from ..risk import Gain
 from ..system import free_memory, is_out_of_memory
 from .calibrate_std import calibrate_std
-from .loop import Refine, Training
+from .loop import Training
 from .mean_or_direct import direct_over_mean
 from .provenance import History, Provenance, Record
 from .state import State, fingerprint
@@ -95,7 +93,7 @@ class Course:
             max_minutes=settings.max_minutes,
             max_steps=settings.max_steps,
             seed=settings.seed + self._before_steps,
-            refine_noise=self._refine(),
+            refine_noise=settings.refine_noise,
             trained=self._before_steps > 0 or preset.pretrained,
             frame_steps=frame_steps,
             cancelled=cancelled,
@@ -103,15 +101,6 @@ class Course:
             state=saved["training"],
             teacher=teacher,
         )
-
-    def _refine(self) -> Refine:
-        """Whether to fit the noise anew: the automatic estimate of correlated noise is, if that is better."""
-        settings = self.provenance.settings
-        if settings.refine_noise:
-            return "always"
-        first = self._before_steps == 0 and settings.noise.strip() == "auto"
-        correlated = isinstance(without_whole_planes(self._model.noise), CorrelatedNoise)
-        return "if likelier" if first and correlated else "never"
 
     def steps(self) -> Iterator[TrainingProgress]:
         """Train, yielding progress; the model is usable at every yield. Errors are those of `Training.steps`."""

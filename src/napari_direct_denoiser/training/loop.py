@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,19 +17,16 @@ from ..co_model import CoModel
 from ..data.patches import Part, PatchSampler, split
 from ..errors import TrainingError, reason
 from ..networks.blocks import GatedBlock, PlainBlock, SharedConvBlock
-from ..noise import NoiseModel
 from ..presets import ScheduleConfig
 from ..progress import TrainingProgress
 from ..system import reusing_memory
 from .clock import Clock
 from .co_trainer import CoTrainer
 from .frame_referee import FrameReferee
-from .refit_noise import likelier_refit, refit_noise
+from .refit_noise import refit_noise
 from .state import State
 from .validation import Validator
 from .world import ALONE, World
-
-Refine = Literal["never", "always", "if likelier"]
 
 _REFIT_NOISE_AT = 0.25  # of the budget
 
@@ -51,8 +48,7 @@ class Training:
     max_minutes, max_steps
         The budget; that of the schedule if neither is given.
     seed, refine_noise
-        Of everything random; whether to fit the noise model anew after a quarter of the budget: never, always, or if
-        held-out patches are more likely then.
+        Of everything random; whether to fit the noise model anew after a quarter of the budget.
     trained
         The weights of `model` are the best until others are better.
     frame_steps
@@ -82,7 +78,7 @@ class Training:
         max_minutes: float | None = None,
         max_steps: int | None = None,
         seed: int = 0,
-        refine_noise: Refine = "never",
+        refine_noise: bool = False,
         trained: bool = False,
         frame_steps: Sequence[int] = (),
         cancelled: Callable[[], bool] = lambda: False,
@@ -92,13 +88,11 @@ class Training:
     ) -> None:
         self._teacher = teacher
         self._model, self._stacks, self._schedule, self._seed = model, stacks, schedule, seed
-        self._refine, self._to_refine = refine_noise, refine_noise != "never"
-        self._trained, self._frame_steps = trained, frame_steps
+        self._to_refine, self._trained, self._frame_steps = refine_noise, trained, frame_steps
         self._cancelled, self._world, self._saved = cancelled, world, state
         self._clock = Clock.of(schedule, max_minutes, max_steps, world)
         self._trainer: CoTrainer
         self._validator: Validator
-        self._held_out: PatchSampler
 
     def steps(self) -> Iterator[TrainingProgress]:
         """Train, yielding progress at most ten times a second.
@@ -117,7 +111,6 @@ class Training:
                 if self._frame_steps
                 else None
             )
-            self._held_out = validation
             self._trainer = CoTrainer(model, training, schedule, self._seed, world)
             self._validator = Validator(model, validation, schedule, frames)
             try:
@@ -127,7 +120,7 @@ class Training:
                 return
             finally:
                 self._trainer.close()
-                del self._trainer, self._validator, self._held_out  # their memory is given back next
+                del self._trainer, self._validator  # their memory is given back next
 
     def state(self) -> State:
         """All that the next steps depend on, at a yield of `steps`. All processes must call this."""
@@ -176,7 +169,7 @@ class Training:
                 if clock.cancelled:
                     raise _CancelledError
                 if self._to_refine and clock.fraction >= _REFIT_NOISE_AT:
-                    self._refit_noise()
+                    _refit_noise(trainer, validator, self._seed)
                     self._to_refine = False
                 is_over = clock.fraction >= 1
                 due = is_over or step % schedule.validate_every == 0
@@ -197,20 +190,6 @@ class Training:
                 clock.tick(step)
             yield _progress(step, clock, losses, validator, stopped)
             clock.start()
-
-    def _refit_noise(self) -> None:
-        """Fit the noise model to the current predictions."""
-        trainer, validator = self._trainer, self._validator
-        average, patches = trainer.average, trainer.patches
-        if self._refine == "always":
-            found: NoiseModel | None = refit_noise(average, patches, self._seed).to(trainer.device)
-        else:
-            found = likelier_refit(average, patches, self._held_out, self._seed)
-        if found is None:
-            return
-        for model in (validator.model, trainer.learner, average):
-            model.noise = found
-        validator.forget()
 
 
 def train_steps(
@@ -249,6 +228,14 @@ def _freeze_hdn(trainer: CoTrainer, validator: Validator, world: World) -> None:
     world.copy_first(best.hdn)
     best.correct_bias(*world.of_first(best.normalization.hdn_scale, best.normalization.hdn_shift))
     trainer.freeze_hdn(best)
+
+
+def _refit_noise(trainer: CoTrainer, validator: Validator, seed: int) -> None:
+    """Fit the noise model to the current predictions."""
+    noise = refit_noise(trainer.average, trainer.patches, seed)
+    for model in (validator.model, trainer.learner, trainer.average):
+        model.change_noise(noise)
+    validator.forget()
 
 
 class _CancelledError(Exception):

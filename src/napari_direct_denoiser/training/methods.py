@@ -11,7 +11,6 @@ import torch
 
 from ..co_model import CoModel
 from ..config import TrainSettings
-from ..noise import MixtureNoise
 from ..presets import PRESETS
 from .provenance import Provenance, Shape
 
@@ -79,7 +78,7 @@ def methods_paragraph(trained: Trained, output: str = "direct", samples: int | N
     sentences = [
         f"{done}, with napari-direct-denoiser {found[0]} and PyTorch {found[1]}.",
         *_training(trained, teacher, found),
-        f"Noise model: {trained.model.noise.describe()}; {_noise_source(trained)}.",
+        f"Noise model: {trained.model.noise.describe()}; {_noise_source(settings.noise, settings.refine_noise)}.",
     ]
     return "\n".join([" ".join(sentences), "", "References:", _DIRECT, teacher_reference])
 
@@ -136,9 +135,6 @@ def _learned(loss: str) -> str:
     return f"the {level} quantile of the samples" if kind == "quantile" else _LEARNED[kind]
 
 
-def _noise_source(trained: Trained) -> str:
-    settings, innovation = trained.provenance.settings, trained.model.noise.innovation
-    estimated = settings.noise.strip() == "auto"
-    source = "it was estimated from the noisy images" if estimated else "it was given"
-    refitted = settings.refine_noise or (estimated and isinstance(innovation, MixtureNoise))
-    return source + (" and refitted once during the training" if refitted else "")
+def _noise_source(noise: str, refined: bool) -> str:
+    source = "it was estimated from the noisy images" if noise == "auto" else "it was given"
+    return source + (" and refitted once during the training" if refined else "")

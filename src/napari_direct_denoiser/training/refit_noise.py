@@ -15,12 +15,10 @@ from torch import Tensor
 from ..co_model import CoModel
 from ..data.patches import PatchSampler
 from ..noise import NoiseModel, fit_mixture
-from ..system import double
 
 _PAIRS = 100_000
 _BATCH = 64  # patches
 _APART = 4  # pixels between hidden pixels
-_LIKELIER = 0.01  # nats per pixel that a refitted model has to gain
 _MARGIN = 8  # pixels at the edge of a patch, where predictions are worse
 
 
@@ -30,14 +28,6 @@ def refit_noise(model: CoModel, patches: PatchSampler, seed: int = 0) -> NoiseMo
     Of correlated noise it is the innovation that is fitted; the coefficients stay, and offsets of lines do.
     """
     return model.noise.with_innovation(fit_mixture(*blind_pairs(model, patches, seed)))
-
-
-def likelier_refit(model: CoModel, patches: PatchSampler, held_out: PatchSampler, seed: int = 0) -> NoiseModel | None:
-    """Fit as `refit_noise` does, if that makes held-out patches more likely; None if it does not."""
-    found = refit_noise(model, patches, seed).to(model.device)
-    signal, noisy = (each.to(model.device) for each in blind_pairs(model, held_out, seed))
-    more = found.innovation.log_prob(noisy, signal) - model.noise.innovation.log_prob(noisy, signal)
-    return found if float(double(more).mean()) > _LIKELIER else None
 
 
 @torch.no_grad()
@@ -52,7 +42,7 @@ def blind_pairs(model: CoModel, patches: PatchSampler, seed: int = 0) -> tuple[T
     signals: list[Tensor] = []
     observed: list[Tensor] = []
     while sum(map(len, signals)) < _PAIRS:
-        noisy = model.whiten(patches.draw(_BATCH, len(signals)).to(model.device), patches.margin)
+        noisy = model.whiten(patches.draw(_BATCH).to(model.device), patches.margin)
         hidden = torch.zeros_like(noisy, dtype=torch.bool)
         y, x = (_MARGIN + int(random.integers(_APART)) for _ in range(2))
         hidden[..., y:-_MARGIN:_APART, x:-_MARGIN:_APART] = True
