@@ -252,3 +252,7 @@ def test_viewer_draws_after_a_comparison_was_left(make_napari_viewer_proxy, nois
     qtbot.wait(300)
     assert not cells.name_overlay.visible
     assert viewer.screenshot(flash=False).std() > 0
+    view = SideBySide(viewer, [cells])
+    view.close()
+    viewer.window.close()
+    qtbot.wait(200)  # no error from a name that is hidden after the window is gone

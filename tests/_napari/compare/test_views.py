@@ -106,6 +106,21 @@ def test_grid_has_the_layers_in_order_with_titles(viewer, layers):
     view.close()
 
 
+def test_layers_are_shown_in_any_order_and_the_list_is_restored_with_one_event_each(viewer, rng):
+    layers = [viewer.add_image(np.zeros((4, 4)), name=str(number)) for number in range(9)]
+    events = []
+    viewer.layers.events.reordered.connect(lambda event: events.append([layer.name for layer in viewer.layers]))
+    for _ in range(10):
+        before = list(viewer.layers)
+        shown = [layers[number] for number in rng.permutation(9)[: rng.integers(2, 9)]]
+        events.clear()
+        view = SideBySide(viewer, shown)
+        assert viewer.layers[: len(shown)] == shown
+        view.close()
+        assert list(viewer.layers) == before
+        assert len(events) <= 2
+
+
 def test_map_keeps_its_own_colours_and_one_more_layer_gets_a_cell_while_visible(viewer, layers, qtbot):
     noisy, _, result = layers
     before = state(viewer)

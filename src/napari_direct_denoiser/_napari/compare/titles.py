@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from psygnal import EmitLoopError
 from qtpy.QtCore import QTimer
 
 if TYPE_CHECKING:
@@ -40,7 +42,9 @@ class Titles:
 
     def _restore(self, layer: Layer) -> None:
         if layer not in self._shown and layer in self._before:
-            layer.name_overlay.visible, layer.name_overlay.font_size = self._before.pop(layer)
+            visible, font_size = self._before.pop(layer)
+            with suppress(EmitLoopError, RuntimeError):  # the window was closed meanwhile: there is nothing to draw on
+                layer.name_overlay.visible, layer.name_overlay.font_size = visible, font_size
 
 
 TITLES = Titles()

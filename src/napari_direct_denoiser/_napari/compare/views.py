@@ -278,5 +278,7 @@ class Wipe(View):
 
 def _arrange(layers: Any, order: Sequence[Layer]) -> None:
     """Reorder a layer list without removing a layer; napari and the docks follow once."""
-    if list(layers[: len(order)]) != list(order):
-        layers.move_multiple([layers.index(layer) for layer in order], 0)
+    with layers.events.reordered.blocker():
+        moved = [layers.move(layers.index(layer), index) for index, layer in enumerate(order)]
+    if any(moved):
+        layers.events.reordered(value=layers)
