@@ -165,7 +165,7 @@ class Denoiser(Predictor):
             model, guide, others = student_to_train(self._all, self.model, settings)
         model.to_device(device).config = model.config.model_copy(update={"loss": settings.loss})
         fit = fit_noise(model.noise, frames)
-        model.noise = fit.model  # the same, unless these images have line noise and those before had none
+        model.change_noise(fit.model)  # the same, unless these images have line noise and those before had none
         provenance = self.provenance.model_copy(update={"settings": settings, "stopped": None})
         denoiser = Denoiser._to_train(model, provenance, frames, fit)
         denoiser._others, denoiser._guide = others, guide

@@ -47,7 +47,7 @@ def test_the_predicted_std_becomes_as_large_as_the_error(correlated: bool) -> No
     with torch.no_grad():
         model.unet.std_head[-2].bias.add_(1.5)  # type: ignore[index, union-attr]  # far too large
     assert error_over_std(denoiser, noisy) < 0.5
-    model.std_calibration = calibrate_std(model, [noisy])
+    model.std_calibration, _ = calibrate_std(model, [noisy])
     # the networks have not seen these images: samples of HDN are rougher than the signal
     assert error_over_std(denoiser, noisy) == pytest.approx(1.0, abs=0.25)
     assert error_over_std(denoiser, noisy, "mean", "sample_std") == pytest.approx(1.0, abs=0.25)
@@ -55,9 +55,9 @@ def test_the_predicted_std_becomes_as_large_as_the_error(correlated: bool) -> No
 
 def test_a_second_calibration_finds_the_same_as_the_first() -> None:
     denoiser = untrained(SIMULATED.noisy[:1, :96, :96])
-    found = [calibrate_std(denoiser.model, [SIMULATED.noisy[:1, :96, :96]]) for _ in range(2)]
+    found = [calibrate_std(denoiser.model, [SIMULATED.noisy[:1, :96, :96]])[0] for _ in range(2)]
     denoiser.model.std_calibration = found[0]
-    assert calibrate_std(denoiser.model, [SIMULATED.noisy[:1, :96, :96]]) == found[0] == found[1] != StdCalibration()
+    assert calibrate_std(denoiser.model, [SIMULATED.noisy[:1, :96, :96]])[0] == found[0] == found[1] != StdCalibration()
     assert denoiser.model.std_calibration == found[0]
 
 
@@ -78,20 +78,20 @@ def test_calibration_changes_neither_weights_nor_random_state() -> None:
     denoiser = untrained(SIMULATED.noisy)
     before = {name: each.clone() for name, each in denoiser.model.state_dict().items()}
     state = torch.get_rng_state()
-    first = calibrate_std(denoiser.model, [SIMULATED.noisy])
-    assert first == calibrate_std(denoiser.model, [SIMULATED.noisy])
+    first, _ = calibrate_std(denoiser.model, [SIMULATED.noisy])
+    assert first == calibrate_std(denoiser.model, [SIMULATED.noisy])[0]
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(each, before[name]) for name, each in denoiser.model.state_dict().items())
 
 
 def test_structured_noise_cannot_be_drawn_anew() -> None:
     denoiser = untrained(SIMULATED.noisy, structured=True)
-    assert calibrate_std(denoiser.model, [SIMULATED.noisy]) == StdCalibration()
+    assert calibrate_std(denoiser.model, [SIMULATED.noisy]) == (StdCalibration(), [])
 
 
 def test_a_small_image_has_one_factor() -> None:
     noisy = SIMULATED.noisy[:1, :64, :64]
-    found = calibrate_std(untrained(noisy).model, [noisy])
+    found, _ = calibrate_std(untrained(noisy).model, [noisy])
     assert len(found.signal.knots) == 1
     assert 0.2 < found.signal.values[0] < 5
 
@@ -103,7 +103,7 @@ def test_noise_that_is_weaker_in_the_dark_than_the_model_says_hardly_changes_the
     dark = truth < np.quantile(truth, 0.5)
     noisy = truth + np.where(dark, 6.0, 9.0) * np.random.default_rng(0).normal(size=truth.shape)
     denoiser = untrained(noisy.astype(np.float32), GaussianNoise(9.0))
-    denoiser.model.std_calibration = calibrate_std(denoiser.model, [noisy.astype(np.float32)])
+    denoiser.model.std_calibration, _ = calibrate_std(denoiser.model, [noisy.astype(np.float32)])
     found = drain(denoiser.denoise_steps(noisy.astype(np.float32), ["direct", "std"]))
     squares = (found["direct"] - truth) ** 2, found["std"] ** 2
     ratios = [float(np.sqrt(squares[0][part].mean() / squares[1][part].mean())) for part in (dark, ~dark)]

@@ -35,8 +35,8 @@ def test_the_gain_over_the_mean_is_the_true_one(untrained: Denoiser, spoiled: bo
         with torch.no_grad():
             for parameter in model.unet.parameters():
                 parameter.zero_()  # what is left is a blur
-    model.std_calibration = calibrate_std(model, [STACK.noisy])
-    found = direct_over_mean(model, [STACK.noisy])
+    model.std_calibration, against = calibrate_std(model, [STACK.noisy])
+    found = direct_over_mean(against)
     assert found is not None
     few = STACK.noisy[:, :, :64]
     direct, mean = denoiser.denoise(few), denoiser.posterior_mean(few, SAMPLES_OF_MEAN)

@@ -65,7 +65,9 @@ class _Measured(NamedTuple):
     redrawn_error: Tensor
 
 
-def calibrate_std(model: CoModel, stacks: Sequence[PlaneStack], seed: int = 0, *, final: bool = True) -> StdCalibration:
+def calibrate_std(
+    model: CoModel, stacks: Sequence[PlaneStack], seed: int = 0, *, final: bool = True
+) -> tuple[StdCalibration, list[AgainstMean]]:
     """Find the factors that make the predicted standard deviations of a model as large as its errors.
 
     Parameters
@@ -81,11 +83,13 @@ def calibrate_std(model: CoModel, stacks: Sequence[PlaneStack], seed: int = 0, *
 
     Returns
     -------
-    StdCalibration
+    calibration : StdCalibration
         That which changes nothing for a model that predicts no standard deviation, or where noise cannot be drawn anew.
+    against : list of AgainstMean
+        What was measured of samples, for `direct_over_mean`; nothing for such a model.
     """
     if not model.has_std or model.config.hdn.structured:
-        return StdCalibration()
+        return StdCalibration(), []
     generator = torch.Generator(device=model.device).manual_seed(seed)
     training, before = model.training, model.std_calibration
     model.eval()
@@ -101,7 +105,7 @@ def calibrate_std(model: CoModel, stacks: Sequence[PlaneStack], seed: int = 0, *
         found = found.model_copy(update={"samples": _of_samples(against)})
     model.train(training)
     model.std_calibration = before
-    return found
+    return found, against
 
 
 def _planes(model: CoModel, stacks: Sequence[PlaneStack], pixels: int) -> Iterator[Tensor]:
@@ -159,9 +163,8 @@ def _ratio(fixed: Tensor, per_noise: Tensor, weight: Tensor, single: tuple[Tenso
     """
     weight = weight.sum(0).nan_to_num(0.0) / _MEDIAN_ERROR**2
     prior = 1 / _REDRAWN_UNKNOWN**2
-    ratio = torch.ones_like(redrawn)
+    ratio, (residual, left) = torch.ones_like(redrawn), single
     for _ in range(_ROUNDS):
-        residual, left = single
         strength = ((residual - ratio * redrawn) / left).nan_to_num(1.0).clamp(*_STRENGTH_RANGE)
         neighbours = (fixed + strength * per_noise).quantile(0.5, dim=0).nan_to_num(1.0).clamp(*_NEIGHBOURS_RANGE)
         ratio = (weight * neighbours + prior) / (weight + prior)

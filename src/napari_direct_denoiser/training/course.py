@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 
 from ..co_model import CoModel
 from ..config import PresetName, TrainSettings
-from ..data.images import PlaneStack
 from ..errors import TrainingError
 from ..presets import PRESETS, Preset
 from ..progress import TrainingProgress
-from ..risk import Gain
 from ..system import free_memory, is_out_of_memory
 from .calibrate_std import calibrate_std
 from .loop import Training
-from .mean_or_direct import direct_over_mean
+from .mean_or_direct import AgainstMean, direct_over_mean
 from .provenance import History, Provenance, Record
 from .state import State, fingerprint
 from .world import ALONE, World
@@ -116,12 +114,13 @@ class Course:
             ) from error
 
     def _steps(self) -> Iterator[TrainingProgress]:
-        history = History(self.provenance.history)
+        history, against = History(self.provenance.history), list[AgainstMean]()
         for progress in self._training.steps():
             if progress.stopped or progress.step >= _CALIBRATION_RATIO * self._calibrated:
                 self._calibrated = progress.step
-                self._calibrate(final=progress.stopped is not None)
-            over_mean = self._over_mean() if progress.stopped and progress.estimated_gain_db is not None else None
+                against = self._calibrate(final=progress.stopped is not None)
+            judged = progress.stopped and progress.estimated_gain_db is not None
+            over_mean = direct_over_mean(against) if judged else None
             progress = replace(
                 progress,
                 estimated_over_mean_db=over_mean and over_mean.db,
@@ -141,20 +140,14 @@ class Course:
             )
             yield progress
 
-    def _calibrate(self, *, final: bool) -> None:
+    def _calibrate(self, *, final: bool) -> list[AgainstMean]:
         """Calibrate standard deviations; that of samples belongs to the teacher, and stays if only a student learns."""
         settings, before = self.provenance.settings, self._model.std_calibration
-        found = calibrate_std(self._model, self._measured(), settings.seed, final=final)
+        measured = [self._model.noise.measured(stack) for stack in self._stacks]
+        found, against = calibrate_std(self._model, measured, settings.seed, final=final)
         kept = {"samples": before.samples} if settings.student_only else {}
         self._model.std_calibration = found.model_copy(update=kept)
-
-    def _over_mean(self) -> Gain | None:
-        """Compare the direct pass with the mean of samples."""
-        return direct_over_mean(self._model, self._measured(), self.provenance.settings.seed)
-
-    def _measured(self) -> list[PlaneStack]:
-        """What is denoised of the images."""
-        return [self._model.noise.measured(stack) for stack in self._stacks]
+        return against
 
     def state(self) -> State:
         """All that the next steps depend on, at a yield of `steps`, and what tells the images from others.

@@ -73,27 +73,22 @@ class AgainstMean:
         return [each for each in found if each.own.shape == found[0].own.shape]
 
 
-def direct_over_mean(model: CoModel, stacks: Sequence[PlaneStack], seed: int = 0) -> Gain | None:
+def direct_over_mean(planes: Sequence[AgainstMean]) -> Gain | None:
     """Estimate by how much the direct pass is better than the mean of as many samples as `denoise` draws.
 
     Parameters
     ----------
-    model
-        Trained networks, whose predicted standard deviations are calibrated: they give the ratio in dB.
-    stacks
-        Noisy images (planes, Y, X), counts. A part of some planes is judged.
-    seed
-        Of samples and noise.
+    planes
+        Of a trained model, whose predicted standard deviations are calibrated: they give the ratio in dB.
 
     Returns
     -------
     Gain or None
-        None for a model that predicts no standard deviation, or if a mean squared error is not positive.
+        None if nothing was measured, or if a mean squared error is not positive.
     """
-    if not model.has_std:
+    if not planes:
         return None
-    same = AgainstMean.of_planes(model, stacks, seed)
-    own = torch.cat([each.own for each in same])
-    more = torch.cat([each.worse + each.variance / SAMPLES_OF_MEAN for each in same])
-    unknown = sum(each.unknown for each in same) / len(same)
+    own = torch.cat([each.own for each in planes])
+    more = torch.cat([each.worse + each.variance / SAMPLES_OF_MEAN for each in planes])
+    unknown = sum(each.unknown for each in planes) / len(planes)
     return gain(own, more, (SQUARED_ERROR_UNKNOWN * float(own.mean()), unknown))

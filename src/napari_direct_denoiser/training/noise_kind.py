@@ -38,7 +38,7 @@ def choose_kind(model: CoModel, stacks: Sequence[NDArray[np.generic]], fit: Nois
         part = plane[tuple(middle(side, _SIDE, model.multiple) for side in plane.shape)]
         noisy = torch.from_numpy(part)[None, None]
         pairs.append((noisy, model.direct(noisy)))
-    model.noise = _with_pixel_noise(model.noise, likelier_kind(pixel, pairs))
+    model.change_noise(_with_pixel_noise(model.noise, likelier_kind(pixel, pairs)))
     return replace(fit, model=model.noise)
 
 
