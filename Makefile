@@ -30,7 +30,7 @@ demo: install
 # tests/conftest.py, slow ones first, and not by their numbers of tests. COVERAGE=1 also measures coverage, of
 # all tests together, and fails below the floor in pyproject.toml.
 test: lint
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(SCREEN) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),--cov) $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(SCREEN) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),--cov) $(ARGS)
 
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
