@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from napari_direct_denoiser.normalization import Normalization
 from napari_direct_denoiser.prediction import tiling
 from napari_direct_denoiser.progress import drain
 from napari_direct_denoiser.std_calibration import Curve, StdCalibration
+from napari_direct_denoiser.system import Compute
 from napari_direct_denoiser.training import course
 from napari_direct_denoiser.training.validation import Validator
 
@@ -76,14 +76,15 @@ def test_no_memory_between_two_steps_is_an_error_that_keeps_the_weights_so_far(
 
 
 @pytest.mark.parametrize(
-    ("dtype", "rounding"), [(torch.float32, 1e-3), (torch.bfloat16, 5e-3)]
-)  # the latter has 8 bits
+    ("dtype", "memory_format", "rounding"),  # as they come together, see `resolve`; bfloat16 has 8 bits
+    [(torch.float32, torch.contiguous_format, 1e-3), (torch.bfloat16, torch.channels_last, 5e-3)],
+)
 def test_the_direct_pass_in_tiles_equals_that_of_the_whole_plane(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, rounding: float
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, memory_format: torch.memory_format, rounding: float
 ) -> None:
     plane = simulate(planes=1, size=384, seed=3).noisy[0]
     shipped = Denoiser.for_images(plane, TrainSettings(preset="balanced", device="cpu"))
-    monkeypatch.setattr(shipped.model, "compute", replace(shipped.model.compute, dtype=dtype))
+    monkeypatch.setattr(shipped.model, "compute", Compute(torch.device("cpu"), dtype, memory_format))
     whole = shipped.denoise(plane)
     monkeypatch.setattr(tiling, "DIRECT_TILE", 128)
     tiled = shipped.denoise(plane)
