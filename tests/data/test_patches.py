@@ -128,3 +128,15 @@ def test_the_window_is_that_of_all_images_together() -> None:
     drawn = sampler.draw(64)
     assert sum(len(set(each.read)) for each in lazy) <= 8 < 12
     assert drawn.shape == (64, 1, 8, 8)
+
+
+def test_patches_begin_at_even_rows_and_are_only_turned_by_half_a_turn() -> None:
+    stack = numbered(1, 41, 12)
+    half_turns = Augmentation(transpose=False, half_turns=True)
+    part = Part(stack, np.arange(1), range(7, 41), range(12))
+    for patch in PatchSampler([part], 8, seed=0, augmentation=half_turns, row_period=2).draw(200)[:, 0].numpy():
+        first = patch if patch[0, 0] < patch[-1, -1] else patch[::-1, ::-1]
+        y, x = divmod(int(first[0, 0]), 12)
+        assert y % 2 == 0
+        assert y >= 6
+        np.testing.assert_array_equal(first, stack[0, y : y + 8, x : x + 8])

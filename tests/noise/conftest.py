@@ -47,6 +47,8 @@ EXAMPLES: list[NoiseModel] = [
     StudentNoise(5.0, 6.0),
     CorrelatedNoise.of(PoissonGaussianNoise(2.0, 0.0, 3.0), [[0.1, 0.2, 0.05], [0.4, 0.0, 0.0]]),
     ScaledCorrelatedNoise.of(PoissonGaussianNoise(2.0, 0.0, 3.0), [[0.1, 0.2, 0.05], [0.4, 0.0, 0.0]]),
+    CorrelatedNoise.of(PoissonGaussianNoise(2.0, 0.0, 3.0), [[0.5, 0.0, 0.0]], "odd"),
+    ScaledCorrelatedNoise.of(PoissonGaussianNoise(2.0, 0.0, 3.0), [[0.5, 0.0, 0.0]], "even"),
     RecordedNoise(PoissonGaussianNoise(2.0, 0.0, 3.0), low=-100.0, high=5000.0),
     LineNoise(GaussianNoise(12.0), row_std=6.0, column_std=2.0),
     InterpolatedNoise(PoissonGaussianNoise(2.0, 0.0, 3.0), "checkerboard", row=1),

@@ -105,6 +105,7 @@ NOISES: tuple[Callable[[], NoiseModel], ...] = (
     lambda: MixtureNoise(torch.tensor([[0.1], [-0.1], [2.0], [3.0], [0.5], [0.2]]), 100.0, 500.0, 4.0),
     lambda: HistogramNoise(torch.eye(8) * 0.6 + 0.05, 0.0, 400.0),
     lambda: ScaledCorrelatedNoise(PoissonGaussianNoise(2.0, 100.0, 3.0), [[0.1, 0.2, 0.0], [0.4, 0.0, 0.0]]),
+    lambda: CorrelatedNoise(PoissonGaussianNoise(2.0, 100.0, 3.0), [[0.4, 0.0, 0.0]], "odd"),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -86,6 +86,8 @@ class Augmentation:
     """Whether columns may be reversed."""
     transpose: bool = True
     """Whether rows and columns may be exchanged: with both flips, quarter turns."""
+    half_turns: bool = False
+    """Whether rows and columns may only be reversed together."""
 
 
 _ALL = Augmentation()
@@ -110,6 +112,8 @@ class PatchSampler:
         How to turn patches. Noise that is correlated along one axis does not allow everything.
     margin
         Pixels of context on every side of a patch, which are drawn as well; reflected at the edge of a plane.
+    row_period
+        Patches begin at rows of a plane that are multiples of it, one or two.
     """
 
     def __init__(
@@ -120,9 +124,12 @@ class PatchSampler:
         *,
         augmentation: Augmentation = _ALL,
         margin: int = 0,
+        row_period: int = 1,
     ) -> None:
-        self._parts = [part if isinstance(part, Part) else Part.whole(part) for part in parts]
-        self.patch, self.margin, self.augmentation = patch, margin, augmentation
+        self._parts = [
+            _from_multiple(part if isinstance(part, Part) else Part.whole(part), row_period) for part in parts
+        ]
+        self.patch, self.margin, self.augmentation, self._row_period = patch, margin, augmentation, row_period
         self._seed = seed
         self._part_of = np.repeat(np.arange(len(self._parts)), [len(part.planes) for part in self._parts])
         self._plane = np.concatenate([part.planes for part in self._parts])
@@ -175,13 +182,15 @@ class PatchSampler:
         y, x = (
             int(c * (len(side) - self.patch + 1)) for c, side in zip(chance, (part.rows, part.columns), strict=False)
         )
+        y -= y % self._row_period
         if self.margin:
             patch = self._with_margin(part.stack, number, part.rows[y], part.columns[x])
         else:
             rows, columns = part.rows[y : y + self.patch], part.columns[x : x + self.patch]
             patch = part.stack[number, rows.start : rows.stop, columns.start : columns.stop]
         allowed = self.augmentation.flip_y, self.augmentation.flip_x
-        flips = [axis for axis in (0, 1) if chance[2 + axis] < 0.5 and allowed[axis]]
+        turned = (chance[2], chance[2 if self.augmentation.half_turns else 3])
+        flips = [axis for axis in (0, 1) if turned[axis] < 0.5 and allowed[axis]]
         patch = np.flip(patch, tuple(flips)) if flips else patch
         return patch.T if self.augmentation.transpose and chance[4] < 0.5 else patch
 
@@ -194,6 +203,11 @@ class PatchSampler:
         top, left = rows.min(), columns.min()
         seen: NDArray[np.generic] = stack[number, top : rows.max() + 1, left : columns.max() + 1]
         return np.asarray(seen[rows - top][:, columns - left])
+
+
+def _from_multiple(part: Part, row_period: int) -> Part:
+    """The part from a row that is a multiple of the period; a row or so is added."""
+    return replace(part, rows=range(part.rows.start - part.rows.start % row_period, part.rows.stop))
 
 
 def reflected(position: NDArray[np.intp], side: int) -> NDArray[np.intp]:

@@ -18,6 +18,7 @@ from ..errors import ImageError, TrainingError
 from .correlation import Whitened, autoregression, correlation_of
 from .fit import Autocorrelation, NoiseFit
 from .scaled import ScaledCorrelatedNoise, likelier_kind
+from .scan import backward_rows, forwards
 from .tabulated import MixtureNoise
 from .windows import as_float, crop, fill, is_static
 from .wrapped import pixel_noise
@@ -118,14 +119,16 @@ def _correlated(white: NoiseFit, planes: Sequence[tuple[Plane, Plane]], *, insis
         return replace(white, autocorrelation=found)
     coefficients = autoregression(found)
     edge = max(coefficients.shape[0] - 1, coefficients.shape[1] // 2)  # beyond it, whitening needs no reflected pixels
+    backward = backward_rows(residuals, coefficients)[0] if found.axes == "x" else None
     parts = []
     for (signal, _), residual in zip(planes, residuals, strict=True):
-        white_pair = Whitened(np.stack([signal, signal + residual]), coefficients)
+        pair = [forwards(plane, backward) for plane in (signal, signal + residual)]
+        white_pair = Whitened(np.stack(pair), coefficients)
         parts.append(np.stack([white_pair[number][edge:-edge, edge:-edge].ravel() for number in (0, 1)]))
     signals, noisy = np.concatenate(parts, axis=1)
     innovation = _fit(signals, noisy, white.source)
     pairs = [_tensors(signal, residual) for (signal, _), residual in zip(planes, residuals, strict=True)]
-    model = likelier_kind(ScaledCorrelatedNoise(innovation.model, coefficients), pairs)
+    model = likelier_kind(ScaledCorrelatedNoise(innovation.model, coefficients, backward), pairs)
     return replace(
         white,
         model=model,

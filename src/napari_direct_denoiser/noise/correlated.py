@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 from ..data.patches import Augmentation
 from ..errors import SettingError
-from ..system import in_float32
+from .filters import filtered, padded
 from .models import GaussianNoise, NoiseModel, PoissonGaussianNoise, bounded, from_document
 from .student import StudentNoise
 
@@ -22,11 +20,14 @@ _GRID = 256  # pixels; side of the grid on which filters are inverted
 _FARTHEST = 64  # pixels; a process that reaches farther is taken for unstable
 _CUT = 1e-6  # part of the energy of the impulse response that is cut off
 _ANTICAUSAL = 1e-3  # larger part of that energy before the impulse: the process is not stable
-_DIRECT = 64  # pixels of a kernel; with more, a Fourier transform is faster
 _NEAR, _ALIKE = 3, 0.05  # lags, pixels, and the difference of correlations there that counts as none
 _LARGEST = 16  # pixels; farthest neighbour in the filter
 
 Grid = NDArray[np.float64]  # (rows + 1, 2 columns + 1)
+Rows = Literal["even", "odd"]
+
+BACKWARD: tuple[Rows, Rows] = ("even", "odd")
+"""Rows that may have been scanned backwards, the first row being even."""
 
 
 class CorrelatedNoise(NoiseModel):
@@ -38,6 +39,11 @@ class CorrelatedNoise(NoiseModel):
     :math:`A` is triangular with ones on the diagonal, so its Jacobian is 1 and the density is exact:
     :math:`\log p(x | s) = \log p_\mathrm{innovation}(A x | A s)`.
 
+    A resonant scanner records every second row backwards: there, the pixels before one are those on its right. `whiten`
+    filters all rows forwards nevertheless, so that structure is alike in all of them. Their noise has no correlation
+    then, but in the rows that were scanned backwards it is not that of the innovation. `log_prob` and `sample`, also
+    of whitened images, filter each row in its own direction.
+
     All methods take images (..., H, W), but for `variance`, which takes any shape.
 
     Parameters
@@ -47,11 +53,14 @@ class CorrelatedNoise(NoiseModel):
     coefficients
         (rows + 1, 2 columns + 1): weights of the neighbours in the prediction. The last row is the pixel's own row, and
         its middle the pixel itself; from there on all are 0.
+    backward
+        Rows that were scanned from right to left, the first row being even; None if none were.
 
     Raises
     ------
     SettingError
-        If the coefficients have another shape, or the process is not stable.
+        If the coefficients have another shape, the process is not stable, or rows that were scanned backwards share
+        noise with others.
     """
 
     kind = "correlated"
@@ -61,13 +70,21 @@ class CorrelatedNoise(NoiseModel):
     _own: tuple[int, int]
     _far: tuple[int, int]
 
-    def __init__(self, innovation: NoiseModel | dict[str, Any], coefficients: ArrayLike) -> None:
+    def __init__(
+        self, innovation: NoiseModel | dict[str, Any], coefficients: ArrayLike, backward: Rows | None = None
+    ) -> None:
         super().__init__()
         base = from_document(innovation) if isinstance(innovation, dict) else innovation
         if isinstance(base, CorrelatedNoise):
             raise SettingError("Expected independent noise as innovation, found correlated noise: give its innovation")
         self._innovation = base
         self.coefficients = _checked(coefficients)
+        if backward not in (None, *BACKWARD) or (backward and len(self.coefficients) > 1):
+            raise SettingError(
+                "Expected even or odd rows that were scanned backwards, with noise that is correlated along x alone, "
+                f"found {str(backward)[:20]!r} and {len(self.coefficients)} rows of coefficients: correct the file"
+            )
+        self.backward: Rows | None = backward
         response = impulse_response(self.coefficients)
         self.dc_gain = 1 - float(self.coefficients.sum())
         """What remains of a constant signal in a whitened image."""
@@ -80,20 +97,20 @@ class CorrelatedNoise(NoiseModel):
             self.register_buffer(name, torch.from_numpy(kernel).float()[None, None], persistent=False)
 
     @classmethod
-    def of(cls, noise: NoiseModel, coefficients: ArrayLike) -> CorrelatedNoise:
+    def of(cls, noise: NoiseModel, coefficients: ArrayLike, backward: Rows | None = None) -> CorrelatedNoise:
         """Correlate the noise of a model, which keeps its variance at every signal.
 
         Raises `SettingError` for a model of another kind than Gaussian, Poisson-Gaussian or Student-t.
         """
-        white = cls(noise, coefficients)
+        white = cls(noise, coefficients, backward)
         dc_gain, std = white.dc_gain, white.energy**0.5
         if isinstance(noise, GaussianNoise):
-            return cls(GaussianNoise(noise.sigma / std), coefficients)
+            return cls(GaussianNoise(noise.sigma / std), coefficients, backward)
         if isinstance(noise, StudentNoise):
-            return cls(StudentNoise(noise.sigma / std, noise.nu), coefficients)
+            return cls(StudentNoise(noise.sigma / std, noise.nu), coefficients, backward)
         if isinstance(noise, PoissonGaussianNoise):
             scaled = noise.gain / (dc_gain * std**2), noise.offset * dc_gain, noise.read_noise / std
-            return cls(PoissonGaussianNoise(*scaled, noise.skew), coefficients)
+            return cls(PoissonGaussianNoise(*scaled, noise.skew), coefficients, backward)
         raise SettingError(
             f"Expected Gaussian, Poisson-Gaussian or Student-t noise to correlate, found {noise.describe()}: "
             "fit the noise model to the images or to a calibration with correlated noise"
@@ -104,22 +121,31 @@ class CorrelatedNoise(NoiseModel):
         return self._innovation
 
     def with_innovation(self, innovation: NoiseModel) -> CorrelatedNoise:
-        return type(self)(innovation, self.coefficients)
+        return type(self)(innovation, self.coefficients, self.backward)
+
+    @property
+    def row_period(self) -> int:
+        return 2 if self.backward else 1
 
     @property
     def reach(self) -> int:
-        return max(*self._own, *self._far)
+        return self._whole_periods(max(*self._own, *self._far))
 
     @property
     def margin(self) -> int:
-        return max(*self._own)
+        return self._whole_periods(max(*self._own))
+
+    def _whole_periods(self, pixels: int) -> int:
+        return -(-pixels // self.row_period) * self.row_period
 
     @property
     def augmentation(self) -> Augmentation:
         """No mirror along a single correlated axis, where a detector's pulses have a direction.
 
-        Quarter turns only where noise is correlated alike along both axes.
+        Where that alternates, half turns keep it. Quarter turns only where noise is correlated alike along both axes.
         """
+        if self.backward:
+            return Augmentation(transpose=False, half_turns=True)
         rows, columns = self._own
         near = self.autocorrelation(_NEAR)[:, _NEAR:]
         return Augmentation(
@@ -144,20 +170,56 @@ class CorrelatedNoise(NoiseModel):
 
     def log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
         """Log density of every pixel given the pixels before it; no noise is assumed beyond the edge."""
-        rows, columns = self._own
-        pad = columns, columns, rows, 0
         signal, noisy = torch.broadcast_tensors(bounded(signal), bounded(noisy))  # type: ignore[no-untyped-call]
-        clean = filtered(signal, self._whitening, pad, "replicate")
-        innovation = filtered(noisy - signal, self._whitening, pad, "constant")
-        return self.innovation.log_prob(clean + innovation, clean)
+        return self._log_prob(noisy - signal, signal)
+
+    def white_log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
+        if self._whitened_is_innovation:
+            return super().white_log_prob(noisy, signal)
+        rows, columns = self._far
+        residual = filtered(bounded(noisy) - bounded(signal), self._coloring, (columns, columns, rows, 0), "constant")
+        return self._log_prob(residual, self.color(bounded(signal)))
 
     def sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
         rows, columns = self._far
-        wide = padded(signal, (columns, columns, rows, 0), "replicate")
-        own = self._own
-        clean = filtered(wide, self._whitening, (own[1], own[1], own[0], 0), "replicate")
+        return signal + self._noise(padded(signal, (columns, columns, rows, 0), "replicate"), generator)
+
+    def white_sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        if self._whitened_is_innovation:
+            return super().white_sample(signal, generator)
+        rows, columns = (far + own for far, own in zip(self._far, self._own, strict=True))
+        noise = self._noise(padded(self.color(signal), (columns, columns, rows, 0), "replicate"), generator)
+        return signal + filtered(noise, self._whitening, (0, 0, 0, 0), "constant")
+
+    @property
+    def _whitened_is_innovation(self) -> bool:
+        """Whether the noise of whitened images is that of the innovation."""
+        return self.backward is None
+
+    def _log_prob(self, residual: Tensor, signal: Tensor) -> Tensor:
+        rows, columns = self._own
+        pad = columns, columns, rows, 0
+        clean = self._as_scanned(signal, self._whitening, pad, "replicate")
+        innovation = self._as_scanned(residual, self._whitening, pad, "constant")
+        return self.innovation.log_prob(clean + innovation, clean)
+
+    def _noise(self, wide: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Draw noise for all pixels that have enough pixels before them."""
+        rows, columns = self._own
+        clean = self._as_scanned(wide, self._whitening, (columns, columns, rows, 0), "replicate")
         innovation = self.innovation.sample(clean, generator) - clean
-        return signal + filtered(innovation, self._coloring, (0, 0, 0, 0), "constant")
+        return self._as_scanned(innovation, self._coloring, (0, 0, 0, 0), "constant")
+
+    def _as_scanned(self, image: Tensor, kernel: Tensor, pad: tuple[int, int, int, int], mode: str) -> Tensor:
+        """Filter images (..., H, W), each row in the direction in which it was scanned."""
+        return self._forwards(filtered(self._forwards(image), kernel, pad, mode))
+
+    def _forwards(self, image: Tensor) -> Tensor:
+        """Mirror the rows that were scanned backwards."""
+        if self.backward is None:
+            return image
+        rows = torch.arange(image.shape[-2], device=image.device) % 2 == BACKWARD.index(self.backward)
+        return torch.where(rows[:, None], image.flip(-1), image)
 
     def variance(self, signal: Tensor) -> Tensor:
         """Variance of the noise (counts^2) where the signal hardly changes from pixel to pixel."""
@@ -179,13 +241,15 @@ class CorrelatedNoise(NoiseModel):
             "kind": self.kind,
             "innovation": self.innovation.document(),
             "coefficients": self.coefficients.tolist(),
+            **({"backward": self.backward} if self.backward else {}),
         }
 
     def describe(self) -> str:
         correlation = self.autocorrelation(1)
         along = [("x", correlation[0, 2]), ("y", correlation[1, 1])]
         shared = " and ".join(f"{value:.2f} along {axis}" for axis, value in along if abs(value) >= 0.005)
-        return f"{self._marginal().describe()}, correlation of neighbours {shared or '0'}"
+        scanned = f", {self.backward} rows scanned backwards" if self.backward else ""
+        return f"{self._marginal().describe()}, correlation of neighbours {shared or '0'}{scanned}"
 
     def _marginal(self) -> NoiseModel:
         """The noise of a single pixel, where the innovation has a text form; else the innovation."""
@@ -281,34 +345,3 @@ def _unstable(coefficients: Grid) -> SettingError:
         f"The correlated noise with coefficients that add up to {coefficients.sum():.3g} is not stable, or reaches "
         f"farther than {_FARTHEST} pixels: give smaller coefficients, or fit the noise model again"
     )
-
-
-def filtered(image: Tensor, kernel: Tensor, pad: tuple[int, int, int, int], mode: str) -> Tensor:
-    """Correlate (..., H, W) with a kernel, after padding."""
-    planes = image.reshape(-1, 1, *image.shape[-2:]).to(torch.promote_types(image.dtype, torch.float32))
-    wide, kernel = padded(planes, pad, mode), kernel.to(planes.dtype)
-    with in_float32(image.device):
-        # a trace (see `export`) is for planes of any size, but would keep the size of a Fourier transform
-        direct = kernel.numel() <= _DIRECT or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        filtered = F.conv2d(wide, kernel) if direct else _by_fourier_transform(wide, kernel)
-    return filtered.reshape(*image.shape[:-2], *filtered.shape[-2:])
-
-
-def _by_fourier_transform(wide: Tensor, kernel: Tensor) -> Tensor:
-    """The same as `conv2d` without padding: on a CPU a seventh of the time for a kernel of 22 x 33 pixels."""
-    rows, columns = kernel.shape[-2:]
-    shape = [next_fast_len(side, real=True) for side in wide.shape[-2:]]
-    level = wide.mean((-2, -1), keepdim=True)  # keeps the numbers small
-    spectrum = torch.fft.rfft2(wide - level, s=shape) * torch.fft.rfft2(kernel, s=shape).conj()
-    filtered = torch.fft.irfft2(spectrum, s=shape)[..., : wide.shape[-2] - rows + 1, : wide.shape[-1] - columns + 1]
-    found: Tensor = filtered + level * kernel.sum()
-    return found
-
-
-def padded(image: Tensor, pad: tuple[int, int, int, int], mode: str) -> Tensor:
-    """Add pixels on the left and right, above and below of images (..., H, W)."""
-    planes = image.reshape(-1, 1, *image.shape[-2:])
-    if mode == "reflect" and max(pad) >= min(image.shape[-2:]):
-        mode = "replicate"  # reflection needs more pixels than it adds
-    wide = F.pad(planes, pad, mode=mode)
-    return wide.reshape(*image.shape[:-2], *wide.shape[-2:])

@@ -21,11 +21,12 @@ from scipy.ndimage import convolve1d, correlate
 from ..data.images import Frames, spread_over
 from ..errors import ImageError, SettingError
 from .correlated import CorrelatedNoise, whitening_kernel
-from .estimation import fit_images
+from .estimation import fit_images, more_skewed
 from .fit import LAGS, Autocorrelation, Axes, Lags, NoiseFit
 from .quiet_windows import QUIETEST, SIDE, correlation_in_windows, cut_windows, variance_line
 from .scaled import ScaledCorrelatedNoise
-from .windows import as_float, crop, fill, hot_pixels, usable_part
+from .scan import backward_rows
+from .windows import as_float, crop, extreme, fill, hot_pixels, usable_part
 
 Plane = NDArray[np.float32]  # (Y, X)
 Measure = Callable[[bool], Autocorrelation]
@@ -39,6 +40,7 @@ _RIDGE = 1e-4  # white noise, as part of the variance, that keeps the equations 
 _FINE = (1, -4, 6, -4, 1)  # fourth difference
 _COARSER, _FINER = (1, -2, 1), (1, -6, 15, -20, 15, -6, 1)
 _SHORT, _NOTHING = 4, 0.05  # pixels at which correlation has ended, and what is left there then
+_PART = 0.05  # weight of a pixel in a whitened one below which it does not matter whether it is saturated
 _SEPARABLE = 0.1  # largest difference of the correlation of neighbours between those two
 
 
@@ -81,12 +83,16 @@ def fit_correlated(stacks: Sequence[Frames], white: NoiseFit, measure: Measure |
 def _fit_innovation(stacks: Sequence[Frames], found: Autocorrelation) -> tuple[NoiseFit, CorrelatedNoise]:
     """Whiten the images, and fit a model to the noise that is independent then."""
     coefficients = autoregression(found)
-    planes = [cast("NDArray[Any]", Whitened(stack.planes, coefficients)) for stack in stacks]
+    planes = [cast("NDArray[Any]", Whitened(stack.planes, coefficients, mark_saturated=True)) for stack in stacks]
     whitened = [Frames(white, stack.step) for white, stack in zip(planes, stacks, strict=True)]
     innovation = fit_images(
         whitened, line=None if found.separable else variance_line(list(some_planes(whitened, static=False)))
     )
-    return innovation, ScaledCorrelatedNoise(innovation.model, coefficients)
+    backward, model = None, innovation.model
+    if found.axes == "x":
+        backward, ratio = backward_rows(list(some_planes(stacks, static=False)), coefficients)
+        model = more_skewed(model, ratio)  # it was measured with all rows filtered forwards
+    return innovation, ScaledCorrelatedNoise(model, coefficients, backward)
 
 
 def measure_correlation(stacks: Sequence[Frames], *, static: bool = False) -> Autocorrelation:
@@ -195,14 +201,19 @@ def _along(planes: Sequence[Plane], axis: int, across: Sequence[float] = _FINE) 
 
 
 class Whitened:
-    """Planes (P, Y, X) that are whitened when they are read; indexed like an array of planes."""
+    """Planes (P, Y, X) that are whitened when they are read; indexed like an array of planes.
 
-    def __init__(self, planes: NDArray[Any], coefficients: Lags) -> None:
-        self._planes = planes
+    If wanted, pixels that a saturated pixel has a part in get the highest value of their plane, so that they are seen
+    to be saturated as well.
+    """
+
+    def __init__(self, planes: NDArray[Any], coefficients: Lags, *, mark_saturated: bool = False) -> None:
+        self._planes, self._mark_saturated = planes, mark_saturated
         self.shape = planes.shape
         kernel = whitening_kernel(coefficients)
         pad = kernel.shape[0] - 1
         self._kernel = np.concatenate([kernel, np.zeros((pad, kernel.shape[1]))]).astype(np.float32)
+        self._share = (np.abs(self._kernel) > _PART).astype(np.float32)
 
     def __len__(self) -> int:
         return len(self._planes)
@@ -210,5 +221,8 @@ class Whitened:
     def __getitem__(self, key: Any) -> Plane:
         index, *region = key if isinstance(key, tuple) else (key,)
         plane = as_float(self._planes[index])
-        white: Plane = correlate(plane, self._kernel, mode="mirror")[tuple(region)]
-        return white
+        white: Plane = correlate(plane, self._kernel, mode="mirror")
+        if self._mark_saturated and (saturated := extreme(plane)).any():
+            white[correlate(saturated.astype(np.float32), self._share, mode="mirror") > 0] = np.nanmax(white)
+        found: Plane = white[tuple(region)]
+        return found

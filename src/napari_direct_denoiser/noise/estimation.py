@@ -29,6 +29,7 @@ _HIDDEN = 0.7  # of more clipped pixels nothing can be inferred
 _NORMAL = 4.0  # squared electrons; least variance of dark noise that is taken for Gaussian to undo clipping
 _UNCLIPPED = 0.9  # unless the variance is at least this fraction of what the other bins predict
 _SPOILED = 0.05  # excess of the fraction of spoiled windows that makes the rest of a bin a biased sample
+_SKEWS = 0.05, 1.7  # times Poisson's
 _CORRELATED = 0.02  # smaller correlations are taken for none
 _PAIRS = 200_000  # (signal, noisy) kept for a histogram
 
@@ -226,7 +227,7 @@ def _skew(windows: Windows, bins: _Bins, gain: float) -> float:
     """
     cubes = [windows.cube[part] for part in bins.members]
     cubes = [known[np.isfinite(known)].astype(np.float64) for known in cubes]
-    use = (bins.clipped <= _CLIPPED) & np.array([len(known) >= _FEWEST for known in cubes])
+    use = (bins.clipped <= _CLIPPED) & ~bins.saturated & np.array([len(known) >= _FEWEST for known in cubes])
     if np.count_nonzero(use) < 3:
         return 1.0
     signals, cubes = bins.signals[use], [known for known, used in zip(cubes, use, strict=True) if used]
@@ -237,7 +238,15 @@ def _skew(windows: Windows, bins: _Bins, gain: float) -> float:
     precision = float(np.sum(weight * away**2)) * gain**4
     measured = float(np.sum(weight * away * third)) * gain**2 / precision
     trust = 1 / (1 + 1 / (0.2**2 * precision))  # prior: 1 with std 0.2
-    return float(np.clip(1 + trust * (measured - 1), 0.05, 1.7))
+    return float(np.clip(1 + trust * (measured - 1), *_SKEWS))
+
+
+def more_skewed(model: NoiseModel, ratio: float) -> NoiseModel:
+    """The model with so many times the skewness, if it has any."""
+    if ratio == 1 or not isinstance(model, PoissonGaussianNoise):
+        return model
+    skew = float(np.clip(ratio * model.skew, *_SKEWS))
+    return PoissonGaussianNoise(model.gain, model.offset, model.read_noise, skew)
 
 
 def _correlation(windows: Windows, bins: _Bins) -> Correlation:

@@ -115,6 +115,11 @@ class NoiseModel(nn.Module, ABC):
         return 0
 
     @property
+    def row_period(self) -> int:
+        """After how many rows the noise is alike: parts of images begin at multiples of it."""
+        return 1
+
+    @property
     def augmentation(self) -> Augmentation:
         """How images may be turned without changing what their noise looks like."""
         return Augmentation()

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .correlated import CorrelatedNoise, filtered, padded
-from .models import bounded
+from .correlated import CorrelatedNoise
 
 
 class ScaledCorrelatedNoise(CorrelatedNoise):
@@ -25,41 +24,25 @@ class ScaledCorrelatedNoise(CorrelatedNoise):
 
     kind = "scaled"
 
-    def log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
-        """Log density of every pixel given the pixels before it; no noise is assumed beyond the edge."""
-        signal, noisy = torch.broadcast_tensors(bounded(signal), bounded(noisy))  # type: ignore[no-untyped-call]
-        return self._log_prob(noisy - signal, signal)
-
-    def white_log_prob(self, noisy: Tensor, signal: Tensor) -> Tensor:
-        rows, columns = self._far
-        residual = filtered(bounded(noisy) - bounded(signal), self._coloring, (columns, columns, rows, 0), "constant")
-        return self._log_prob(residual, self.color(bounded(signal)))
-
-    def sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        rows, columns = self._far
-        return signal + self._noise(padded(signal, (columns, columns, rows, 0), "replicate"), generator)
-
-    def white_sample(self, signal: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        rows, columns = (far + own for far, own in zip(self._far, self._own, strict=True))
-        noise = self._noise(padded(self.color(signal), (columns, columns, rows, 0), "replicate"), generator)
-        return signal + filtered(noise, self._whitening, (0, 0, 0, 0), "constant")
-
     def describe(self) -> str:
         return f"{super().describe()}, scaled by the signal"
+
+    @property
+    def _whitened_is_innovation(self) -> bool:
+        return False
 
     def _log_prob(self, residual: Tensor, signal: Tensor) -> Tensor:
         level, std = self._innovation_at(signal)
         rows, columns = self._own
-        innovation = filtered(residual / std, self._whitening, (columns, columns, rows, 0), "constant")
+        innovation = self._as_scanned(residual / std, self._whitening, (columns, columns, rows, 0), "constant")
         return self.innovation.log_prob(level + std * innovation, level)
 
     def _noise(self, wide: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Draw noise for all pixels that have enough pixels before them."""
         level, std = self._innovation_at(wide)
         drawn = (self.innovation.sample(level, generator) - level) / std
         rows, columns = self._far
         inside = std[..., rows:, columns : std.shape[-1] - columns]
-        return inside * filtered(drawn, self._coloring, (0, 0, 0, 0), "constant")
+        return inside * self._as_scanned(drawn, self._coloring, (0, 0, 0, 0), "constant")
 
     def _innovation_at(self, signal: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of whitened pixels where the signal does not change."""
@@ -85,7 +68,7 @@ def likelier_kind(model: CorrelatedNoise, pairs: Sequence[tuple[Tensor, Tensor]]
         Noisy images and their signals, as far as they are known; (..., H, W) counts each.
     """
     kinds: tuple[type[CorrelatedNoise], ...] = (ScaledCorrelatedNoise, CorrelatedNoise)
-    scaled, usual = (kind(model.innovation, model.coefficients).to(model.device) for kind in kinds)
+    scaled, usual = (kind(model.innovation, model.coefficients, model.backward).to(model.device) for kind in kinds)
     inside = ..., slice(_EDGE, -_EDGE), slice(_EDGE, -_EDGE)
     more = [(usual.log_prob(*pair) - scaled.log_prob(*pair))[inside].double().flatten() for pair in pairs]
     return usual if float(torch.cat(more).mean()) > _SURE else scaled

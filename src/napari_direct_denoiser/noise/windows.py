@@ -17,7 +17,6 @@ from .models import LARGEST_COUNT
 
 _AROUND, _MIDDLE = 7, 3  # outer and inner side of the ring of a window, pixels
 _MARGIN = 5
-_AT = slice(_MARGIN, -_MARGIN, 2), slice(_MARGIN, -_MARGIN, 2)  # the centres of windows
 _MAX_PLANES = 40  # more planes add time, not accuracy
 _MAX_SIDE = 1024  # pixels; larger planes do so as well
 _MAX_PIXELS = 8_000_000
@@ -30,6 +29,7 @@ Stack = NDArray[np.generic]  # (planes, Y, X)
 Plane = NDArray[np.float32]  # (Y, X)
 Mask = NDArray[np.bool_]  # (Y, X)
 Values = NDArray[np.float32]  # (windows,)
+Places = tuple[slice, slice]  # the centres of windows
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ def _sampled(stacks: Sequence[Frames]) -> Iterator[tuple[int, int]]:
 
 
 def crop(shape: tuple[int, ...], index: int) -> tuple[slice, slice]:
-    """Region of a large plane to measure; it differs between planes, spread by the golden ratio."""
+    """Region of a large plane to measure; it differs between planes, spread by the golden ratio, and begins evenly."""
     starts = [
-        int((side - _MAX_SIDE) * (index * step % 1)) if side > _MAX_SIDE else 0
+        int((side - _MAX_SIDE) * (index * step % 1)) // 2 * 2 if side > _MAX_SIDE else 0
         for side, step in zip(shape[-2:], (0.6180339887, 0.7548776662), strict=True)
     ]
     return slice(starts[0], starts[0] + _MAX_SIDE), slice(starts[1], starts[1] + _MAX_SIDE)
@@ -115,7 +115,7 @@ def as_float(counts: NDArray[np.generic]) -> NDArray[np.float32]:
 def usable_part(stack: Frames, index: int, hot: Mask) -> Plane:
     """Read the region of a plane to measure, with NaN for pixels that are missing, saturated or ``hot`` (Y, X)."""
     plane = part_of(stack, index)
-    return np.where(_extreme(plane) | hot[crop(stack.planes.shape, index)], np.float32(np.nan), plane)
+    return np.where(extreme(plane) | hot[crop(stack.planes.shape, index)], np.float32(np.nan), plane)
 
 
 def fill(plane: Plane) -> tuple[Plane, Mask]:
@@ -139,30 +139,32 @@ def _same_scene(stack: Frames, index: int) -> list[Plane]:
 
 
 def _of_plane(stack: Frames, index: int, hot: Mask, *, temporal: bool) -> Windows | None:
-    """Windows around every second pixel; None without a finite pixel, or without frames of the same scene if wanted."""
+    """Windows around a quarter of the pixels; None without a finite one, or without frames of the scene if wanted."""
     frames = _same_scene(stack, index) if temporal else []
     if temporal and not frames:
         return None
     given = [part_of(stack, index), *frames]
-    wrong = np.logical_or.reduce([hot[crop(stack.planes.shape, index)], *map(_extreme, given)])
+    wrong = np.logical_or.reduce([hot[crop(stack.planes.shape, index)], *map(extreme, given)])
     planes, gaps = zip(*map(fill, given), strict=True)
     missing = np.logical_or.reduce(gaps)
     if missing.all():
         return None
+    # even rows of one plane, odd ones of the next: every second row may have been scanned backwards
+    at = slice(_MARGIN + index % 2, -_MARGIN, 2), slice(_MARGIN, -_MARGIN, 2)
     if temporal:
-        return _temporal(planes[0], planes[1:], wrong, missing)
-    return _spatial(planes[0], wrong, missing)
+        return _temporal(planes[0], planes[1:], wrong, missing, at)
+    return _spatial(planes[0], wrong, missing, at)
 
 
-def _spatial(plane: Plane, wrong: Mask, missing: Mask) -> Windows:
+def _spatial(plane: Plane, wrong: Mask, missing: Mask, at: Places) -> Windows:
     """Windows of a second difference along both axes, with weights of unit energy (Immerkaer 1996)."""
     weights = [1 / 6, 4 / 6, 1 / 6]  # the squares of those of the difference
     mean = _along(_along(plane, weights, 0), weights, 1)
     high = _along(_along(plane, [1, -2, 1], 0), [1, -2, 1], 1) / np.float32(6)
-    return _windows(plane, plane, mean, high, 6 * high**3, _across(plane), wrong, missing, temporal=False)
+    return _windows(plane, plane, mean, high, 6 * high**3, _across(plane), wrong, missing, at, temporal=False)
 
 
-def _temporal(plane: Plane, frames: Sequence[Plane], wrong: Mask, missing: Mask) -> Windows:
+def _temporal(plane: Plane, frames: Sequence[Plane], wrong: Mask, missing: Mask, at: Places) -> Windows:
     """Windows of the difference of two or three frames of a static scene."""
     if len(frames) == 1:
         high, mean = (plane - frames[0]) / np.float32(2**0.5), (plane + frames[0]) / np.float32(2)
@@ -174,7 +176,7 @@ def _temporal(plane: Plane, frames: Sequence[Plane], wrong: Mask, missing: Mask)
         high = high - np.float32(high[usable].mean(dtype=np.float64))
     # the difference of two frames is symmetric
     cube = np.full_like(high, np.nan) if len(frames) == 1 else np.float32(6**0.5) * high**3
-    return _windows(plane, mean, mean, high, cube, _across(high), wrong, missing, temporal=True)
+    return _windows(plane, mean, mean, high, cube, _across(high), wrong, missing, at, temporal=True)
 
 
 def _across(plane: Plane) -> tuple[Plane, Plane]:
@@ -191,11 +193,12 @@ def _windows(
     across: tuple[Plane, Plane],
     wrong: Mask,
     missing: Mask,
+    at: Places,
     *,
     temporal: bool,
 ) -> Windows:
-    """Gather the windows around every second pixel, but for those with missing pixels."""
-    whole = ~_touched(missing)
+    """Gather the windows around some pixels, but for those with missing pixels."""
+    whole = ~_touched(missing, at)
     size, inner = _AROUND**2, _MIDDLE**2
 
     def ring_mean(image: Plane) -> Plane:
@@ -207,7 +210,7 @@ def _windows(
     roughness = ring_mean((around - level) ** 2) - ring**2
 
     def at_windows(image: Plane) -> Values:
-        return image[_AT].ravel()[whole]
+        return image[at].ravel()[whole]
 
     def products(image: Plane, axis: int) -> NDArray[np.float32]:
         ahead = [at_windows(np.roll(image, -lag, axis)) for lag in (0, *_LAGS)]
@@ -223,14 +226,14 @@ def _windows(
         along_y=products(across[1], 0),
         centre=at_windows(around),
         noisy=at_windows(noisy),
-        spoiled=_touched(wrong)[whole],
+        spoiled=_touched(wrong, at)[whole],
         temporal=temporal,
     )
 
 
-def _touched(mask: Mask) -> NDArray[np.bool_]:
+def _touched(mask: Mask, at: Places) -> NDArray[np.bool_]:
     """Whether a window has a pixel of a mask, (windows,)."""
-    return np.asarray(maximum_filter(mask, _AROUND)[_AT].ravel(), dtype=bool)
+    return np.asarray(maximum_filter(mask, _AROUND)[at].ravel(), dtype=bool)
 
 
 def hot_pixels(planes: Stack) -> Mask:
@@ -302,7 +305,7 @@ def _along(plane: Plane, weights: Sequence[float], axis: int) -> Plane:
     return np.asarray(convolve1d(plane, weights, axis=axis), dtype=np.float32)
 
 
-def _extreme(plane: Plane) -> Mask:
+def extreme(plane: Plane) -> Mask:
     """Pixels that are saturated (many at exactly the highest value) or far too hot."""
     values = plane[~np.isnan(plane)]
     if not len(values):

@@ -66,6 +66,10 @@ class WholePlaneNoise(WrappedNoise):
         return self.base.margin
 
     @property
+    def row_period(self) -> int:
+        return self.base.row_period
+
+    @property
     def augmentation(self) -> Augmentation:
         return self.base.augmentation
 

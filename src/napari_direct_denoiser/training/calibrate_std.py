@@ -112,7 +112,7 @@ def _planes(model: CoModel, stacks: Sequence[PlaneStack], pixels: int) -> Iterat
     """The middle of some planes, (1, 1, H, W)."""
     most = max(round(pixels / min(stacks[0][0].size, _SIDE**2)), 1)
     for plane in sampled_planes(stacks, most):
-        rows, columns = (middle(side, _SIDE, model.multiple) for side in plane.shape)
+        rows, columns = (middle(side, _SIDE, model.multiple, model.noise.row_period) for side in plane.shape)
         yield torch.from_numpy(plane[rows, columns])[None, None].to(model.device)
 
 

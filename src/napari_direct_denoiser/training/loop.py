@@ -211,7 +211,10 @@ def _patches(
         augmentation = replace(augmentation, transpose=False)
     parts = split([model.noise.measured(stack) for stack in stacks], schedule.patch)
     training, validation = (
-        PatchSampler(part, schedule.patch, seed, augmentation=augmentation, margin=margin) for part in parts
+        PatchSampler(
+            part, schedule.patch, seed, augmentation=augmentation, margin=margin, row_period=model.noise.row_period
+        )
+        for part in parts
     )
     return training, validation, parts[1]
 

@@ -43,7 +43,7 @@ class AgainstMean:
             generators = [torch.Generator(device=model.device).manual_seed(seed + number) for number in range(_SAMPLES)]
             return model.sample(model.encode(image), generators)
 
-        rows, columns = (middle(side, _SIDE, model.multiple) for side in noisy.shape[-2:])
+        rows, columns = (middle(side, _SIDE, model.multiple, model.noise.row_period) for side in noisy.shape[-2:])
         noisy = noisy[..., rows, columns]
         direct, std = model.direct_with_std(noisy)
         probe = Probe.draw(model.noise, noisy, direct, seed)

@@ -35,7 +35,7 @@ def choose_kind(model: CoModel, stacks: Sequence[NDArray[np.generic]], fit: Nois
         return fit
     pairs = []
     for plane in sampled_planes([model.noise.measured(stack) for stack in stacks], _PLANES):
-        part = plane[tuple(middle(side, _SIDE, model.multiple) for side in plane.shape)]
+        part = plane[tuple(middle(side, _SIDE, model.multiple, pixel.row_period) for side in plane.shape)]
         noisy = torch.from_numpy(part)[None, None]
         pairs.append((noisy, model.direct(noisy)))
     model.change_noise(_with_pixel_noise(model.noise, likelier_kind(pixel, pairs)))
