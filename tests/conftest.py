@@ -21,18 +21,20 @@ settings.register_profile("project", deadline=None, derandomize="CI" in os.envir
 settings.load_profile("project")
 
 DOCKS = Path(__file__).parent / "_napari"
+LONG = {"test_cli.py", "test_closing.py", "test_denoiser.py", "test_students_of_a_teacher.py", "test_training.py"}
+"""Files that take over 20 seconds, though none of their tests is slow."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the docks, so that ``pytest -m "not gui"`` needs no screen; slow files come first."""
+    """Mark the tests of the docks, so that ``pytest -m "not gui"`` needs no screen; long files come first."""
     for item in items:
         if DOCKS in item.path.parents:
             item.add_marker("gui")
         if "device" in item.fixturenames:  # type: ignore[attr-defined]
             item.add_marker("on_device")
-    # Files go to the process that is free: a slow one at the end would leave the other process idle.
+    # Files go to the process that is free: a long one at the end would leave the other process idle.
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: item.path not in slow and item.path.name not in LONG)
 
 
 @pytest.fixture(scope="session", autouse=True)
