@@ -328,7 +328,7 @@ def speed(settings: Settings) -> Result:
     least = 0.02 if settings.fast else 1.0
     image = simulate(1, side).noisy[0]
     subjects: list[tuple[str, Callable[[], Subject]]] = [
-        (name, lambda name=name: Ours(name, settings.device)) for name in PRESETS
+        (name, lambda name=name: Ours(name, settings.device, small=settings.fast)) for name in PRESETS
     ]
     if settings.published is not None:
         checkout = settings.published

@@ -108,8 +108,8 @@ class _HDNOnly(CoTrainer):
 class Ours(Subject):
     code = "ours"
 
-    def __init__(self, preset: PresetName, device: Device, *, float32: bool = False) -> None:
-        self.stack = simulate(8, 256).noisy
+    def __init__(self, preset: PresetName, device: Device, *, float32: bool = False, small: bool = False) -> None:
+        self.stack = (simulate(2, 64) if small else simulate(8, 256)).noisy
         # the paper's networks get the published noise model, so that the same things are compared
         noise = MixtureNoise(torch.tensor(_MIXTURE), *_signals(self.stack), 1.0) if preset == "paper" else None
         self.denoiser = Denoiser.for_images(self.stack, TrainSettings(preset=preset, device=device), noise=noise)
