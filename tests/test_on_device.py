@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from pretend_device import There, pretended_device
+from small import QUICK
 
 from napari_direct_denoiser import Denoiser, TrainSettings, load
 from napari_direct_denoiser.config import Device
@@ -17,6 +18,7 @@ from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.noise import MixtureNoise, NoiseModel
 from napari_direct_denoiser.noise.correlated import CorrelatedNoise
 from napari_direct_denoiser.prediction.tiling import Output
+from napari_direct_denoiser.presets import PRESETS
 from napari_direct_denoiser.progress import drain
 
 OUTPUTS: tuple[Output, ...] = ("direct", "std", "mean", "median", "sample_std", "sample")
@@ -58,6 +60,7 @@ def test_nothing_mixes_devices_and_no_step_waits_for_one(
 ) -> None:
     """A GPU that is asked for a number has to end its work first, and has none meanwhile."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)  # both compute in float32
+    monkeypatch.setitem(PRESETS, "quick", QUICK)
     settings = TrainSettings(max_steps=6)  # the last third trains the Direct Denoiser alone
     with pretended_device() as device:
         denoiser = Denoiser.for_images(noisy, settings, noise=noise())

@@ -15,6 +15,7 @@ from napari_direct_denoiser.config import TrainSettings
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.denoiser import Denoiser
 from napari_direct_denoiser.errors import SettingError
+from napari_direct_denoiser.presets import PRESETS
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,10 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.slow
 def test_bfloat16_trains_and_predicts_in_float32_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """The way through autocast, which machines with bfloat16 units take, is the same on any machine, only slower."""
+    quick = PRESETS["quick"]
+    schedule = quick.schedule.model_copy(update={"batch": 2, "micro_batch": 2})
+    monkeypatch.setitem(PRESETS, "quick", quick.model_copy(update={"schedule": schedule}))
+    monkeypatch.setattr("napari_direct_denoiser.training.validation._PATCHES", 2)
     noisy = simulate(planes=1, size=64, seed=0).noisy
     exact = Denoiser.for_images(noisy, TrainSettings(device="cpu", max_steps=1))
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)

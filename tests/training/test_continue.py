@@ -9,6 +9,7 @@ import torch
 from napari_direct_denoiser import Denoiser, SettingError, TrainingError, TrainSettings, load, train
 from napari_direct_denoiser.data.synthetic import simulate
 
+pytestmark = pytest.mark.usefixtures("small_networks")
 NOISE = "poisson:2,100,3"
 
 
@@ -18,7 +19,7 @@ def stack():
 
 
 @pytest.fixture(scope="module")
-def trained(stack):
+def trained(stack, small_networks):
     return train(stack.noisy, preset="quick", noise=NOISE, max_steps=15, device="cpu")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small import QUICK
 
 from napari_direct_denoiser import Denoiser, TrainSettings
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.data.patches import Augmentation, PatchSampler
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.noise import CorrelatedNoise, GaussianNoise, MixtureNoise, NoiseModel
+from napari_direct_denoiser.presets import PRESETS
 from napari_direct_denoiser.training.refit_noise import blind_pairs, refit_noise
 
 
@@ -65,7 +67,8 @@ def test_of_correlated_noise_the_innovation_is_refitted_and_the_correlation_kept
 
 
 @pytest.mark.slow
-def test_training_goes_on_with_the_refined_model() -> None:
+def test_training_goes_on_with_the_refined_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "quick", QUICK)
     stack = simulate(planes=4, size=96, seed=1)
     settings = TrainSettings(noise="gaussian:30", refine_noise=True, max_steps=8, device="cpu")
     denoiser = Denoiser.for_images(stack.noisy, settings)
