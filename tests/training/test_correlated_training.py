@@ -6,16 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.signal import lfilter
 
 from napari_direct_denoiser import load
 from napari_direct_denoiser.config import TrainSettings
+from napari_direct_denoiser.data.patches import PatchSampler
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.denoiser import Denoiser
 from napari_direct_denoiser.evaluation.metrics import psnr
-from napari_direct_denoiser.noise import CorrelatedNoise, ScaledCorrelatedNoise
+from napari_direct_denoiser.noise import CorrelatedNoise, PoissonGaussianNoise, ScaledCorrelatedNoise
 from napari_direct_denoiser.noise.wrapped import without_whole_planes
 
 Images = NDArray[np.float32]
@@ -78,3 +80,39 @@ def test_the_kind_of_correlated_noise_is_found(scaled: bool) -> None:
     assert type(without_whole_planes(denoiser.model.noise)) is (ScaledCorrelatedNoise if scaled else CorrelatedNoise)
     assert denoiser.noise_fit is not None
     assert denoiser.noise_fit.model is denoiser.model.noise
+
+
+def test_patches_of_a_bidirectional_scan_begin_at_even_rows(
+    monkeypatch: pytest.MonkeyPatch, small_networks: None
+) -> None:
+    """HDN's likelihood would else take each row in the wrong direction; the sampler is that of the whole course."""
+    truth = simulate(planes=4, size=97, seed=3).truth
+    truth = torch.from_numpy(20 * (truth - truth.min() + 1)).float()
+    model = CorrelatedNoise(PoissonGaussianNoise(20.0, 0.0, 5.0, 1.2), [[0.5, 0.0, 0.0]], "odd")
+    noisy = model.sample(truth, torch.Generator().manual_seed(0)).numpy()
+    drawn = []
+    draw = PatchSampler.draw
+
+    def watched(sampler: PatchSampler, count: int, *args: int) -> torch.Tensor:
+        patches = draw(sampler, count, *args)
+        drawn.extend(patches[:, 0].numpy())
+        return patches
+
+    monkeypatch.setattr(PatchSampler, "draw", watched)
+    denoiser = Denoiser.for_images(noisy, TrainSettings(max_steps=3, device="cpu"), noise=model)
+    for _ in denoiser.train_steps():
+        pass
+    assert denoiser.model.noise.document() == model.document()
+    margin = model.margin
+    assert len(drawn) >= 20  # training and validation
+    for patch in drawn:
+        inside = [each[margin:-margin, margin:-margin] for each in (patch, patch[::-1, ::-1])]
+        places = [np.argwhere(noisy[:, :-63, :-63] == each[0, 0]) for each in inside]
+        found = [
+            y
+            for each, at in zip(inside, places, strict=True)
+            for plane, y, x in at
+            if np.array_equal(noisy[plane, y : y + 64, x : x + 64], each)
+        ]
+        assert len(found) == 1
+        assert found[0] % 2 == 0

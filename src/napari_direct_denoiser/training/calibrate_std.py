@@ -32,8 +32,10 @@ from ..std_calibration import Curve, StdCalibration
 from ..system import double
 from .mean_or_direct import AgainstMean
 
-_PIXELS = 1_000_000  # measured, of all planes
-_FEW_PIXELS = 500_000  # the same while training goes on
+_PIXELS = 1_000_000  # measured at least, of all planes
+_MOST_PIXELS = 4_000_000  # more take memory
+_TRAINED = 20  # pixels that were trained on for one that is measured: a few percent of the time
+_FEW_PIXELS = 500_000  # measured while training goes on
 _SIDE = 512  # pixels; of larger planes the middle is measured
 _EDGE = 8  # pixels that are left out: predictions are worse there
 _BIN_PIXELS = 50_000
@@ -66,7 +68,7 @@ class _Measured(NamedTuple):
 
 
 def calibrate_std(
-    model: CoModel, stacks: Sequence[PlaneStack], seed: int = 0, *, final: bool = True
+    model: CoModel, stacks: Sequence[PlaneStack], seed: int = 0, *, final: bool = True, trained_pixels: int = 0
 ) -> tuple[StdCalibration, list[AgainstMean]]:
     """Find the factors that make the predicted standard deviations of a model as large as its errors.
 
@@ -80,6 +82,8 @@ def calibrate_std(
         Of samples and noise.
     final
         Whether training has ended. Before, fewer pixels are measured.
+    trained_pixels
+        Pixels of all patches that were trained on: after a long training, more pixels are measured.
 
     Returns
     -------
@@ -97,7 +101,8 @@ def calibrate_std(
         StdCalibration()
     )  # what is predicted is measured, not what an earlier calibration made of it
     with torch.no_grad():
-        noisy = list(_planes(model, stacks, _PIXELS if final else min(_PIXELS, _FEW_PIXELS)))
+        most = max(min(trained_pixels // _TRAINED, _MOST_PIXELS), _PIXELS) if final else min(_PIXELS, _FEW_PIXELS)
+        noisy = list(_planes(model, stacks, most))
         factor = _factor([_measure(model, each, generator) for each in noisy], white=model.noise.reach == 0)
         found = StdCalibration(signal=factor)
         model.std_calibration = found

@@ -83,6 +83,7 @@ class Course:
         self._before_steps, self._before_seconds = saved["before"]
         self._calibrated: int = saved["calibrated"] or _FIRST_CALIBRATION // _CALIBRATION_RATIO
         self._images: State | None = None
+        self._schedule = preset.schedule
         settings = provenance.settings
         self._training = Training(
             model,
@@ -144,7 +145,8 @@ class Course:
         """Calibrate standard deviations; that of samples belongs to the teacher, and stays if only a student learns."""
         settings, before = self.provenance.settings, self._model.std_calibration
         measured = [self._model.noise.measured(stack) for stack in self._stacks]
-        found, against = calibrate_std(self._model, measured, settings.seed, final=final)
+        trained = self._calibrated * self._schedule.batch * self._schedule.patch**2
+        found, against = calibrate_std(self._model, measured, settings.seed, final=final, trained_pixels=trained)
         kept = {"samples": before.samples} if settings.student_only else {}
         self._model.std_calibration = found.model_copy(update=kept)
         return against
