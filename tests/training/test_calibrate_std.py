@@ -11,7 +11,8 @@ from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.denoiser import Denoiser
 from napari_direct_denoiser.noise import CorrelatedNoise, GaussianNoise, NoiseModel
 from napari_direct_denoiser.progress import drain
-from napari_direct_denoiser.std_calibration import StdCalibration
+from napari_direct_denoiser.std_calibration import Curve, StdCalibration
+from napari_direct_denoiser.training import calibrate_std as calibration
 from napari_direct_denoiser.training.calibrate_std import calibrate_std
 
 SIMULATED = simulate(planes=3, size=256, seed=5, photons=10.0)
@@ -108,3 +109,16 @@ def test_noise_that_is_weaker_in_the_dark_than_the_model_says_hardly_changes_the
     squares = (found["direct"] - truth) ** 2, found["std"] ** 2
     ratios = [float(np.sqrt(squares[0][part].mean() / squares[1][part].mean())) for part in (dark, ~dark)]
     assert ratios == pytest.approx([1.0, 1.0], abs=0.2)  # 0.70 in the dark if the strength of the noise is not measured
+
+
+def test_after_a_long_training_more_planes_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    denoiser, measured = untrained(SIMULATED.noisy), list[int]()
+    plane = calibration._SIDE**2
+    monkeypatch.setattr(calibration, "_PIXELS", plane)
+    monkeypatch.setattr(calibration, "_factor", lambda planes, white: measured.append(len(planes)) or Curve())
+    few = 20 * plane
+    for trained in (0, few, 2 * few, 100 * few):
+        calibrate_std(denoiser.model, [SIMULATED.noisy], trained_pixels=trained)
+    assert measured == [1, 1, 2, 3]
+    calibrate_std(denoiser.model, [SIMULATED.noisy], trained_pixels=100 * few, final=False)
+    assert measured[-1] == 1
