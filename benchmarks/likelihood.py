@@ -26,6 +26,7 @@ PLANE = [[0.0, -0.05, 0.1, -0.05, 0.0], [-0.05, 0.1, 0.3, 0.1, -0.05], [-0.1, 0.
 NOISES = {
     "white": CAMERA,
     "x": ScaledCorrelatedNoise.of(CAMERA, [[0.5, 0.0, 0.0]]),
+    "x, odd rows backwards": ScaledCorrelatedNoise.of(CAMERA, [[0.5, 0.0, 0.0]], "odd"),
     "x and y": ScaledCorrelatedNoise.of(CAMERA, [[-0.25, 0.5, 0.0], [0.5, 0.0, 0.0]]),
     "24 neighbours": ScaledCorrelatedNoise.of(CAMERA, PLANE),
 }
