@@ -151,8 +151,8 @@ def test_stopped_comparison_keeps_its_pictures_until_it_is_left(viewer, compare_
     finish(compare_dock)
     assert grid_of(viewer).enabled
     viewer.layers.remove("std")  # a picture that is removed ends the comparison
-    assert names(viewer.layers) == ["cells"]
     assert not grid_of(viewer).enabled
+    qtbot.waitUntil(lambda: names(viewer.layers) == ["cells"])  # the others leave one by one
 
 
 def test_error_in_a_run_is_shown_and_the_next_works(
@@ -186,19 +186,128 @@ def after_first_layer(viewer, do):
     return came
 
 
-def test_layers_come_one_by_one_and_are_shown_together(viewer, stack, compare_dock, few_samples, plus_one, finish):
-    turns, found = [0], []
-    clock = QTimer()
-    clock.timeout.connect(lambda: turns.append(turns[-1] + 1))
+@pytest.fixture
+def turns():
+    """Numbers of the turns of the event loop: the last is that of now."""
+    numbers, clock = [0], QTimer()
+    clock.timeout.connect(lambda: numbers.append(numbers[-1] + 1))
     clock.start(0)
-    viewer.layers.events.inserted.connect(lambda event: found.append((turns[-1], viewer.layers[-1].visible)))
+    yield numbers
+    clock.stop()
+
+
+def test_layers_come_and_leave_one_by_one(viewer, stack, compare_dock, few_samples, plus_one, finish, turns, qtbot):
+    came, shown, left = [], [], []
+    canvas = viewer.canvas if hasattr(viewer, "canvas") else viewer
+
+    def on_inserted(event):
+        layer = event.value
+        came.append((turns[-1], layer.visible))
+        layer.events.visible.connect(lambda: shown.append((turns[-1], layer.name, tuple(canvas.grid.shape))))
+        if hasattr(layer, "name_overlay"):
+            layer.name_overlay.events.visible.connect(lambda: shown.append((turns[-1], f"name of {layer.name}", ())))
+
+    viewer.layers.events.inserted.connect(on_inserted)
+    viewer.layers.events.removed.connect(lambda event: left.append(turns[-1]))
     compare_dock.against.run_button.click()
     finish(compare_dock)
-    clock.stop()
-    assert len(found) == len(MADE) + 1
-    assert len({turn for turn, _ in found}) == len(found)  # no two in one turn of the event loop
-    assert not any(visible for _, visible in found)
+    assert len(came) == len(MADE) + 1
+    assert len({turn for turn, _ in came}) == len(came)  # no two in one turn of the event loop
+    assert not any(visible for _, visible in came)
     assert cells(viewer) == ["cells", *MADE, "cells truth"]
+    pictures = [shape for _, name, shape in shown if not name.startswith("name of")]
+    assert len(pictures) == len(MADE)
+    assert len(set(pictures)) == 1  # of the grid: none changes its place
+    assert len({turn for turn, *_ in shown}) == len(shown)
+    shown.clear()
+    compare_dock.against.leave_button.click()
+    assert not grid_of(viewer).enabled
+    assert not any(layer.visible for layer in viewer.layers if layer.name not in ("cells", "cells truth"))
+    qtbot.waitUntil(lambda: names(viewer.layers) == ["cells truth", "cells"])
+    assert len(set(left)) == len(left) == len(MADE) + 1
+
+
+@pytest.mark.parametrize(
+    ("how", "picture"),
+    [
+        ("leave", "std"),
+        ("delete a picture", "direct"),
+        pytest.param("close the dock", "direct", marks=pytest.mark.window),
+    ],
+)
+def test_comparison_that_ends_while_its_pictures_appear_leaves_nothing(
+    viewer, stack, compare_dock, few_samples, plus_one, qtbot, how, picture
+):
+    before = state(viewer)
+    end = {
+        "leave": compare_dock.leave,
+        "delete a picture": lambda: viewer.layers.remove(picture),
+        "close the dock": lambda: compare_dock.parent().destroyOnClose(),
+    }[how]
+    ended = []
+
+    def on_visible():
+        if not ended:
+            ended.append(cells(viewer))
+            QTimer.singleShot(0, end)
+
+    def on_inserted(event):
+        if event.value.name == picture:
+            event.value.events.visible.connect(on_visible)
+
+    viewer.layers.events.inserted.connect(on_inserted)
+    compare_dock.against.run_button.click()
+    qtbot.waitUntil(lambda: bool(ended), timeout=20_000)
+    qtbot.waitUntil(lambda: state(viewer) == before)
+    assert ended[0][-1] == picture  # others were still to come
+    qtbot.wait(200)  # for pictures that must not come
+    assert state(viewer) == before
+
+
+def test_next_comparison_waits_until_the_layers_of_the_last_have_left(
+    viewer, stack, compare_dock, few_samples, plus_one, finish, qtbot
+):
+    before = state(viewer)
+    for _ in range(3):  # at once: the layers of the last are still there
+        compare_dock.against.run_button.click()
+        finish(compare_dock)
+        assert cells(viewer) == ["cells", *MADE, "cells truth"]
+        assert len(viewer.layers) == 2 + len(MADE) + 1
+    compare_dock.against.leave_button.click()
+    qtbot.waitUntil(lambda: state(viewer) == before)
+
+
+@pytest.mark.window
+def test_dock_that_is_closed_while_layers_leave_leaves_none(
+    viewer, stack, compare_dock, few_samples, plus_one, finish, qtbot
+):
+    before = state(viewer)
+    compare_dock.against.run_button.click()
+    finish(compare_dock)
+    compare_dock.against.leave_button.click()
+    compare_dock.parent().destroyOnClose()
+    assert names(viewer.layers) == ["cells truth", "cells"]
+    qtbot.waitUntil(lambda: state(viewer) == before)
+
+
+@pytest.mark.window
+def test_viewer_that_is_closed_while_layers_leave_raises_no_error(
+    viewer, stack, compare_dock, few_samples, plus_one, finish, qtbot, errors_shown
+):
+    compare_dock.against.run_button.click()
+    finish(compare_dock)
+    left = []
+
+    def on_removed(event):
+        left.append(event.value)
+        if len(left) == 2:
+            QTimer.singleShot(0, viewer.close)
+
+    viewer.layers.events.removed.connect(on_removed)
+    compare_dock.against.leave_button.click()
+    qtbot.waitUntil(lambda: len(left) >= 2)
+    qtbot.wait(300)
+    assert not errors_shown()
 
 
 @pytest.mark.parametrize("how", ["leave", "delete the noisy layer", "delete a picture"])

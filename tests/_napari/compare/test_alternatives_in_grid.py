@@ -50,7 +50,7 @@ def state(viewer):
 
 @pytest.mark.window
 def test_alternatives_lie_over_the_region_in_view_and_leaving_restores_the_viewer(
-    viewer, big, compare_dock, two_kinds, finish, errors_shown
+    viewer, big, compare_dock, two_kinds, finish, errors_shown, qtbot
 ):
     before = state(viewer)
     compare_dock.against.alternatives_button.click()
@@ -72,7 +72,7 @@ def test_alternatives_lie_over_the_region_in_view_and_leaving_restores_the_viewe
     assert camera_of(viewer).zoom != before["camera"][1]
     assert tuple(made[0].contrast_limits) == tuple(big.contrast_limits)
     compare_dock.against.leave_button.click()
-    assert state(viewer) == before
+    qtbot.waitUntil(lambda: state(viewer) == before)  # its layers leave one by one
     assert not errors_shown()
 
 

@@ -75,3 +75,28 @@ def test_step_that_adds_another_goes_on(turns, qtbot):
     with qtbot.waitSignal(turns.ended):
         turns.add("first", lambda: turns.add("second", lambda: seen.append("second")))
     assert seen == ["second"]
+
+
+def test_steps_that_a_step_adds_come_next(turns, qtbot):
+    seen = []
+    with qtbot.waitSignal(turns.ended):
+        turns.add("first", lambda: [turns.add(name, lambda name=name: seen.append(name)) for name in ("a", "b")])
+        turns.add("second", lambda: seen.append("second"))
+    assert seen == ["a", "b", "second"]
+
+
+def test_steps_wait_for_those_of_other_turns(turns, qtbot):
+    seen, others = [], turns.before()
+    with qtbot.waitSignal(turns.ended):
+        turns.add("own", lambda: seen.append("own"))
+        for number in range(3):
+            others.add(str(number), lambda number=number: seen.append(number))
+    assert seen == [0, 1, 2, "own"]
+    others.add("other", lambda: seen.append("other"))
+    turns.add("own", lambda: seen.append("last"))
+    assert turns.seconds_at_rest == others.seconds_at_rest == 0
+    turns.finish()
+    assert seen[4:] == ["other", "last"]
+    assert not turns.waiting
+    assert not others.waiting
+    assert 0 < turns.seconds_at_rest < 5

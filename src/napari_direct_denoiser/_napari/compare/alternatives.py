@@ -34,9 +34,15 @@ class AlternativesInGrid(ResultsInGrid):
     """Layers of the alternatives of a region, which is the one in view when this is made."""
 
     def __init__(
-        self, viewer: napari.Viewer, noisy: Image, truth: Image | None, model: NamedModel, turns: Turns
+        self,
+        viewer: napari.Viewer,
+        noisy: Image,
+        truth: Image | None,
+        model: NamedModel,
+        turns: Turns,
+        leaving: Turns,
     ) -> None:
-        super().__init__(viewer, noisy, truth, model, turns)
+        super().__init__(viewer, noisy, truth, model, turns, leaving)
         self._region: tuple[slice, slice] | None = None
 
     def steps(self) -> Steps:
@@ -66,7 +72,7 @@ class AlternativesInGrid(ResultsInGrid):
 
     def _open(self) -> None:
         first = next(iter(self.made.values()))
-        self.open().zoom_to(first)
+        self.open(fitted=first)
         fit_contrast(first)
         self.viewer.layers.selection.active = first
 

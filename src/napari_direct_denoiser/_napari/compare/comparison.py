@@ -48,9 +48,10 @@ class Comparison(ResultsInGrid):
         truth: Image | None,
         model: NamedModel,
         turns: Turns,
+        leaving: Turns,
         samples: Sequence[int],
     ) -> None:
-        super().__init__(viewer, noisy, truth, model, turns)
+        super().__init__(viewer, noisy, truth, model, turns, leaving)
         self._counts = samples
         self._samples = 0
         self._seconds: dict[str, float] = {}
@@ -75,21 +76,26 @@ class Comparison(ResultsInGrid):
         if result.disagreement is not None:
             layer = self._layer("disagreement", result.disagreement[0])
             self.turns.add("disagreement", partial(self._show, "disagreement", *layer))
+            self.turns.add("cell", self._give_cell)
         self._seconds = {"direct": result.direct_seconds, "mean": result.seconds[-1]}
 
     def _show(self, name: str, data: Any, keywords: Mapping[str, Any]) -> None:
         """Add a layer, hidden until the view opens, or renew it."""
         if name not in self.made:
-            layer = self.made[name] = self.viewer.add_image(data, **{**keywords, "visible": False})
-            if self.view is not None:
-                self.view.add(layer)
-                self.viewer.layers.selection.active = self.made["direct"]
+            self.made[name] = self.viewer.add_image(data, **{**keywords, "visible": False})
             return
         layer = self.made[name]
         layer.affine, layer.data = keywords["affine"], data
         layer.name = keywords["name"]
         if name == "std":
             layer.contrast_limits = keywords["contrast_limits"]
+
+    def _give_cell(self) -> None:
+        """Give the map of disagreement a cell in the open view."""
+        layer = self.made["disagreement"]
+        if self.view is not None and layer not in self.view.images:
+            self.view.add(layer)
+            self.viewer.layers.selection.active = self.made["direct"]
 
     def _open(self) -> None:
         self.open(self.made["std"])

@@ -11,7 +11,8 @@ import numpy as np
 from ...data.images import LazyPlanes, named_axes
 from ..shared.layers import METADATA_KEY, Source, read_layer
 from ..shared.plane_layers import plane_in_view, plane_number, plane_words, source_of_plane
-from .views import SideBySide, in_one_go
+from .removal import Removal
+from .views import SideBySide
 
 if TYPE_CHECKING:
     import napari
@@ -73,14 +74,21 @@ class ResultsInGrid(ABC):
         The layers to show beside the results.
     model
         The model that makes the results.
-    turns
-        In which the layers come, one by one.
+    turns, leaving
+        In which the layers come, and in which they leave, one by one.
     """
 
     def __init__(
-        self, viewer: napari.Viewer, noisy: Image, truth: Image | None, model: NamedModel, turns: Turns
+        self,
+        viewer: napari.Viewer,
+        noisy: Image,
+        truth: Image | None,
+        model: NamedModel,
+        turns: Turns,
+        leaving: Turns,
     ) -> None:
-        self.viewer, self.noisy, self.truth, self.model, self.turns = viewer, noisy, truth, model, turns
+        self.viewer, self.noisy, self.truth, self.model = viewer, noisy, truth, model
+        self.turns, self.leaving = turns, leaving
         self.plane: ComparedPlane
         """The plane that was in view when the run began."""
         self.view: SideBySide | None = None
@@ -115,30 +123,26 @@ class ResultsInGrid(ABC):
         """Whether another plane is in view."""
         return ComparedPlane.in_view(self.viewer, self.noisy).leading != self.plane.leading
 
-    def open(self, *maps: Image) -> SideBySide:
-        """Show the layers of the results between the noisy layer and the truth."""
-        self.view = SideBySide(self.viewer, self._layers, maps)
-        return self.view
+    def open(self, *maps: Image, fitted: Image | None = None) -> None:
+        """Show the layers of the results between the noisy layer and the truth; for the rest see `SideBySide`."""
+        self.view = SideBySide(self.viewer, self._layers, maps, self.turns, fitted)
 
     def close(self, *, keep: bool) -> None:
-        """Restore the viewer, and remove the layers unless they are to be kept; those are hidden."""
+        """Restore the viewer, and hide the layers. If they are not to be kept, they leave in the next turns."""
         self.turns.clear()
         view, self.view = self.view, None
         made, self.made = self.made, {}
-        with in_one_go(self.viewer):
-            if view is not None:
-                view.close()
-            for name, layer in made.items():
-                if layer not in self.viewer.layers:
-                    continue
-                if keep:
-                    layer.visible = False
-                    layer.name, facts = self.kept(name)
-                    layer.metadata = {METADATA_KEY: facts}
-                else:
-                    self.viewer.layers.remove(layer)
+        if view is not None:
+            view.close()
+        for name, layer in made.items() if keep else ():
+            if layer in self.viewer.layers:
+                layer.visible = False
+                layer.name, facts = self.kept(name)
+                layer.metadata = {METADATA_KEY: facts}
         if self._active in self.viewer.layers:
             self.viewer.layers.selection.active = self._active
+        if not keep:
+            Removal(self.viewer, list(made.values()), self.leaving)
 
     @property
     def _layers(self) -> list[Image]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from .titles import TITLES
 if TYPE_CHECKING:
     import napari
     from napari.layers import Image, Layer
+
+    from ..shared.turns import Turns
 
 _DISPLAY = ("contrast_limits", "gamma", "colormap")
 _MARGIN = 0.95  # of a cell that is filled, as by napari
@@ -62,35 +65,57 @@ class View:
         Layers to show.
     maps
         Those of them that keep their own contrast limits and colormap.
+    turns
+        In which the pictures after the first appear, one by one, and then their names; without, all do at once.
     """
 
-    def __init__(self, viewer: napari.Viewer, images: Sequence[Image], maps: Sequence[Image] = ()) -> None:
-        self.viewer = viewer
+    def __init__(
+        self, viewer: napari.Viewer, images: Sequence[Image], maps: Sequence[Image] = (), turns: Turns | None = None
+    ) -> None:
+        self.viewer, self._turns = viewer, turns
         self.images = list(dict.fromkeys(images))
         self.layers: list[Layer] = list(self.images)
         """Layers without which the view has to close."""
+        self._coming = set(self.images[1:]) if turns else set()
         self._undo = ExitStack()
         camera = camera_of(viewer)
         self._set(camera, center=camera.center, zoom=camera.zoom)
         self._undo.callback(self._restore_order, list(viewer.layers), viewer.layers.selection.active)
         for layer in viewer.layers:
-            self._set(layer, visible=layer in self.images)
+            self._set(layer, visible=layer in self.images and layer not in self._coming)
         shared = {name: getattr(self.images[0], name) for name in _DISPLAY}
         alike = [layer for layer in self.images if layer not in maps]
         for layer in alike:
             self._set(layer, contrast_limits_range=layer.contrast_limits_range, **shared)
         self._link(alike)
+        self._lay_out()
+        for layer in self.images[1:]:
+            self._soon(partial(self._show, layer))
         self._show_titles()
 
     def close(self) -> None:
         """Restore the viewer."""
         self._undo.close()
 
+    def _lay_out(self) -> None:
+        """Prepare the canvas for the pictures."""
+
+    def _soon(self, step: Callable[[], object]) -> None:
+        """Take a step of the opening, in a turn of its own if the view has turns."""
+        if self._turns is None:
+            step()
+        else:
+            self._turns.add(f"view {id(step)}", step)
+
+    def _show(self, layer: Layer) -> None:
+        self._coming.discard(layer)
+        _assign(layer, "visible", True)
+
     def _set(self, target: Any, **values: Any) -> None:
         """Set attributes until the view closes."""
         for name, value in values.items():
-            self._undo.callback(setattr, target, name, getattr(target, name))
-            setattr(target, name, value)
+            self._undo.callback(_assign, target, name, getattr(target, name))
+            _assign(target, name, value)
 
     def _restore_order(self, order: Sequence[Layer], active: Layer | None) -> None:
         layers = self.viewer.layers
@@ -106,7 +131,7 @@ class View:
     def _show_titles(self) -> None:
         if all(hasattr(layer, "name_overlay") for layer in self.images):
             for layer in self.images:
-                self._entitle(layer)
+                self._soon(partial(self._entitle, layer))
         else:  # before napari 0.9, layers have no titles
             names = "  |  ".join(layer.name for layer in self.images)
             self._set(self.viewer.text_overlay, text=names, visible=True)
@@ -117,19 +142,43 @@ class View:
 
 
 class SideBySide(View):
-    """All layers in the cells of napari's grid, in the given order, row by row."""
+    """All layers in the cells of napari's grid, in the given order, row by row.
 
-    def __init__(self, viewer: napari.Viewer, images: Sequence[Image], maps: Sequence[Image] = ()) -> None:
-        super().__init__(viewer, images, maps)
-        self._fitted = self.images[0]
+    Parameters
+    ----------
+    viewer, images, maps, turns
+        As of every view.
+    fitted
+        A layer, smaller than the others, that is to fill its cell; usually the first does.
+    """
+
+    def __init__(
+        self,
+        viewer: napari.Viewer,
+        images: Sequence[Image],
+        maps: Sequence[Image] = (),
+        turns: Turns | None = None,
+        fitted: Image | None = None,
+    ) -> None:
+        self._fitted = fitted or images[0]
+        super().__init__(viewer, images, maps, turns)
+
+    def _lay_out(self) -> None:
+        viewer = self.viewer
         _arrange(viewer.layers, [*self.images, *(layer for layer in viewer.layers if layer not in self.images)])
-        grid = grid_of(viewer)
         self._set(viewer.dims, ndisplay=2)
-        self._set(grid, shape=self._shape(), spacing=0.02, enabled=True, stride=1)
+        self._set(grid_of(viewer), shape=self._shape(), spacing=0.02, stride=1)
+        self._soon(self._enable_grid)
+
+    def _enable_grid(self) -> None:
+        viewer, grid = self.viewer, grid_of(self.viewer)
+        self._set(grid, enabled=True)
         held: Any = viewer.layers if hasattr(viewer, "canvas") else len(viewer.layers)
         if tuple(grid.position(0, held)) != (0, 0):  # some versions of napari begin with the last layer
             grid.stride = -1
         viewer.reset_view()
+        if self._fitted is not self.images[0]:
+            self._zoom()
         for emitter in (viewer.layers.events.inserted, viewer.layers.events.removed):
             self._fit_after(emitter)
 
@@ -142,12 +191,9 @@ class SideBySide(View):
         if hasattr(layer, "name_overlay"):
             self._entitle(layer)
 
-    def zoom_to(self, layer: Image) -> None:
-        """Fit a layer that is smaller than the others into the cells."""
-        self._fitted = layer
-        self._fit()
+    def _zoom(self) -> None:
         shown = [*self.viewer.dims.displayed][-2:]
-        corners = layer.extent.world[:, shown]
+        corners = self._fitted.extent.world[:, shown]
         cell = np.divide(canvas_size(self.viewer), self._shape())
         camera = camera_of(self.viewer)
         camera.center = corners.mean(0)
@@ -162,7 +208,7 @@ class SideBySide(View):
 
     def _shape(self) -> tuple[int, int]:
         """Rows and columns with which the pictures are largest. Hidden layers have no cells."""
-        count = sum(layer.visible for layer in self.viewer.layers) or 1
+        count = sum(layer.visible or layer in self._coming for layer in self.viewer.layers) or 1
         height, width = canvas_size(self.viewer)
         extent = self._fitted.extent.world
         pixels = np.maximum(extent[1] - extent[0], 1e-9)[[*self.viewer.dims.displayed]][-2:]
@@ -274,6 +320,12 @@ class Wipe(View):
         divider[axis] = full_shape(self.cut)[axis] - 0.5
         away = np.subtract(self.left.data_to_world(here), self.left.data_to_world(divider))
         return bool(np.linalg.norm(away) * camera_of(self.viewer).zoom < GRAB_PIXELS)
+
+
+def _assign(target: Any, name: str, value: Any) -> None:
+    """Set an attribute; napari arranges the canvas even if a layer is as visible as before."""
+    if name != "visible" or target.visible != value:
+        setattr(target, name, value)
 
 
 def _arrange(layers: Any, order: Sequence[Layer]) -> None:

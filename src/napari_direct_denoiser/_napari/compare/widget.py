@@ -56,6 +56,7 @@ class CompareWidget(RunDock):
         self.measure = MeasurePanel()
         self.against = AgainstPanel()
         self.comparison: ResultsInGrid | None = None
+        self._leaving = self.job.turns.before()
         self._again = False
         self._take: Callable[[Any], None] = lambda result: None
         self._slider_timer = QTimer(self)
@@ -178,7 +179,7 @@ class CompareWidget(RunDock):
         assert model is not None
         self.look.close_view()
         self.leave()
-        self.comparison = kind(self.viewer, noisy, truth, model, self.job.turns)
+        self.comparison = kind(self.viewer, noisy, truth, model, self.job.turns, self._leaving)
         self._compare_plane()
 
     def _compare_plane(self) -> None:
@@ -289,6 +290,7 @@ class CompareWidget(RunDock):
         """Close the view, stop the run, and let go of the viewer and the models."""
         self.look.close_view()
         self.leave()
+        self._leaving.finish()
         self.look.offer([])
         self.results.offer([], [])
         self.truth_choice.offer([])
