@@ -91,7 +91,10 @@ def _sampled(stacks: Sequence[Frames]) -> Iterator[tuple[int, int]]:
 
 
 def crop(shape: tuple[int, ...], index: int) -> tuple[slice, slice]:
-    """Region of a large plane to measure; it differs between planes, spread by the golden ratio, and begins evenly."""
+    """Region of a large plane to measure, from an even row and column.
+
+    It differs between planes, spread by the golden ratio.
+    """
     starts = [
         int((side - _MAX_SIDE) * (index * step % 1)) // 2 * 2 if side > _MAX_SIDE else 0
         for side, step in zip(shape[-2:], (0.6180339887, 0.7548776662), strict=True)
