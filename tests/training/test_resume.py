@@ -22,6 +22,7 @@ from napari_direct_denoiser import (
 )
 from napari_direct_denoiser.cli import app
 from napari_direct_denoiser.config import HDNConfig, ModelConfig, UNetConfig
+from napari_direct_denoiser.data.files import _draft_name
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.presets import PRESETS
 
@@ -192,6 +193,10 @@ def test_the_command_goes_on_only_if_there_is_something_to_go_on_with(
     assert (again.exit_code, "is finished" in again.stderr) == (0, True)
     assert json.loads(again.stdout) == json.loads(result.stdout)
     assert Path("m.safetensors").read_bytes() == before
+    draft = Path(_draft_name(kept.name, 2**22 + 1))  # of a process that cannot be, as if one had been killed
+    draft.touch()
+    assert "is finished" in call(*command, *m, "--resume").stderr
+    assert not draft.exists()
     assert "seed" in call(*command, *m, "--resume", "--seed", "3").stderr
     new = call(*command, "--model", "other.safetensors", "--resume")
     assert "from the beginning" in new.stderr

@@ -215,6 +215,7 @@ class _Run:
         self._say(self.words)
         provenance = self.denoiser.provenance
         if provenance.stopped is not None:
+            self._remove_resume_file()
             return self._result(provenance.steps, provenance.seconds, provenance.stopped, provenance.history[-1])
         self._say(f"Noise: {self.denoiser.model.noise.describe()}")
         for finding in self.denoiser.findings:
@@ -228,7 +229,6 @@ class _Run:
 
     def _train(self, stop: threading.Event) -> TrainingProgress:
         from ..checkpoint import resume_path
-        from ..data.files import remove
 
         last: TrainingProgress | None = None
         saved = time.monotonic()
@@ -249,9 +249,16 @@ class _Run:
         if last is None:
             raise TrainingError("Training ended before its first step, there is no model to keep: start it again")
         self._save(self.path)
+        self._remove_resume_file()
+        return last
+
+    def _remove_resume_file(self) -> None:
+        """Remove the file to resume from, and drafts of it that killed processes left."""
+        from ..checkpoint import resume_path
+        from ..data.files import remove
+
         if self.world.is_first:
             remove(resume_path(self.path))
-        return last
 
     def _save(self, path: Path) -> None:
         if self.world.is_first:
