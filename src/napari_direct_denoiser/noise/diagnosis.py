@@ -128,7 +128,7 @@ def _correlation(stacks: Sequence[Frames], fit: NoiseFit) -> Finding | None:
     words = f"Neighbouring pixels share noise along {_along(measured, asked)}"
     value = max((measured[axis] for axis in asked), key=abs)
     if all(abs(measured[axis] - expected[axis]) < _AGREES for axis in asked):
-        scanned = "; every second row was scanned backwards" if getattr(model, "backward", None) else ""
+        scanned = "; every second row was scanned backwards" if model.row_period == 2 else ""
         return Finding("correlated", f"{words}: it is modelled, and removed with the rest{scanned}", value)
     if not _can_be_modelled(found):
         words += ", in a way that cannot be modelled: turn on Structured noise, or it will be taken for structure"

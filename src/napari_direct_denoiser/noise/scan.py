@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
-from .correlated import BACKWARD, Rows
+from .correlated import BACKWARD, Rows, whitening_kernel
 from .fit import Lags
 
 Plane = NDArray[np.float32]  # (Y, X)
@@ -40,7 +40,7 @@ def backward_rows(planes: Sequence[Plane], coefficients: Lags) -> tuple[Rows | N
     ratio : float
         Skewness of noise that is filtered in its direction, over that with all rows filtered forwards.
     """
-    skewness = np.concatenate([_of_blocks(plane, coefficients[0]) for plane in planes])
+    skewness = np.concatenate([_of_blocks(plane, whitening_kernel(coefficients)[0]) for plane in planes])
     if len(skewness) < _FEWEST:
         return None, 1.0
     even, odd = skewness[:, 0], skewness[:, 1]
@@ -63,13 +63,11 @@ def forwards(plane: Plane, backward: Rows | None) -> Plane:
     return found
 
 
-def _of_blocks(plane: Plane, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+def _of_blocks(plane: Plane, kernel: NDArray[np.float64]) -> NDArray[np.float64]:
     """Skewness in blocks without missing pixels, (blocks, 2, 2): of even and odd rows, filtered forwards and backwards.
 
     A second difference of rows that were scanned alike removes most of the structure.
     """
-    kernel = -coefficients
-    kernel[len(kernel) // 2] += 1
     found = []
     for along in (kernel, kernel[::-1]):
         white = correlate1d(plane.astype(np.float64), along, axis=1, mode="mirror")

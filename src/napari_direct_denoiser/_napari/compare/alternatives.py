@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ...data.images import LazyPlanes
     from ...denoiser import Denoiser
     from ...evaluation.alternatives import RegionAlternatives
-    from ..shared.session import NamedModel
-    from ..shared.turns import Turns
     from ..shared.workers import Steps
 
 _SMALLEST_SIDE = 32  # pixels of a region, also if less is in view
@@ -33,17 +31,7 @@ _SMALLEST_SIDE = 32  # pixels of a region, also if less is in view
 class AlternativesInGrid(ResultsInGrid):
     """Layers of the alternatives of a region, which is the one in view when this is made."""
 
-    def __init__(
-        self,
-        viewer: napari.Viewer,
-        noisy: Image,
-        truth: Image | None,
-        model: NamedModel,
-        turns: Turns,
-        leaving: Turns,
-    ) -> None:
-        super().__init__(viewer, noisy, truth, model, turns, leaving)
-        self._region: tuple[slice, slice] | None = None
+    _region: tuple[slice, slice] | None = None
 
     def steps(self) -> Steps:
         """Find the plane and the region in view, and make the steps that draw samples of it."""
