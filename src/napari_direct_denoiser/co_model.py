@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -128,6 +129,18 @@ class CoModel(nn.Module):
         self.to(memory_format=self.compute.memory_format)  # type: ignore[call-overload]
         return self
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Context in which the model is in evaluation mode."""
+        training = self.training  # eval visits all layers, which takes as long as a small plane
+        if training:
+            self.eval()
+        try:
+            yield
+        finally:
+            if training:
+                self.train()
+
     def change_noise(self, noise: NoiseModel) -> None:
         """From now on, the noise is that of another model, which is moved to the device."""
         noise.to(self.compute.device).to(memory_format=self.compute.memory_format)  # type: ignore[call-overload]
@@ -174,15 +187,17 @@ class CoModel(nn.Module):
         self.hdn.load_state_dict(other.hdn.state_dict())
         self.correct_bias(other.normalization.hdn_scale, other.normalization.hdn_shift)
 
-    def direct_loss(self, inputs: NetworkInput, clean: Tensor, fraction: float = 1.0) -> Tensor:
+    def direct_loss(self, inputs: NetworkInput, clean: Tensor, fraction: Tensor | None = None) -> Tensor:
         """Loss of the direct prediction of a whitened clean image (eq. 7), in `Normalization.unit`; see `losses`.
 
         Images are compared in counts, where the error of neighbours adds up as their noise does. Some losses depend on
-        the fraction of the training that is done.
+        the fraction of the training that is done, a number; all of it if not given.
         """
         return self._loss(self.noise.color(self.denoise(inputs) - clean), clean, None, fraction)
 
-    def direct_losses(self, inputs: NetworkInput, clean: Tensor, fraction: float = 1.0) -> tuple[Tensor, Tensor]:
+    def direct_losses(
+        self, inputs: NetworkInput, clean: Tensor, fraction: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """`direct_loss`, and the negative log-likelihood of the error, which trains the predicted standard deviation.
 
         The error is that in counts, taken as normally distributed around 0. The likelihood has no gradient but to the
@@ -205,7 +220,7 @@ class CoModel(nn.Module):
         if self.config.loss == "perceptual":
             self._encoder = (copy.deepcopy(hdn).eval().requires_grad_(False),)
 
-    def _loss(self, error: Tensor, clean: Tensor, std: Tensor | None, fraction: float) -> Tensor:
+    def _loss(self, error: Tensor, clean: Tensor, std: Tensor | None, fraction: Tensor | None) -> Tensor:
         """The loss of the settings, of an error in counts and a whitened clean image.
 
         The standard deviation of the error is that of the batch if not given.
@@ -213,7 +228,8 @@ class CoModel(nn.Module):
         unit, loss = self.normalization.unit, pixel_loss(self.config.loss)
         error = error / unit
         if loss is not None:
-            return loss(error, error.detach().square().mean().sqrt() if std is None else std / unit, fraction)
+            std = error.detach().square().mean().sqrt() if std is None else std / unit
+            return loss(error, std, error.new_ones(()) if fraction is None else fraction)
         target = self.noise.color(clean) / unit
         return perceptual(target + error, target, self._features if self._encoder else None)
 

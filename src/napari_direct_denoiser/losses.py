@@ -9,6 +9,7 @@ Errors and images are (B, 1, H, W), in units of the noise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PixelLoss = Callable[[Tensor, Tensor, float], Tensor]
+PixelLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Error of the prediction (prediction minus clean image), its standard deviation without gradient, (B, 1, H, W) or a
 number, and the fraction of the training that is done; gives a number."""
 Encoder = Callable[[Tensor], Sequence[Tensor]]
@@ -39,29 +40,29 @@ def pixel_loss(name: str) -> PixelLoss | None:
     return losses.get(kind)
 
 
-def l2(error: Tensor, std: Tensor, fraction: float) -> Tensor:
+def l2(error: Tensor, std: Tensor, fraction: Tensor) -> Tensor:
     """Mean squared error: learns the mean (MMSE)."""
     return error.square().mean()
 
 
-def l1(error: Tensor, std: Tensor, fraction: float) -> Tensor:
+def l1(error: Tensor, std: Tensor, fraction: Tensor) -> Tensor:
     """Mean absolute error: learns the median (MMAE)."""
     return error.abs().mean()
 
 
-def quantile(error: Tensor, std: Tensor, fraction: float, *, q: float) -> Tensor:
+def quantile(error: Tensor, std: Tensor, fraction: Tensor, *, q: float) -> Tensor:
     """Pinball loss (Koenker & Bassett 1978): learns the quantile ``q``, 0 < q < 1. With 0.5 it is `l1`."""
     return 2 * torch.maximum((1 - q) * error, -q * error).mean()
 
 
-def tukey(error: Tensor, std: Tensor, fraction: float) -> Tensor:
+def tukey(error: Tensor, std: Tensor, fraction: Tensor) -> Tensor:
     """Tukey's biweight (Belagiannis et al. 2015): learns the densest part of the distribution, near the MAP.
 
     Errors beyond a cut-off have no gradient. The cut-off begins at six standard deviations, where the loss is nearly
     `l2`, so that the prediction is drawn to where most of the distribution is, and falls geometrically.
     """
-    annealed = min(fraction / _TUKEY_ANNEALED, 1.0)
-    cut_off: Tensor = std * _TUKEY_BEGIN * (_TUKEY_END / _TUKEY_BEGIN) ** annealed
+    annealed = (fraction / _TUKEY_ANNEALED).clamp_max(1.0)
+    cut_off: Tensor = std * _TUKEY_BEGIN * (annealed * math.log(_TUKEY_END / _TUKEY_BEGIN)).exp()
     inside = (1 - (error / cut_off).square()).clamp_min(0)
     return (cut_off.square() / 3 * (1 - inside.pow(3))).mean()
 

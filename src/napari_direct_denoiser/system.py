@@ -44,9 +44,14 @@ class Compute:
     """Precision of convolutions, by autocast; float32 means no autocast."""
     memory_format: torch.memory_format
 
-    def autocast(self) -> AbstractContextManager[None]:
-        """Context in which networks run at this precision."""
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Context in which networks run at this precision, and give the same whenever they are given the same."""
+        # not by an ExitStack: it would keep an error, and with it the tensors of the call that ran out of memory
+        on_gpu = self.device.type == "cuda"
+        repeatable = torch.backends.cudnn.flags(enabled=True, deterministic=True) if on_gpu else nullcontext()
+        with repeatable, torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            yield
 
 
 def resolve(name: Device = "auto") -> Compute:
@@ -70,7 +75,11 @@ def resolve(name: Device = "auto") -> Compute:
 
 def in_float32(device: torch.device) -> AbstractContextManager[None]:
     """Context in which float32 is convolved as float32: by default a GPU rounds it to TF32, which has 10 bits."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if device.type == "cuda" else nullcontext()
+    return (
+        torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+        if device.type == "cuda"
+        else nullcontext()
+    )
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:

@@ -115,13 +115,17 @@ def state(model: NoiseModel) -> dict[str, object]:
     fields = {name: value for name, value in vars(model).items() if not name.startswith("_") and name != "training"}
     fields = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in fields.items()}
     buffers = {name: buffer.tolist() for name, buffer in model.named_buffers()}
-    return {**fields, **buffers, "range": model.signal_range, "line": model.linear_variance()}
+    return {**fields, **buffers, "range": model.signal_range}
 
 
 def test_document_rebuilds_every_field(model: NoiseModel) -> None:
-    again = from_document(json.loads(json.dumps(model.document()))).to(torch.get_default_device())
+    device = torch.get_default_device()
+    with torch.device("cpu"):  # where the examples were made: a GPU rounds in another way
+        again = from_document(json.loads(json.dumps(model.document()))).to(device)
     assert type(again) is type(model)
     assert state(again) == state(model)
+    # the last digit of a fit depends on where in memory its numbers are
+    assert again.linear_variance() == pytest.approx(model.linear_variance(), rel=1e-9)
     assert again.document() == model.document()
     noisy, signal = alone(model, torch.linspace(90, 900, 50), torch.linspace(100, 800, 50))
     assert torch.equal(again.log_prob(noisy, signal), model.log_prob(noisy, signal))

@@ -256,8 +256,8 @@ def test_the_rates_of_the_plateau_schedule_are_halved_and_then_it_stops(stack: n
     trainer, _ = make_trainer(build(stack), stack, PLATEAU)
     rates = []
     for loss in (1.0, 1.0, 1.0):
-        trainer.reduce_rates_on_plateau(loss, loss)
-        rates.append(trainer.hdn_optimizer.param_groups[0]["lr"])
+        trainer.optimizers.reduce_on_plateau(loss, loss)
+        rates.append(trainer.optimizers.hdn.param_groups[0]["lr"])
     assert rates == pytest.approx([PLATEAU.hdn_rate, PLATEAU.hdn_rate / 2, PLATEAU.hdn_rate / 4])
 
 

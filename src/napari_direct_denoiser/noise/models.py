@@ -89,7 +89,7 @@ class NoiseModel(nn.Module, ABC):
         The slope is 0 if the variance does not rise. Models without a `signal_range` override this.
         """
         assert self.signal_range is not None, "a model without a signal range overrides linear_variance"
-        signal = torch.linspace(*self.signal_range, 64, dtype=torch.float64)
+        signal = torch.linspace(*self.signal_range, 64, dtype=torch.float64, device="cpu")
         variance = self.variance(signal.float().to(self.device)).cpu().double()
         line = torch.stack([signal, torch.ones_like(signal)], 1) / variance[:, None]  # minimises relative errors
         slope, intercept = torch.linalg.lstsq(line, torch.ones_like(line[:, :1])).solution[:, 0].tolist()

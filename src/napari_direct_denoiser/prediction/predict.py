@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..config import MIN_SIDE
+from ..cuda_graphs import CudaGraphs, Tensors
 from ..data.images import LazyPlanes, Region, check_planes
 from ..errors import DenoiserError, SettingError
 from ..progress import Progress, WorkClock
@@ -36,6 +37,9 @@ Array = NDArray[np.float32]
 Prediction = Generator[Progress, None, dict[str, Array]]
 
 _USABLE = 0.8  # of the free memory
+_RECORDED_PIXELS = (
+    1024 * 1024
+)  # of a window: the memory of larger ones is wanted for others, and a GPU has enough to do
 _ONE_AT_A_TIME = threading.Lock()  # dask asks for lazy planes from several threads, which share networks and memory
 _WARNED: WeakSet[CoModel] = WeakSet()  # models whose user knows that memory is short
 
@@ -179,7 +183,7 @@ def _denoise_into(
     if "sample" in targets and all(name == "sample" or in_one_pass(model, name) for name in targets):
         samples = targets["sample"].shape[0]  # no statistics need the others
     stack, run = LazyPlanes(image, axes), None
-    with _evaluating(model), reusing_memory(model.device):
+    with model.evaluating(), reusing_memory(model.device):
         for number, region in enumerate(stack.regions):
             planes = stack.read(number)
             if check and number == 0:
@@ -228,6 +232,7 @@ class _Run:
         self.clock = WorkClock(planes * sum(plan.work for plan in plans))
         free = _USABLE * available_memory(model.device)
         self.batches = {plan: plan.batch_within(free) for plan in plans}
+        self._graphs = CudaGraphs(model.device)
         if any(batch < plan.batch for plan, batch in self.batches.items()):
             self._warn()
 
@@ -247,13 +252,15 @@ class _Run:
         """One direct pass for all outputs that it gives."""
         with _guarded(), torch.inference_mode():
             window = self._tensor(tile, noisy)
-            if "std" in plan.outputs:
-                results = dict(zip(("direct", "std"), self.model.direct_with_std(window), strict=True))
-            else:
-                results = {"direct": self.model.direct(window)}
-            for name in plan.outputs:
-                views[name][tile.kept] = _array(results[name][0, 0])[tile.inner]
+            work = self.model.direct_with_std if "std" in plan.outputs else self._direct_alone
+            results = self._graphs.call(work, window) if window.numel() <= _RECORDED_PIXELS else work(window)
+            for name, result in zip(("direct", "std"), results, strict=False):
+                if name in plan.outputs:
+                    views[name][tile.kept] = _array(result[0, 0])[tile.inner]
         yield 1
+
+    def _direct_alone(self, window: Tensor) -> Tensors:
+        return (self.model.direct(window),)
 
     def _sampled(
         self, noisy: NDArray[Any], plan: TilePlan, tile: Tile, views: Mapping[Output, Array], key: tuple[int, ...]
@@ -315,16 +322,6 @@ def _generator(model: CoModel, key: tuple[int, ...]) -> torch.Generator:
     """Seed random numbers that depend on (seed, plane, tile, sample) alone, and are unrelated between them."""
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
     return torch.Generator(device=model.device).manual_seed(seed)
-
-
-@contextmanager
-def _evaluating(model: CoModel) -> Iterator[CoModel]:
-    training = model.training  # eval visits all layers, which takes as long as a small plane
-    try:
-        yield model.eval() if training else model
-    finally:
-        if training:
-            model.train()
 
 
 class _OutOfMemoryError(DenoiserError):

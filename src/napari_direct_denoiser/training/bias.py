@@ -26,12 +26,16 @@ class BiasCorrection:
     """Line ``scale * sample + shift`` that makes samples unbiased, from running moments of noisy images and samples.
 
     The moments are those of the images of all processes that train together.
+
+    Attributes
+    ----------
+    running
+        (7,): how often images were added, and the moments. It stays where it is (`CudaGraphs`).
     """
 
-    def __init__(self, world: World = ALONE) -> None:
+    def __init__(self, device: torch.device, world: World = ALONE) -> None:
         self._world = world
-        self._moments: Tensor | None = None
-        self._added = 0
+        self.running = double(torch.zeros(7, device=device))
 
     @torch.no_grad()
     def add(self, inputs: NetworkInput, signal: Tensor) -> None:
@@ -41,29 +45,28 @@ class BiasCorrection:
         parts = [noisy, signal, ring, noisy * ring, signal * ring, noisy * noisy]
         moments = torch.stack([part.mean() for part in parts])
         self._world.average([moments])
-        self._added += 1
-        weight = max(1 / self._added, 1 - _DECAY)
-        self._moments = moments if self._moments is None else self._moments.lerp(moments, weight)
+        self.running[0] += 1
+        self.running[1:].lerp_(moments, (1 / self.running[0]).clamp_min(1 - _DECAY))
 
     def state(self) -> State:
-        """The moments so far."""
-        return {"moments": self._moments, "added": self._added}
+        """The moments so far. This waits for a GPU."""
+        added = round(self.running[0].item())
+        return {"moments": self.running[1:].clone() if added else None, "added": added}
 
-    def restore(self, state: State, device: torch.device) -> None:
+    def restore(self, state: State) -> None:
         """Go on with these moments."""
-        here = double(torch.zeros((), device=device))
-        self._moments = None if state["moments"] is None else state["moments"].to(here)
-        self._added = state["added"]
+        self.running.zero_()
+        if state["moments"] is not None:
+            self.running[0] = state["added"]
+            self.running[1:] = state["moments"].to(self.running)
 
-    def line(self) -> Tensor | None:
-        """Scale, and shift in counts, (2,); None before anything was added. Nothing here waits for a GPU."""
-        if self._moments is None:
-            return None
-        noisy, signal, ring, noisy_ring, signal_ring, square = self._moments
+    def line(self) -> Tensor:
+        """Scale, and shift in counts, (2,): 1 and 0 before anything was added. Nothing here waits for a GPU."""
+        added, noisy, signal, ring, noisy_ring, signal_ring, square = self.running.unbind()
         prior = _PRIOR * (square - noisy**2)
         variance = signal_ring - signal * ring + prior
         scale = (noisy_ring - noisy * ring + prior) / torch.where(variance == 0, 1.0, variance)
-        scale = scale.clamp(1 - _MOST, 1 + _MOST)
+        scale = torch.where(added == 0, 1.0, scale.clamp(1 - _MOST, 1 + _MOST))
         return torch.stack([scale, noisy - scale * signal])
 
 

@@ -8,31 +8,31 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import Adam, Adamax, Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..co_model import CoModel
+from ..cuda_graphs import CudaGraphs, Tensors
 from ..data.patches import PatchSampler
 from ..errors import TrainingError
 from ..networks.blocks import ChannelDropout
+from ..noise import NoiseModel
 from ..normalization import NetworkInput
 from ..presets import ScheduleConfig
 from ..system import free_memory, is_out_of_memory, sent
 from .bias import BiasCorrection, unbiased
-from .state import State, model_state, optimizer_state, restore_model, restore_optimizer
-from .targets import CENTRAL, Pair, StudentTargets
+from .optimizers import Optimizers
+from .state import State, model_state, restore_model
+from .targets import CENTRAL, StudentTargets
 from .world import ALONE, SharedLoss, World, explaining_loss
 
-_WARM_UP_STEPS = 20
-_MAX_GRADIENT = 10.0
 _MAX_THREADS = 4  # for each of two small networks
 _HDN_LOSS_SMOOTHING = 0.02
 _SAMPLE, _NOISE, _PAIR = range(3)  # what random numbers are for
@@ -77,32 +77,30 @@ class CoTrainer:
                 module.generator = self.generator
         self.average = copy.deepcopy(model.eval())
         # Structured noise has a part that the noise model does not describe: it cannot be drawn anew.
-        resample_noise = schedule.resample_noise and not model.config.hdn.structured
+        structured = model.config.hdn.structured
+        resample_noise = schedule.resample_noise and not structured
         own = schedule.self_target_weight if model.config.loss in CENTRAL else 0.0
         self.targets = StudentTargets(self.average, own, resample_noise=resample_noise)
-        self.hdn_optimizer = _optimizer(schedule, [list(self.learner.hdn.parameters())], schedule.hdn_rate)
-        self.direct_optimizer = _optimizer(schedule, self.learner.unet.parameter_groups(), schedule.direct_rate)
-        self._plateaus = [
-            ReduceLROnPlateau(optimizer, factor=0.5, patience=schedule.patience)
-            for optimizer in (self.hdn_optimizer, self.direct_optimizer)
-        ]
+        self.optimizers = Optimizers(schedule, self.learner)
+        self._list_tensors()
         available = torch.get_num_threads()
         self.side_by_side = schedule.side_by_side and model.device.type == "cpu" and (world.size == 1 or available > 1)
         self.threads = min(max(available // 2, 1), _MAX_THREADS) if self.side_by_side else available
         self._student_thread: Executor = ThreadPoolExecutor(1, "direct-denoiser") if self.side_by_side else _Immediate()
         self._share = world.share_of(schedule.batch)
         self._most = self.micro_batch = math.gcd(schedule.micro_batch, self._share)  # unless memory runs out
-        structured = model.config.hdn.structured
         self._hdn_loss_of = SharedLoss(world, self.learner.hdn, self.learner.hdn_loss, skips=structured)
         self._direct_losses_of = SharedLoss(world, self.learner.unet, partial(_direct_losses, self.learner))
         self.steps = 0
-        self._fraction = 0.0  # of the budget, at the last step
+        self._fraction = torch.zeros((), device=model.device)  # of the budget, at this step
         self.hdn_frozen = False
         self._hdn_loss = torch.zeros(2, device=model.device)  # running HDN loss, reported while HDN is frozen
         self._redrawn: NetworkInput | None = None  # the last image with noise drawn anew
-        self._next_pair: Pair | None = None
-        self._bias = BiasCorrection(world)
-        self._line: Tensor | None = None  # of the bias, after the last step
+        self._next_pair: Tensors | None = None
+        self._bias = BiasCorrection(model.device, world)
+        known = model.normalization
+        self._line = torch.tensor([known.hdn_scale, known.hdn_shift], device=model.device)  # of the bias, by now
+        self._graphs = CudaGraphs(model.device, [self.generator, self._noise_generator], usable=world.size == 1)
 
     def step(self, fraction: float) -> Tensor:
         """Take one step at this fraction of the budget.
@@ -112,22 +110,22 @@ class CoTrainer:
         Tensor
             (3,): reconstruction and KL of HDN in nats per pixel, and the loss of the Direct Denoiser.
         """
-        self._set_learning_rates(fraction)
-        self._fraction = fraction
+        self.optimizers.set_rates(self.steps, fraction)
+        self._fraction.fill_(fraction)
         losses: Tensor | None = None
-        bias = self._bias.state()
+        bias = self._bias.running.clone()
         while losses is None:
-            self.hdn_optimizer.zero_grad()
-            self.direct_optimizer.zero_grad()
+            self.optimizers.zero_grad(set_to_none=not self._graphs.usable)
             try:
                 losses = self.student_step() if self.hdn_frozen else self.joint_step()
             except (RuntimeError, MemoryError) as error:
-                self._bias.restore(bias, self.device)  # all parts of the batch are drawn again
+                self._bias.running.copy_(bias)  # all parts of the batch are drawn again
                 self._reduce_micro_batch(error)
-                for current, before in zip(self.learner.buffers(), self.average.buffers(), strict=True):
+                for before, current in zip(*self._buffers, strict=True):
                     current.copy_(before)  # forget what batch normalization has seen of this step
         self.steps += 1
-        self._world.average([buffer for buffer in self.learner.hdn.buffers() if buffer.is_floating_point()])
+        if self._world.size > 1:
+            self._world.average([buffer for buffer in self.learner.hdn.buffers() if buffer.is_floating_point()])
         self._update_average()
         return losses
 
@@ -137,39 +135,63 @@ class CoTrainer:
         What the noise model does not describe of the noise, HDN learns to encode. So a part of its steps takes images
         of the Direct Denoiser, with noise drawn from the model: these hold nothing of it.
         """
-        parts = self._share // self.micro_batch
         losses = torch.zeros(3, device=self.device)
-        for part in range(parts):
-            last = part == parts - 1
-            redrawn = self._redrawn if self._redrawn and self.steps % self.schedule.redrawn_every == 0 else None
-            inputs = redrawn or self._draw_inputs(self.steps, part)
+        for part in range(self._parts):
             self.generator.manual_seed(self._seed_of(self.steps, part, _SAMPLE))
-            with self._hdn_loss_of.gradients(shared=last):
-                hdn = self._hdn_loss_of(inputs, self.generator)
-                if redrawn is None:
-                    self._bias.add(inputs, hdn.signal)
-                # The target has no gradient: from here on the two networks run side by side.
-                sample = hdn.sample if self._line is None else unbiased(hdn.signal, self._line)
-                student = self._student_thread.submit(self._learn_sample, inputs, sample, part)
-                (hdn.loss / parts).backward()
-            losses += torch.stack([hdn.reconstruction, hdn.kl.sum(), student.result()]) / parts
-        self._update_weights(self.hdn_optimizer)
-        self._update_weights(self.direct_optimizer)
-        self._line = self._bias.line()
+            self._noise_generator.manual_seed(self._seed_of(self.steps, part, _NOISE))
+            with self._gradients(part):
+                if self._redrawn and self.steps % self.schedule.redrawn_every == 0:
+                    learned, *redrawn = self._graphs.call(self._learn_redrawn, *self._redrawn)
+                else:
+                    learned, *redrawn = self._graphs.call(self._learn_new, self._draw_patches(self.steps, part))
+            losses += learned / self._parts
+            if redrawn and self.schedule.redrawn_every:
+                self._redrawn = NetworkInput(*redrawn)
+        self.optimizers.update_weights(self.optimizers.hdn)
+        self.optimizers.update_weights(self.optimizers.direct)
+        self._line.copy_(self._bias.line())
         self._hdn_loss.lerp_(losses[:2], max(1 / (self.steps + 1), _HDN_LOSS_SMOOTHING))
         return losses
 
     def student_step(self) -> Tensor:
         """Only the Direct Denoiser, on one batch, while the frozen HDN draws the targets of the next one."""
-        parts = self._share // self.micro_batch
         direct_loss = torch.zeros((), device=self.device)
-        for part in range(parts):
+        for part in range(self._parts):
             pair = self._next_pair or self._draw_pair(self.steps, part)
-            student = self._student_thread.submit(self._student_backward, pair, part)
-            self._next_pair = self._draw_pair(*((self.steps, part + 1) if part < parts - 1 else (self.steps + 1, 0)))
-            direct_loss += student.result() / parts
-        self._update_weights(self.direct_optimizer)
+            with self._gradients(part):
+                student = self._student_thread.submit(self._graphs.call, self._learn_pair, *pair)
+                self._next_pair = self._draw_pair(*divmod(self.steps * self._parts + part + 1, self._parts))
+                direct_loss += student.result()[0] / self._parts
+        self.optimizers.update_weights(self.optimizers.direct)
         return torch.cat([self._hdn_loss, direct_loss[None]])
+
+    def _learn_new(self, patches: Tensor) -> Tensors:
+        return self._learn(self.learner.prepare(patches, self.patches.margin), is_new=True)
+
+    def _learn_redrawn(self, *inputs: Tensor) -> Tensors:
+        return self._learn(NetworkInput(*inputs), is_new=False)
+
+    def _learn(self, inputs: NetworkInput, *, is_new: bool) -> Tensors:
+        """Gradients of both networks; their losses, and what `_learn_sample` made."""
+        hdn = self._hdn_loss_of(inputs, self.generator)
+        if is_new:
+            self._bias.add(inputs, hdn.signal)
+        # The target has no gradient: from here on the two networks run side by side.
+        student = self._student_thread.submit(self._learn_sample, inputs, unbiased(hdn.signal, self._line))
+        (hdn.loss / self._parts).backward()
+        loss, *redrawn = student.result()
+        return torch.stack([hdn.reconstruction, hdn.kl.sum(), loss]), *redrawn
+
+    def _learn_sample(self, inputs: NetworkInput, sample: Tensor) -> Tensors:
+        """Gradients of the Direct Denoiser; its loss, and the image with noise drawn anew, if there is one."""
+        seen, clean = self.targets.pair(inputs, sample, self._noise_generator)
+        return *self._learn_pair(*seen, clean), *(seen if self.targets.resample_noise else ())
+
+    def _learn_pair(self, *pair: Tensor) -> Tensors:
+        *inputs, clean = pair
+        total, loss = self._direct_losses_of(NetworkInput(*inputs), clean, self._fraction)
+        (total / self._parts).backward()
+        return (loss.detach(),)
 
     def freeze_hdn(self, best: CoModel, teacher: CoModel | None = None) -> None:
         """Keep this HDN from now on; it draws the targets, with a fixed prediction of the student, or of a teacher."""
@@ -177,60 +199,58 @@ class CoTrainer:
             model.take_hdn(best)
         self.targets.teacher = teacher or copy.deepcopy(self.average)
         self.hdn_frozen = True
+        self._graphs.forget()
         if not self.steps:
+            inputs = self.learner.prepare(self._draw_patches(0, 0), self.patches.margin)
             with torch.no_grad():
-                loss = best.hdn_loss(self._draw_inputs(0, 0), self.generator.manual_seed(self._seed))
+                loss = best.hdn_loss(inputs, self.generator.manual_seed(self._seed))
             self._hdn_loss = torch.stack([loss.reconstruction, loss.kl.sum()])
 
     def close(self) -> None:
         """End the thread of the student, after what it still does."""
         self._student_thread.shutdown()
+        self._graphs.forget()
 
-    def reduce_rates_on_plateau(self, neg_elbo: float, direct_loss: float) -> None:
-        """Tell the schedule `plateau` of a validation."""
-        if self.schedule.anneal == "plateau":
-            for plateau, loss in zip(self._plateaus, (neg_elbo, direct_loss), strict=True):
-                plateau.step(loss)
+    def change_noise(self, noise: NoiseModel) -> None:
+        """From now on, the noise is that of another model."""
+        for model in (self.learner, self.average):
+            model.change_noise(noise)
+        self._list_tensors()
+        self._graphs.forget()
 
-    def _draw_inputs(self, step: int, part: int) -> NetworkInput:
-        patches = self.patches.draw(self.schedule.batch, step, self._part_of_batch(part))
-        return self.learner.prepare(sent(patches, self.device), self.patches.margin)
+    def _draw_patches(self, step: int, part: int) -> Tensor:
+        return sent(self.patches.draw(self.schedule.batch, step, self._part_of_batch(part)), self.device)
+
+    def _draw_pair(self, step: int, part: int) -> Tensors:
+        self.generator.manual_seed(self._seed_of(step, part, _PAIR))
+        return self._graphs.call(self._make_pair, self._draw_patches(step, part))
 
     @torch.no_grad()
-    def _draw_pair(self, step: int, part: int) -> Pair:
-        inputs = self._draw_inputs(step, part)
-        self.generator.manual_seed(self._seed_of(step, part, _PAIR))
+    def _make_pair(self, patches: Tensor) -> Tensors:
+        inputs = self.learner.prepare(patches, self.patches.margin)
         sample = self.targets.teacher.hdn_loss(inputs, self.generator).sample
-        return self.targets.pair(inputs, sample, self.generator)
+        seen, clean = self.targets.pair(inputs, sample, self.generator)
+        return *seen, clean
+
+    @property
+    def _parts(self) -> int:
+        """Of the share of a batch, which pass the networks one after the other."""
+        return self._share // self.micro_batch
+
+    @contextmanager
+    def _gradients(self, part: int) -> Iterator[None]:
+        """Context of the losses of a part, whose gradients other processes wait for after the last one."""
+        is_last = part == self._parts - 1
+        with self._hdn_loss_of.gradients(shared=is_last), self._direct_losses_of.gradients(shared=is_last):
+            yield
 
     def _part_of_batch(self, part: int) -> tuple[int, int]:
         """Which part of the batch of all processes a part of this one is, and how many there are."""
-        parts = self._share // self.micro_batch
-        return self._world.rank * parts + part, self._world.size * parts
+        return self._world.rank * self._parts + part, self._world.size * self._parts
 
     def _seed_of(self, step: int, part: int, purpose: int) -> int:
         numbers = (self._seed, step, *self._part_of_batch(part), purpose)
         return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-    def _learn_sample(self, inputs: NetworkInput, sample: Tensor, part: int) -> Tensor:
-        self._noise_generator.manual_seed(self._seed_of(self.steps, part, _NOISE))
-        pair = self.targets.pair(inputs, sample, self._noise_generator)
-        if self.targets.resample_noise and self.schedule.redrawn_every:
-            self._redrawn = pair[0]
-        return self._student_backward(pair, part)
-
-    def _student_backward(self, pair: Pair, part: int) -> Tensor:
-        parts = self._share // self.micro_batch
-        with self._direct_losses_of.gradients(shared=part == parts - 1):
-            total, loss = self._direct_losses_of(*pair, self._fraction)
-            (total / parts).backward()
-        return cast(Tensor, loss.detach())
-
-    def _update_weights(self, optimizer: Optimizer) -> None:
-        if self.schedule.anneal == "budget":  # the published schedule does not clip gradients
-            for group in optimizer.param_groups:
-                torch.nn.utils.clip_grad_norm_(group["params"], _MAX_GRADIENT)
-        optimizer.step()
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -239,23 +259,16 @@ class CoTrainer:
         The `AveragedModel` of torch does the same, but waits for the GPU in every step.
         """
         decay = min(self.schedule.ema_decay, self.steps / (self.steps + 10))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.learner.parameters()), 1 - decay)
-        for kept, current in zip(self.average.buffers(), self.learner.buffers(), strict=True):
+        average, learner = self._weights
+        torch._foreach_lerp_(average, learner, 1 - decay)
+        for kept, current in zip(*self._buffers, strict=True):
             kept.copy_(current)
 
-    def _set_learning_rates(self, fraction: float) -> None:
-        """Cosine over the budget. That of HDN ends where the Direct Denoiser goes on alone."""
-        schedule = self.schedule
-        if schedule.anneal == "plateau":
-            return
-        warm_up = min(1.0, (self.steps + 1) / _WARM_UP_STEPS)
-        for optimizer, rate, end in (
-            (self.hdn_optimizer, schedule.hdn_rate, 1 - schedule.student_only_fraction),
-            (self.direct_optimizer, schedule.direct_rate, 1.0),
-        ):
-            cosine = 0.5 * (1 + math.cos(math.pi * min(fraction / end, 1.0))) if end else 0.0
-            for group in optimizer.param_groups:
-                group["lr"] = rate * warm_up * cosine
+    def _list_tensors(self) -> None:
+        """List what every step averages or copies: to visit all modules takes longer than the kernels."""
+        models = self.average, self.learner
+        self._weights: list[list[Tensor]] = [[*model.parameters()] for model in models]
+        self._buffers = [[*model.buffers()] for model in models]
 
     def _reduce_micro_batch(self, error: Exception) -> None:
         """After an out-of-memory error, halve the patches that pass the networks at a time; re-raise any other."""
@@ -269,6 +282,7 @@ class CoTrainer:
                 "each has a smaller share of the batch, or choose another preset"
             ) from error
         self._next_pair = self._redrawn = None
+        self._graphs.forget()
         free_memory(self.device)
         if self.micro_batch == 1:
             raise TrainingError(
@@ -286,8 +300,7 @@ class CoTrainer:
             "learner": model_state(self.learner),
             "average": model_state(self.average),
             "teacher": self.targets.state() if self.hdn_frozen else None,
-            "optimizers": [optimizer_state(each) for each in (self.hdn_optimizer, self.direct_optimizer)],
-            "plateaus": [dict(plateau.state_dict()) for plateau in self._plateaus],
+            **self.optimizers.state(),
             "hdn_loss": self._hdn_loss,
             "encoder": dict(self._start.encoder.state_dict()) if self._start.encoder else None,
             "redrawn": None if self._redrawn is None else [self._world.gathered(each) for each in self._redrawn],
@@ -308,26 +321,23 @@ class CoTrainer:
             encoder.load_state_dict(state["encoder"])
             for model in (self._start, self.learner, self.average):
                 model.freeze_encoder(encoder)
-        for optimizer, saved in zip((self.hdn_optimizer, self.direct_optimizer), state["optimizers"], strict=True):
-            restore_optimizer(optimizer, saved)
-        for plateau, saved in zip(self._plateaus, state["plateaus"], strict=True):
-            plateau.load_state_dict(saved)
+        self.optimizers.restore(state)
         self._hdn_loss = state["hdn_loss"].to(self.device)
         if state["redrawn"] is not None:
             of_all = (each.to(self.device).tensor_split(self._world.size) for each in state["redrawn"])
             self._redrawn = NetworkInput(*(parts[self._world.rank] for parts in of_all))
-        self._bias.restore(state["bias"], self.device)
-        self._line = self._bias.line()
+        self._bias.restore(state["bias"])
+        if state["bias"]["added"]:
+            self._line.copy_(self._bias.line())
 
 
-def _direct_losses(learner: CoModel, inputs: NetworkInput, clean: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
+def _direct_losses(learner: CoModel, inputs: NetworkInput, clean: Tensor, fraction: Tensor) -> tuple[Tensor, Tensor]:
     """The sum of all losses of the Direct Denoiser, and that of its prediction."""
     if not learner.has_std:
         loss = learner.direct_loss(inputs, clean, fraction)
         return loss, loss
-    loss, std_loss = learner.direct_losses(
-        inputs, clean, fraction
-    )  # the second has a gradient to the second head alone
+    # the second has a gradient to the second head alone
+    loss, std_loss = learner.direct_losses(inputs, clean, fraction)
     return loss + std_loss, loss
 
 
@@ -338,12 +348,3 @@ class _Immediate(Executor):
         future: Future[Any] = Future()
         future.set_result(work(*args, **kwargs))
         return future
-
-
-def _optimizer(schedule: ScheduleConfig, parameters: list[list[torch.nn.Parameter]], rate: float) -> Optimizer:
-    """Make an optimizer; the gradients of each list of parameters are clipped apart."""
-    groups = [{"params": each} for each in parameters]
-    if schedule.optimizer == "adamax":
-        return Adamax(groups, lr=rate, foreach=True)
-    fused = parameters[0][0].device.type in ("cpu", "cuda")
-    return Adam(groups, lr=rate, betas=(0.9, 0.99), fused=fused)  # reacts soon to a burst of gradients

@@ -165,7 +165,7 @@ class Training:
                     _freeze_hdn(trainer, validator, world)
                 recent.append(trainer.step(clock.fraction))
                 step = trainer.steps
-                clock.tick(step, cancelled=world.size > 1 and self._cancelled())
+                clock.tick(step, cancelled=self._cancelled())
                 if clock.cancelled:
                     raise _CancelledError
                 if self._to_refine and clock.fraction >= _REFIT_NOISE_AT:
@@ -236,8 +236,8 @@ def _freeze_hdn(trainer: CoTrainer, validator: Validator, world: World) -> None:
 def _refit_noise(trainer: CoTrainer, validator: Validator, seed: int) -> None:
     """Fit the noise model to the current predictions."""
     noise = refit_noise(trainer.average, trainer.patches, seed)
-    for model in (validator.model, trainer.learner, trainer.average):
-        model.change_noise(noise)
+    validator.model.change_noise(noise)
+    trainer.change_noise(noise)
     validator.forget()
 
 

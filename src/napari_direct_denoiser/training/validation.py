@@ -85,7 +85,7 @@ class Validator:
         assert self.neg_elbo is not None
         if not (math.isfinite(self.neg_elbo) and math.isfinite(self.direct_loss)):
             return self.diverged(step)
-        trainer.reduce_rates_on_plateau(self.neg_elbo, self.direct_loss)
+        trainer.optimizers.reduce_on_plateau(self.neg_elbo, self.direct_loss)
         if self._is_better(average):
             self.model.unet.load_state_dict(average.unet.state_dict())
             better = True
@@ -151,13 +151,12 @@ class Validator:
     def _validate_hdn(self, trainer: CoTrainer) -> bool:
         """Measure HDN with the same random numbers every time; the best one is kept and draws the targets."""
         generator = torch.Generator(device=self.model.device).manual_seed(0)
-        bias = BiasCorrection()
+        bias = BiasCorrection(self.model.device)
         losses = [trainer.average.hdn_loss(inputs, generator) for inputs in self._inputs]
         for inputs, loss in zip(self._inputs, losses, strict=True):
             bias.add(inputs, loss.signal)
-        line = bias.line()
-        if line is not None and not trainer.hdn_frozen:
-            trainer.average.correct_bias(*line.tolist())
+        if not trainer.hdn_frozen:
+            trainer.average.correct_bias(*bias.line().tolist())
         self.neg_elbo = float(torch.stack([loss.loss for loss in losses]).mean())
         better = self.neg_elbo < self._best_neg_elbo
         if better or trainer.hdn_frozen or not self._pairs:
