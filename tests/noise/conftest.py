@@ -15,6 +15,7 @@ from napari_direct_denoiser.noise import (
     MixtureNoise,
     NoiseModel,
     PoissonGaussianNoise,
+    PulseNoise,
     RecordedNoise,
     ScaledCorrelatedNoise,
     StudentNoise,
@@ -52,6 +53,7 @@ EXAMPLES: list[NoiseModel] = [
     RecordedNoise(PoissonGaussianNoise(2.0, 0.0, 3.0), low=-100.0, high=5000.0),
     LineNoise(GaussianNoise(12.0), row_std=6.0, column_std=2.0),
     InterpolatedNoise(PoissonGaussianNoise(2.0, 0.0, 3.0), "checkerboard", row=1),
+    PulseNoise(20.0, 100.0, 2.0, skew=1.25),
 ]
 
 

@@ -144,7 +144,7 @@ def test_variance_as_a_line_makes_the_std_one_everywhere(examples: list[NoiseMod
     """After the Anscombe transform with `linear_variance`."""
     for model in examples:
         tolerance = {"mixture": 0.35}.get(model.kind, 0.03)  # a line fits the variance of this mixture roughly
-        for signal in (signals(model)[1:] if model.kind == "poisson" else signals(model)).tolist():
+        for signal in (signals(model)[1:] if model.kind in ("poisson", "pulses") else signals(model)).tolist():
             drawn = model.sample(level(model, signal, 50_000), seeded(1))
             assert float(anscombe(drawn, *model.linear_variance()).std()) == pytest.approx(1, abs=tolerance)
 

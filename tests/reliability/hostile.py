@@ -48,6 +48,7 @@ from napari_direct_denoiser.noise import (
     MixtureNoise,
     NoiseModel,
     PoissonGaussianNoise,
+    PulseNoise,
     RecordedNoise,
     ScaledCorrelatedNoise,
     StudentNoise,
@@ -106,6 +107,7 @@ NOISES: tuple[Callable[[], NoiseModel], ...] = (
     lambda: HistogramNoise(torch.eye(8) * 0.6 + 0.05, 0.0, 400.0),
     lambda: ScaledCorrelatedNoise(PoissonGaussianNoise(2.0, 100.0, 3.0), [[0.1, 0.2, 0.0], [0.4, 0.0, 0.0]]),
     lambda: CorrelatedNoise(PoissonGaussianNoise(2.0, 100.0, 3.0), [[0.4, 0.0, 0.0]], "odd"),
+    lambda: PulseNoise(20.0, 100.0, 2.0, 1.25),
 )
 
 

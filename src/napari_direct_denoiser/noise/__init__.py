@@ -22,6 +22,8 @@ from .line_noise import fit_lines
 from .models import GaussianNoise as GaussianNoise  # the import of a noise model registers it
 from .models import NoiseModel, from_document
 from .models import PoissonGaussianNoise as PoissonGaussianNoise
+from .pulses import PulseNoise as PulseNoise
+from .pulses import fit_pulses
 from .recorded import RecordedNoise as RecordedNoise
 from .recorded import fit_recorded
 from .scaled import ScaledCorrelatedNoise as ScaledCorrelatedNoise
@@ -91,7 +93,7 @@ def _fit_measured(given: NoiseModel | None, stacks: Sequence[Frames], measure: M
             raise
         return NoiseFit.without_evidence(given)
     if given is None:
-        return fit_recorded(stacks, fit)
+        return fit_pulses(fit_recorded(stacks, fit))
     fit = replace(fit, model=given)
     fit.check_range()
     return fit
