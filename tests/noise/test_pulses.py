@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from napari_direct_denoiser.data.images import Frames
@@ -71,6 +74,14 @@ def test_elsewhere_noise_is_poisson_gaussian() -> None:
 
 def test_simulated_cameras_have_no_pulses() -> None:
     assert type(fit_noise("auto", [Frames(simulate(2, 256, seed=3).noisy)]).model) is PoissonGaussianNoise
+
+
+def test_real_images_with_and_without(data_dir: Path) -> None:
+    kinds = {
+        name: type(fit_noise("auto", [Frames(tifffile.imread(data_dir / f"fmd_{name}.tif"))]).model)
+        for name in ("confocal_fish", "twophoton_mice")
+    }
+    assert kinds == {"confocal_fish": PulseNoise, "twophoton_mice": PoissonGaussianNoise}
 
 
 def test_heights_are_kept_within_what_pulses_can_have() -> None:
