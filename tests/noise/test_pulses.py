@@ -88,3 +88,8 @@ def test_heights_are_kept_within_what_pulses_can_have() -> None:
     assert [PulseNoise(GAIN, OFFSET, READ, skew).skew for skew in (0.7, 1.25, 3.0)] == [1.05, 1.25, 1.9]
     with pytest.raises(SettingError, match="skew"):
         PulseNoise(GAIN, OFFSET, READ, float("nan"))
+
+
+def test_read_noise_that_hides_all_pulses_is_refused() -> None:
+    with pytest.raises(SettingError, match="read noise of at most 1000 times the gain, found 50000 counts"):
+        PulseNoise(GAIN, OFFSET, 50_000.0)

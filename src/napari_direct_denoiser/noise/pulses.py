@@ -17,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import SettingError
 from .fit import NoiseFit
 from .models import LOG_SQRT_2PI, NoiseModel, PoissonGaussianNoise, bounded, draw_normal
 
 _MOST = 60.0  # photo-electrons; brighter pixels have the density of `PoissonGaussianNoise`
 _ROWS, _FIRST = 220, 0.01  # of the table: steps of the square root of the light from that many electrons on
 _COLUMNS = 900
-_LEAST_READ, _MOST_READ = 0.03, 1e3  # electrons: the narrowest and the widest peak of the table
+_LEAST_READ, _MOST_READ = 0.03, 1e3  # electrons: the narrowest peak of the table, and the most read noise
 _DEEPEST = -40.0  # log density of the table at least
 _BROAD = 1e-3  # weight of a Gaussian of twice the standard deviation, which makes every observation possible
 _SKEWS = 1.05, 1.9
@@ -50,6 +51,11 @@ class PulseNoise(PoissonGaussianNoise):
     skew
         From 1.05 (pulses nearly of one height) over 1.5 (exponential, an electron multiplier) to 1.9. Values beyond
         are taken as these.
+
+    Raises
+    ------
+    SettingError
+        If a parameter is not possible, or the read noise is more than 1000 electrons.
     """
 
     kind = "pulses"
@@ -60,8 +66,13 @@ class PulseNoise(PoissonGaussianNoise):
     def __init__(self, gain: float, offset: float, read_noise: float, skew: float = 1.25) -> None:
         super().__init__(gain, offset, read_noise, skew)
         self.skew = float(np.clip(self.skew, *_SKEWS))
+        if self.read_noise > _MOST_READ * self.gain:
+            raise SettingError(
+                f"Expected pulses with a read noise of at most {_MOST_READ:g} times the gain, found {self.read_noise:g} "
+                f"counts and a gain of {self.gain:g}: choose Poisson-Gaussian noise"
+            )
         self._heights = (2 - self.skew) / (self.skew - 1)  # shape of the gamma distribution
-        read = float(np.clip(self.read_noise / self.gain, _LEAST_READ, _MOST_READ))
+        read = max(self.read_noise / self.gain, _LEAST_READ)
         self._unit = 4 * read  # noisy values below it are spaced evenly, those beyond by their logarithm
         self._lowest, highest = _columns(read)
         self._step = (highest - self._lowest) / (_COLUMNS - 1)
