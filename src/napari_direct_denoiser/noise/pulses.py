@@ -68,7 +68,7 @@ class PulseNoise(PoissonGaussianNoise):
         self.skew = float(np.clip(self.skew, *_SKEWS))
         if self.read_noise > _MOST_READ * self.gain:
             raise SettingError(
-                f"Expected pulses with a read noise of at most {_MOST_READ:g} times the gain, found {self.read_noise:g} "
+                f"Expected pulses with read noise of at most {_MOST_READ:g} times the gain, found {self.read_noise:g} "
                 f"counts and a gain of {self.gain:g}: choose Poisson-Gaussian noise"
             )
         self._heights = (2 - self.skew) / (self.skew - 1)  # shape of the gamma distribution
