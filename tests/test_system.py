@@ -173,6 +173,14 @@ def test_a_system_without_proc_has_no_limits(tmp_path: Path) -> None:
     assert system.available_memory(torch.device("cpu"), tmp_path) > 2**20
 
 
+def test_networks_repeat_on_a_gpu_at_the_precision_that_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "allow_tf32", False)
+    with system.Compute(torch.device("cuda"), torch.float32, torch.contiguous_format).autocast():
+        assert (cudnn.deterministic, cudnn.allow_tf32) == (True, False)
+    assert (cudnn.deterministic, cudnn.allow_tf32) == (False, False)
+
+
 def test_an_error_of_the_networks_keeps_no_tensors() -> None:
     """What ran out of memory is tried again with less: the tensors of the failed call must be free by then."""
     kept: list[weakref.ref[torch.Tensor]] = []

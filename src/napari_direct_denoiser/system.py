@@ -48,10 +48,13 @@ class Compute:
     def autocast(self) -> Iterator[None]:
         """Context in which networks run at this precision, and give the same whenever they are given the same."""
         # not by an ExitStack: it would keep an error, and with it the tensors of the call that ran out of memory
-        on_gpu = self.device.type == "cuda"
-        repeatable = torch.backends.cudnn.flags(enabled=True, deterministic=True) if on_gpu else nullcontext()
-        with repeatable, torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            yield
+        cudnn = torch.backends.cudnn
+        before, cudnn.deterministic = cudnn.deterministic, True  # `cudnn.flags` would also allow TF32
+        try:
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                yield
+        finally:
+            cudnn.deterministic = before
 
 
 def resolve(name: Device = "auto") -> Compute:

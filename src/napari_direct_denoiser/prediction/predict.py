@@ -37,9 +37,7 @@ Array = NDArray[np.float32]
 Prediction = Generator[Progress, None, dict[str, Array]]
 
 _USABLE = 0.8  # of the free memory
-_RECORDED_PIXELS = (
-    1024 * 1024
-)  # of a window: the memory of larger ones is wanted for others, and a GPU has enough to do
+_RECORDED_PIXELS = 1024**2  # of a window: larger ones keep a GPU busy, and their CUDA graph would hold much memory
 _ONE_AT_A_TIME = threading.Lock()  # dask asks for lazy planes from several threads, which share networks and memory
 _WARNED: WeakSet[CoModel] = WeakSet()  # models whose user knows that memory is short
 

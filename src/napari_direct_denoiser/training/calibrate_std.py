@@ -95,12 +95,9 @@ def calibrate_std(
     if not model.has_std or model.config.hdn.structured:
         return StdCalibration(), []
     generator = torch.Generator(device=model.device).manual_seed(seed)
-    training, before = model.training, model.std_calibration
-    model.eval()
-    model.std_calibration = (
-        StdCalibration()
-    )  # what is predicted is measured, not what an earlier calibration made of it
-    with torch.no_grad():
+    # what is predicted is measured, not what an earlier calibration made of it
+    before, model.std_calibration = model.std_calibration, StdCalibration()
+    with torch.no_grad(), model.evaluating():
         most = max(min(trained_pixels // _TRAINED, _MOST_PIXELS), _PIXELS) if final else min(_PIXELS, _FEW_PIXELS)
         noisy = list(_planes(model, stacks, most))
         factor = _factor([_measure(model, each, generator) for each in noisy], white=model.noise.reach == 0)
@@ -108,7 +105,6 @@ def calibrate_std(
         model.std_calibration = found
         against = AgainstMean.of_planes(model, stacks, seed, single=not final)
         found = found.model_copy(update={"samples": _of_samples(against)})
-    model.train(training)
     model.std_calibration = before
     return found, against
 

@@ -147,8 +147,7 @@ class CoTrainer:
             losses += learned / self._parts
             if redrawn and self.schedule.redrawn_every:
                 self._redrawn = NetworkInput(*redrawn)
-        self.optimizers.update_weights(self.optimizers.hdn)
-        self.optimizers.update_weights(self.optimizers.direct)
+        self.optimizers.step(hdn=True)
         self._line.copy_(self._bias.line())
         self._hdn_loss.lerp_(losses[:2], max(1 / (self.steps + 1), _HDN_LOSS_SMOOTHING))
         return losses
@@ -162,7 +161,7 @@ class CoTrainer:
                 student = self._student_thread.submit(self._graphs.call, self._learn_pair, *pair)
                 self._next_pair = self._draw_pair(*divmod(self.steps * self._parts + part + 1, self._parts))
                 direct_loss += student.result()[0] / self._parts
-        self.optimizers.update_weights(self.optimizers.direct)
+        self.optimizers.step(hdn=False)
         return torch.cat([self._hdn_loss, direct_loss[None]])
 
     def _learn_new(self, patches: Tensor) -> Tensors:

@@ -39,12 +39,13 @@ class Optimizers:
         for optimizer in self._both:
             optimizer.zero_grad(set_to_none=set_to_none)
 
-    def update_weights(self, optimizer: Optimizer) -> None:
-        """Take a step of one optimizer. The published schedule does not clip gradients."""
-        if self._schedule.anneal == "budget":
-            for group in optimizer.param_groups:
-                nn.utils.clip_grad_norm_(group["params"], _MAX_GRADIENT)
-        optimizer.step()
+    def step(self, *, hdn: bool) -> None:
+        """Change the weights of the Direct Denoiser, and those of HDN. The published schedule clips no gradients."""
+        for optimizer in self._both if hdn else (self.direct,):
+            if self._schedule.anneal == "budget":
+                for group in optimizer.param_groups:
+                    nn.utils.clip_grad_norm_(group["params"], _MAX_GRADIENT)
+            optimizer.step()
 
     def set_rates(self, steps: int, fraction: float) -> None:
         """Cosine over the budget. That of HDN ends where the Direct Denoiser goes on alone."""
