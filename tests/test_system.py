@@ -176,9 +176,17 @@ def test_a_system_without_proc_has_no_limits(tmp_path: Path) -> None:
 def test_networks_repeat_on_a_gpu_at_the_precision_that_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
     cudnn = torch.backends.cudnn
     monkeypatch.setattr(cudnn, "allow_tf32", False)
-    with system.Compute(torch.device("cuda"), torch.float32, torch.contiguous_format).autocast():
+    gpu = system.Compute(torch.device("cuda"), torch.float32, torch.contiguous_format)
+    with gpu.autocast():
         assert (cudnn.deterministic, cudnn.allow_tf32) == (True, False)
     assert (cudnn.deterministic, cudnn.allow_tf32) == (False, False)
+    first, second = gpu.autocast(), gpu.autocast()  # of two threads, of which the first to begin is the first to end
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert cudnn.deterministic
+    second.__exit__(None, None, None)
+    assert not cudnn.deterministic
 
 
 def test_an_error_of_the_networks_keeps_no_tensors() -> None:

@@ -33,6 +33,8 @@ _CGROUPS = {  # by version: folder, limit, usage, and the part of the usage that
 _WITHOUT_FLOAT64 = {"mps"}
 _LOCK = threading.Lock()
 _reusing = _resident = 0
+_repeating = 0  # runs of networks on a GPU, and what cuDNN was set to before the first
+_deterministic = False
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,9 @@ class Compute:
     def autocast(self) -> Iterator[None]:
         """Context in which networks run at this precision, and give the same whenever they are given the same."""
         # not by an ExitStack: it would keep an error, and with it the tensors of the call that ran out of memory
-        cudnn = torch.backends.cudnn
-        before, cudnn.deterministic = cudnn.deterministic, True  # `cudnn.flags` would also allow TF32
-        try:
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                yield
-        finally:
-            cudnn.deterministic = before
+        repeatable = _repeatable() if self.device.type == "cuda" else nullcontext()
+        with repeatable, torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            yield
 
 
 def resolve(name: Device = "auto") -> Compute:
@@ -74,6 +72,24 @@ def resolve(name: Device = "auto") -> Compute:
     if fast:
         return Compute(device, torch.bfloat16, torch.channels_last)
     return Compute(device, torch.float32, torch.contiguous_format)
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """Let cuDNN sum in one order only; what was set before is set again when the last of several threads ends."""
+    global _repeating, _deterministic
+    cudnn = torch.backends.cudnn  # whose context `flags` would also allow TF32
+    with _LOCK:
+        _repeating += 1
+        if _repeating == 1:
+            _deterministic, cudnn.deterministic = cudnn.deterministic, True
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _repeating -= 1
+            if not _repeating:
+                cudnn.deterministic = _deterministic
 
 
 def in_float32(device: torch.device) -> AbstractContextManager[None]:
