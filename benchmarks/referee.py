@@ -10,7 +10,7 @@ a pair counts if the estimates truly differ by over 0.1 dB. The gain of the came
 too low and too high; the referee should refuse to judge.
 
 Truths that are the mean of frames hold a part of the noise of each: it is taken out, and the rest is subtracted. Frames
-of FMD's mice differ in brightness, of which the truth knows nothing: it is shifted to the mean of each.
+differ in brightness, of which the truth knows nothing: it is brought to that of each (`intensities.matched`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from correlated import CASES
+from intensities import matched
 from numpy.typing import NDArray
 from quality_data import DATASETS, SHARED, add_row
 from scipy.ndimage import gaussian_filter
@@ -36,7 +37,7 @@ from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import train_settings
 from napari_direct_denoiser.data.images import Frames, spread_over
 from napari_direct_denoiser.evaluation.referee import referee_steps
-from napari_direct_denoiser.noise import CorrelatedNoise, NoiseModel, PoissonGaussianNoise
+from napari_direct_denoiser.noise import NoiseModel, PoissonGaussianNoise
 from napari_direct_denoiser.noise.wrapped import pixel_noise
 from napari_direct_denoiser.normalization import gaussian_blur
 from napari_direct_denoiser.prediction.predict import predict_steps
@@ -51,13 +52,23 @@ Planes = NDArray[np.float32]
 
 
 class Images(NamedTuple):
-    """Images to train on, and planes to judge with their truth; `left` is the variance that the truth has left."""
+    """Images to train on, and planes to judge with their truth, which may be the mean of frames."""
 
     noisy: NDArray[Any]
     axes: str
     planes: Planes
     truth: NDArray[np.float64]
-    left: float
+    frames: int | None
+
+    def measured(self, noise: NoiseModel) -> Images:
+        """Only the pixels that a colour camera measured: those that are denoised."""
+        planes, truth = (noise.measured(each.astype(np.float32)) for each in (self.planes, self.truth))
+        return self._replace(planes=np.asarray(planes), truth=np.asarray(truth, np.float64))
+
+    @property
+    def left(self) -> float:
+        """Variance of the noise that the truth has left."""
+        return float(np.mean((self.planes - self.truth) ** 2)) / self.frames if self.frames else 0.0
 
 
 def load_images(name: str, folder: Path, most: int) -> Images:
@@ -70,12 +81,10 @@ def load_images(name: str, folder: Path, most: int) -> Images:
     planes, truth = planes[:most].astype(np.float32), np.asarray(truth[:most], np.float64)
     count = FRAMES.get(name)
     if count is None:
-        return Images(noisy, axes, planes, truth, 0.0)
+        return Images(noisy, axes, planes, truth, None)
     if name != "twophoton":  # whose truth is the mean of the other frames
         truth = (count * truth - planes) / (count - 1)
-    if name == "mice":
-        truth = truth + (planes - truth).mean((1, 2), keepdims=True)
-    return Images(noisy, axes, planes, truth, float(np.mean((planes - truth) ** 2)) / count)
+    return Images(noisy, axes, planes, matched(truth, planes), count)
 
 
 def model_of(name: str, images: Images, args: argparse.Namespace) -> tuple[CoModel, CoModel]:
@@ -90,7 +99,9 @@ def model_of(name: str, images: Images, args: argparse.Namespace) -> tuple[CoMod
 
 
 def predict(model: CoModel, planes: Planes, output: Any, samples: int = 1) -> Tensor:
-    return torch.from_numpy(drain(predict_steps(model, planes, [output], samples=samples))[output])[:, None]
+    """Denoise measured pixels."""
+    found = drain(predict_steps(model, planes, [output], samples=samples, measured=True))[output]
+    return torch.from_numpy(found)[:, None]
 
 
 def ranked(start: CoModel, model: CoModel, images: Images, samples: int) -> tuple[int, int, float]:
@@ -99,7 +110,7 @@ def ranked(start: CoModel, model: CoModel, images: Images, samples: int) -> tupl
     for plane, truth in zip(images.planes, images.truth, strict=True):
         raw = plane[None]
         direct = predict(model, raw, "direct")
-        noisy = torch.from_numpy(np.asarray(model.noise.measured(raw)[0]))[None, None]
+        noisy = torch.from_numpy(raw)[None]
         probe = Probe.draw(model.noise, noisy, direct)
         shifted = raw + (probe.shifted - noisy)[0].numpy()
         found = [probe.nothing_done, probe.response(direct, predict(model, shifted, "direct"))]
@@ -131,12 +142,11 @@ def true_gain(model: CoModel, images: Images) -> float:
 
 def with_gain(noise: NoiseModel, factor: float) -> NoiseModel:
     """The noise model with the variance that a camera's gain which is wrong by a factor gives it."""
-    pixel = pixel_noise(noise)
-    if isinstance(pixel, CorrelatedNoise):
-        return pixel.with_innovation(with_gain(pixel.innovation, factor))
+    pixel = pixel_noise(noise.innovation)
     if not isinstance(pixel, PoissonGaussianNoise):
         sys.exit(f"Expected Poisson-Gaussian noise, found {pixel.describe()}")
-    return PoissonGaussianNoise(pixel.gain * factor, pixel.offset, pixel.read_noise * factor**0.5, pixel.skew)
+    wrong = PoissonGaussianNoise(pixel.gain * factor, pixel.offset, pixel.read_noise * factor**0.5, pixel.skew)
+    return noise.with_innovation(wrong)
 
 
 def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -145,11 +155,12 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     frames = Frames(images.planes[spread_over(len(images.planes), args.planes)])
     apart = Frames(frames.planes, len(frames.planes))  # no frame has another one of its scene
     judged, by_noise = (drain(referee_steps(model, each)) for each in (frames, apart))
-    pairs, right, worst = ranked(start, model, images, args.samples)
+    pixels = images.measured(model.noise)
+    pairs, right, worst = ranked(start, model, pixels, args.samples)
     row: dict[str, Any] = {
         "images": name,
         "planes": len(images.planes),
-        "true_gain_db": true_gain(model, images),
+        "true_gain_db": true_gain(model, pixels),
         "estimated_gain_db": judged.gain_db,
         "estimated_gain_error_db": judged.error_db,
         "without_frames_db": by_noise.gain_db,

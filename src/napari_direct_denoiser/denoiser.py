@@ -52,7 +52,7 @@ class Denoiser(Predictor):
         self._guide: Student | None = None
         """The student of a finished teacher that predicts a part of the targets of the one to train."""
         self._frame_steps: Sequence[int] = ()
-        """How many planes of each stack successive frames of a static scene are apart; empty if it is not static."""
+        """How many planes of each stack successive frames are apart."""
         self._saved: State | None = None
         self._course: Course | None = None
 
@@ -109,7 +109,7 @@ class Denoiser(Predictor):
         shapes = [(len(stack), *stack.shape[1:]) for stack in stacks]
         denoiser = cls(model, provenance.trained_on(shapes), stacks)
         denoiser.noise_fit, denoiser.findings = fit, diagnose(frames, fit)
-        denoiser._frame_steps = [each.step for each in frames] if fit.static else ()
+        denoiser._frame_steps = [each.step for each in frames]
         return denoiser
 
     def continued(

@@ -96,9 +96,13 @@ def test_structured_noise_is_not_judged_by_the_noise_model(model: CoModel) -> No
     assert "Structured noise" in found.why
 
 
-def test_frames_of_a_static_scene_judge_by_themselves_whatever_the_noise_model_says(model: CoModel) -> None:
+@pytest.mark.parametrize("drift", [0.0, 0.2], ids=["steady lamp", "lamp that drifts"])
+def test_frames_of_a_static_scene_judge_by_themselves_whatever_the_noise_model_says(
+    model: CoModel, drift: float
+) -> None:
     rng = np.random.default_rng(1)
-    truth = np.broadcast_to(STACK.truth[:1], (5, 128, 128))
+    light = (STACK.truth[:1] - 100) * (1 + drift * np.cos(np.arange(5)))[:, None, None]
+    truth = (100 + light).astype(np.float32)
     frames = (100 + 2 * rng.poisson((truth - 100) / 2) + rng.normal(0, 3, truth.shape)).astype(np.float32)
     found = judged(model, frames, PoissonGaussianNoise(1.0, 100.0, 0.0))
     assert found.gain_db is not None

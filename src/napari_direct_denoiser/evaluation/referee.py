@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ..co_model import CoModel
 from ..data.images import Frames, spread_over
-from ..noise.windows import as_float, crop, is_static
+from ..noise.scene import frames_of_scene
+from ..noise.windows import crop
 from ..prediction.predict import predict_steps
 from ..prediction.tiling import Output
 from ..progress import HARDLY_DB, SAMPLES_OF_MEAN, Best, Progress, Steps, WorkClock, best_result, mean_words
@@ -27,8 +28,6 @@ from ..system import double
 
 _MOST_PIXELS = 2_000_000
 _MOST_SIDE = 1024
-_NEIGHBOURS = (1, -1, 2, -2)  # frames that may show the same scene
-
 _FEWEST_FRAMES = 2  # beside the one that is judged
 
 Plane = NDArray[np.float32]  # (H, W)
@@ -230,13 +229,10 @@ def _scenes(model: CoModel, frames: Frames) -> list[list[Plane]]:
     """
     shape = frames.planes.shape
     chosen = spread_over(shape[0], max(_MOST_PIXELS // math.prod(min(side, _MOST_SIDE) for side in shape[1:]), 1))
-    found = []
+    part, found = crop(shape, 0), []
     for index in chosen:
-        part = crop(shape, 0)
-        near = [int(index) + away * frames.step for away in _NEIGHBOURS]
-        scene = [as_float(frames.planes[(at, *part)]) for at in (index, *near) if 0 <= at < shape[0]]
-        static = [scene[0], *(other for other in scene[1:] if is_static(scene[0], other))]
-        found.append([model.noise.measured(frame[None])[0] for frame in static])
+        scene = frames_of_scene(frames.planes, int(index), frames.step, part)
+        found.append([model.noise.measured(frame[None])[0] for frame in scene])
     return found
 
 

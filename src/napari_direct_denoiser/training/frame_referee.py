@@ -12,17 +12,14 @@ from torch import Tensor
 from ..co_model import CoModel
 from ..data.images import middle, spread_over
 from ..data.patches import Part
-from ..noise.windows import as_float, is_static
+from ..noise.scene import frames_of_scene
 from ..risk import Gain, Response, blurs, gain, repeated_error, unjudged
 from ..system import double
 from .patch_referee import Measured, Pairs
 from .state import State
 
-Plane = NDArray[np.float32]  # (H, W)
-
 _SIDE = 256  # pixels of the part of a plane that is judged
 _PLANES = 4
-_NEIGHBOURS = (1, -1, 2, -2)  # frames that may show the same scene
 _BORDER = 8  # pixels at the edge of the part that are not judged
 
 
@@ -93,10 +90,8 @@ class FrameReferee:
         return torch.stack([error[..., : smallest[0], : smallest[1]] for error in errors])
 
 
-def _scene(part: Part, number: int, step: int, multiple: int) -> list[Plane]:
+def _scene(part: Part, number: int, step: int, multiple: int) -> list[NDArray[np.float32]]:
     """A frame of a part and those around it that show the same scene."""
     sides = (side[middle(len(side), _SIDE, multiple)] for side in (part.rows, part.columns))
     rows, columns = (slice(side.start, side.stop) for side in sides)
-    near = [at for at in (number + step * away for away in _NEIGHBOURS) if 0 <= at < len(part.stack)]
-    first, *others = (as_float(np.asarray(part.stack[at, rows, columns])) for at in (number, *near))
-    return [first, *(other for other in others if is_static(first, other))]
+    return frames_of_scene(part.stack, number, step, (rows, columns))

@@ -1,0 +1,57 @@
+"""Frames of one static scene, whose noise is independent: they tell the error of an estimate of one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from .windows import as_float, is_static
+
+_AWAY = (1, -1, 2, -2)  # frames that may show the same scene
+_SMOOTH = 2.0  # pixels; sigma of a blur that takes most of the noise from the frames whose brightness is compared
+_CHANGE = 0.7, 1.4  # of the brightness that is followed
+
+Plane = NDArray[np.float32]  # (H, W)
+
+
+def frames_of_scene(planes: NDArray[np.generic], index: int, step: int, part: tuple[slice, slice]) -> list[Plane]:
+    """A part of a plane, followed by those of the frames around it that show the same scene.
+
+    The others are brought to the brightness of the first: lamps drift, dyes bleach.
+
+    Parameters
+    ----------
+    planes
+        (P, H, W), counts.
+    index
+        Of the plane.
+    step
+        How many planes successive frames are apart.
+    part
+        Rows and columns.
+    """
+    near = [at for at in (index + step * away for away in _AWAY) if 0 <= at < len(planes)]
+    first, *others = (as_float(planes[(at, *part)]) for at in (index, *near))
+    return [first, *(other for other in at_brightness_of(first, others) if is_static(first, other))]
+
+
+def at_brightness_of(first: Plane, others: Sequence[Plane]) -> list[Plane]:
+    """Scale and shift frames of a scene so that they are as bright as the first.
+
+    The scale of a frame is the ratio of two covariances, of the first and of the frame with a third one. Noise does not
+    bias it, because that of the three is independent (an instrumental variable). Without a third frame, frames stay.
+    """
+    if len(others) < 2 or not all(np.isfinite(plane).all() for plane in (first, *others)):
+        return list(others)
+    smooth = [gaussian_filter(plane, _SMOOTH, output=np.float64) for plane in (first, *others)]
+    covariance = np.cov([plane.ravel() for plane in smooth])
+    matched = []
+    for number, other in enumerate(others, 1):
+        third = [each for each in range(1, len(smooth)) if each != number and covariance[number, each] > 0]
+        scale = np.median(covariance[0, third] / covariance[number, third]) if third else 1.0
+        mean = smooth[number].mean()
+        matched.append(((other - mean) * np.clip(scale, *_CHANGE) + smooth[0].mean()).astype(np.float32))
+    return matched
