@@ -11,6 +11,7 @@ import torch
 
 from napari_direct_denoiser import load
 from napari_direct_denoiser.config import DenoiseSettings, TrainSettings, train_settings
+from napari_direct_denoiser.data.images import Frames
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.denoiser import Denoiser
 from napari_direct_denoiser.progress import SAMPLES_OF_MEAN, best_result, mean_words
@@ -35,7 +36,7 @@ def test_the_gain_over_the_mean_is_the_true_one(untrained: Denoiser, spoiled: bo
         with torch.no_grad():
             for parameter in model.unet.parameters():
                 parameter.zero_()  # what is left is a blur
-    model.std_calibration, against = calibrate_std(model, [STACK.noisy])
+    model.std_calibration, against = calibrate_std(model, [Frames(STACK.noisy)])
     found = direct_over_mean(against)
     assert found is not None
     few = STACK.noisy[:, :, :64]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from ..data.images import Frames, middle, spread_over
 from .windows import as_float, is_static
 
 _AWAY = (1, -1, 2, -2)  # frames that may show the same scene
@@ -15,6 +16,18 @@ _SMOOTH = 2.0  # pixels; sigma of a blur that takes most of the noise from the f
 _CHANGE = 0.7, 1.4  # of the brightness that is followed
 
 Plane = NDArray[np.float32]  # (H, W)
+
+
+def sampled_scenes(stacks: Sequence[Frames], most: int, side: int, multiple: int, start: int) -> Iterator[list[Plane]]:
+    """Read at most ``most`` planes, evenly spread over all stacks, each with the frames of its scene.
+
+    Of large planes the middle is read: see `middle` and `frames_of_scene`.
+    """
+    places = [(stack, index) for stack in stacks for index in range(len(stack.planes))]
+    for number in spread_over(len(places), most):
+        stack, index = places[number]
+        rows, columns = (middle(length, side, multiple, start) for length in stack.planes.shape[1:])
+        yield frames_of_scene(stack.planes, index, stack.step, (rows, columns))
 
 
 def frames_of_scene(planes: NDArray[np.generic], index: int, step: int, part: tuple[slice, slice]) -> list[Plane]:

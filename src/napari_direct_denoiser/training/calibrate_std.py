@@ -1,6 +1,7 @@
 """Calibration of predicted standard deviations without the truth.
 
-How large the error of the direct pass is, is found in two ways:
+Where frames of a static scene are among the images, they tell the error of the direct pass: see `repeated_error`.
+Otherwise it is found in two ways:
 
 - **Redrawn noise**: a posterior sample of HDN is taken for a signal, noise is drawn for it, and the direct pass
   denoises it. Its error is known then. This error is as large as the real one only as far as samples of HDN look like
@@ -12,12 +13,13 @@ How large the error of the direct pass is, is found in two ways:
   the noise is at each brightness is measured on single pixels: in the dark, a straight line fits it badly.
 
 The second corrects the first where it is known well: they are weighted by their standard errors. It is the product of
-residuals that are nearly all noise, so that a hundred thousand pixels know it to a third where the image is dark.
+residuals that are nearly all noise, so that a hundred thousand pixels know it to a third where the image is dark. So do
+frames of a static scene, which take the place of neighbours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +28,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..co_model import CoModel
-from ..data.images import PlaneStack, middle, sampled_planes
-from ..risk import Probe
+from ..data.images import Frames
+from ..noise.scene import sampled_scenes
+from ..risk import Probe, repeated_error
 from ..std_calibration import Curve, StdCalibration
 from ..system import double
 from .mean_or_direct import AgainstMean
@@ -40,8 +43,10 @@ _SIDE = 512  # pixels; of larger planes the middle is measured
 _EDGE = 8  # pixels that are left out: predictions are worse there
 _BIN_PIXELS = 50_000
 _MOST_BINS = 8
+_BRIGHTEST = 15 / 16, 31 / 32  # where the last of them is divided: few pixels are bright, and they differ most
 _LAGS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))  # neighbours, pixels down and to the right
 _NEIGHBOURS_RANGE = 0.25, 4.0  # of the squared error of neighbours over that with redrawn noise: beyond, noise is wrong
+_FRAMES_RANGE = 0.1, 16.0  # of that by frames, which depends on no noise model
 _REDRAWN_UNKNOWN = 0.5  # standard error of 1 as that ratio: how wrong squared errors with redrawn noise are, about
 _ROUNDS = 3  # the strength of the noise depends on the error, and the error on it
 _STRENGTH_RANGE = 0.25, 4.0  # of the variance of the noise over that of the noise model
@@ -52,6 +57,8 @@ _SAMPLES_RANGE = 0.25, 16.0  # of the factor of the variance of samples
 class _Measured(NamedTuple):
     """What is known of one plane; all (1, 1, H, W) counts."""
 
+    repeated: Tensor | None
+    """Squared error of the direct pass by other frames of the scene, right on average; None without such frames."""
     direct: Tensor
     std: Tensor
     residual: Tensor
@@ -68,7 +75,7 @@ class _Measured(NamedTuple):
 
 
 def calibrate_std(
-    model: CoModel, stacks: Sequence[PlaneStack], seed: int = 0, *, final: bool = True, trained_pixels: int = 0
+    model: CoModel, stacks: Sequence[Frames], seed: int = 0, *, final: bool = True, trained_pixels: int = 0
 ) -> tuple[StdCalibration, list[AgainstMean]]:
     """Find the factors that make the predicted standard deviations of a model as large as its errors.
 
@@ -99,8 +106,9 @@ def calibrate_std(
     before, model.std_calibration = model.std_calibration, StdCalibration()
     with torch.no_grad(), model.evaluating():
         most = max(min(trained_pixels // _TRAINED, _MOST_PIXELS), _PIXELS) if final else min(_PIXELS, _FEW_PIXELS)
-        noisy = list(_planes(model, stacks, most))
-        factor = _factor([_measure(model, each, generator) for each in noisy], white=model.noise.reach == 0)
+        planes = max(round(most / min(stacks[0].planes[0].size, _SIDE**2)), 1)
+        scenes = sampled_scenes(stacks, planes, _SIDE, model.multiple, model.noise.row_period)
+        factor = _factor([_measure(model, each, generator) for each in scenes], white=model.noise.reach == 0)
         found = StdCalibration(signal=factor)
         model.std_calibration = found
         against = AgainstMean.of_planes(model, stacks, seed, single=not final)
@@ -109,15 +117,9 @@ def calibrate_std(
     return found, against
 
 
-def _planes(model: CoModel, stacks: Sequence[PlaneStack], pixels: int) -> Iterator[Tensor]:
-    """The middle of some planes, (1, 1, H, W)."""
-    most = max(round(pixels / min(stacks[0][0].size, _SIDE**2)), 1)
-    for plane in sampled_planes(stacks, most):
-        rows, columns = (middle(side, _SIDE, model.multiple, model.noise.row_period) for side in plane.shape)
-        yield torch.from_numpy(plane[rows, columns])[None, None].to(model.device)
-
-
-def _measure(model: CoModel, noisy: Tensor, generator: torch.Generator) -> _Measured:
+def _measure(model: CoModel, scene: Sequence[NDArray[np.float32]], generator: torch.Generator) -> _Measured:
+    frames = torch.from_numpy(np.stack(scene))[:, None].to(model.device)
+    noisy, others = frames[:1], double(frames[1:])
     direct, std = model.direct_with_std(noisy)
     seed = int(torch.randint(2**31, (), generator=generator, device=model.device))
     probe = Probe.draw(model.noise, noisy, direct, seed)
@@ -125,7 +127,8 @@ def _measure(model: CoModel, noisy: Tensor, generator: torch.Generator) -> _Meas
     sample = model.sample(model.encode(noisy), [generator])
     redrawn_direct, redrawn_std = model.direct_with_std(model.noise.sample(sample, generator))
     real = direct, std, noisy - direct, probe.noise, probe.weighted, product
-    return _Measured(*map(_inner, (*real, redrawn_direct, redrawn_std, redrawn_direct - sample)))
+    repeated = _inner(repeated_error(others - double(direct))[None]) if len(others) > 1 else None
+    return _Measured(repeated, *map(_inner, (*real, redrawn_direct, redrawn_std, redrawn_direct - sample)))
 
 
 def _factor(planes: Sequence[_Measured], *, white: bool) -> Curve:
@@ -139,15 +142,33 @@ def _factor(planes: Sequence[_Measured], *, white: bool) -> Curve:
     redrawn = [torch.bucketize(double(plane.redrawn_direct), edges) for plane in planes]
     error = _mean([plane.redrawn_error.square() for plane in planes], redrawn, bins)
     variance = _mean([plane.redrawn_std.square() for plane in planes], redrawn, bins)
-    found = [_neighbours(planes, here, redrawn, bins, lag, white=white) for lag in _LAGS]
-    fixed, per_noise, weight = map(torch.stack, zip(*found, strict=True))
-    ratio = _ratio(fixed, per_noise, weight, _single(planes, here, bins), error)
-    values = (error / variance * ratio).sqrt().cpu().numpy()
+    if all(plane.repeated is not None for plane in planes):
+        squares = _of_frames(planes, here, bins, error / variance)
+    else:
+        found = [_neighbours(planes, here, redrawn, bins, lag, white=white) for lag in _LAGS]
+        fixed, per_noise, weight = map(torch.stack, zip(*found, strict=True))
+        squares = error / variance * _ratio(fixed, per_noise, weight, _single(planes, here, bins), error)
+    values = squares.sqrt().cpu().numpy()
     knots = _mean([plane.direct for plane in planes], here, bins).cpu().numpy()
     good: NDArray[np.bool_] = np.isfinite(values) & np.isfinite(knots)
     if not good.any():
         return Curve()
     return Curve(tuple(knots[good].tolist()), tuple(values[good].tolist()))
+
+
+def _of_frames(planes: Sequence[_Measured], here: Sequence[Tensor], bins: int, redrawn: Tensor) -> Tensor:
+    """Squared error over predicted variance by frames of static scenes, (bins,).
+
+    It is weighted with that with redrawn noise, ``redrawn``, which counts where frames know little.
+    """
+    repeated = [plane.repeated for plane in planes if plane.repeated is not None]
+    expected = redrawn * _mean([plane.std.square() for plane in planes], here, bins)
+    error = _mean(repeated, here, bins)
+    spread = _mean([each.square() for each in repeated], here, bins) - error.square()
+    pixels = torch.bincount(torch.cat([each.flatten() for each in here]), minlength=bins)
+    ratio = (error / expected).nan_to_num(1.0).clamp(*_FRAMES_RANGE)
+    weight = (pixels * expected.square() / spread).nan_to_num(0.0)
+    return redrawn * (weight * ratio + 1) / (weight + 1)
 
 
 def _ratio(fixed: Tensor, per_noise: Tensor, weight: Tensor, single: tuple[Tensor, Tensor], redrawn: Tensor) -> Tensor:
@@ -254,7 +275,10 @@ def _edges(images: Sequence[Tensor]) -> Tensor:
     """Values between bins (bins - 1,) that have about equally many pixels, float64."""
     pixels = double(torch.cat([image.flatten() for image in images]))
     bins = min(max(len(pixels) // _BIN_PIXELS, 1), _MOST_BINS)
-    return torch.from_numpy(np.quantile(pixels.cpu().numpy(), np.linspace(0, 1, bins + 1)[1:-1])).to(pixels)
+    shares = np.linspace(0, 1, bins + 1)[1:-1].tolist()
+    if bins == _MOST_BINS:
+        shares += _BRIGHTEST
+    return torch.from_numpy(np.quantile(pixels.cpu().numpy(), shares)).to(pixels)
 
 
 def _inner(image: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..co_model import CoModel
 from ..config import PresetName, TrainSettings
+from ..data.images import Frames
 from ..errors import TrainingError
 from ..presets import PRESETS, Preset
 from ..progress import TrainingProgress
@@ -144,7 +145,10 @@ class Course:
     def _calibrate(self, *, final: bool) -> list[AgainstMean]:
         """Calibrate standard deviations; that of samples belongs to the teacher, and stays if only a student learns."""
         settings, before = self.provenance.settings, self._model.std_calibration
-        measured = [self._model.noise.measured(stack) for stack in self._stacks]
+        steps = self._frame_steps or [len(stack) for stack in self._stacks]
+        measured = [
+            Frames(self._model.noise.measured(stack), step) for stack, step in zip(self._stacks, steps, strict=True)
+        ]
         trained = self._calibrated * self._schedule.batch * self._schedule.patch**2
         found, against = calibrate_std(self._model, measured, settings.seed, final=final, trained_pixels=trained)
         kept = {"samples": before.samples} if settings.student_only else {}

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..co_model import CoModel
-from ..data.images import PlaneStack, middle, sampled_planes
+from ..data.images import Frames
+from ..noise.scene import sampled_scenes
 from ..progress import SAMPLES_OF_MEAN
-from ..risk import SQUARED_ERROR_UNKNOWN, Gain, Probe, gain
+from ..risk import SQUARED_ERROR_UNKNOWN, Gain, Probe, gain, repeated_error
 from ..system import double
 
 _SAMPLES = 8
-_SIDE = 256  # pixels; of larger planes the middle is judged, as samples take long
+_SIDE = 512  # pixels; of larger planes the middle is judged, as samples take long
 _PLANES = 4
 _EDGE = 8  # pixels that are left out: predictions are worse there
 
@@ -25,7 +27,8 @@ class AgainstMean:
     """The direct pass of an image beside the mean of ever more samples; all (1, 1, H, W) without the edge, float64."""
 
     worse: Tensor
-    """Squared error of that mean less that of the direct pass, counts^2: Stein's estimate, right on average."""
+    """Squared error of that mean less that of the direct pass, counts^2, right on average: Stein's estimate, or that of
+    frames of a static scene."""
     unknown: float
     """Error of the mean of `worse` that all pixels share, counts^2."""
     variance: Tensor
@@ -36,22 +39,25 @@ class AgainstMean:
     """Of a few samples, counts."""
 
     @classmethod
-    def of(cls, model: CoModel, noisy: Tensor, seed: int) -> AgainstMean:
-        """Measure the middle of an image (1, 1, H, W), counts."""
+    def of(cls, model: CoModel, scene: Tensor, seed: int) -> AgainstMean:
+        """Measure a frame, the first of a scene (frames, 1, H, W), counts; without two others by Stein's estimate."""
 
         def draw(image: Tensor) -> Tensor:
             generators = [torch.Generator(device=model.device).manual_seed(seed + number) for number in range(_SAMPLES)]
             return model.sample(model.encode(image), generators)
 
-        rows, columns = (middle(side, _SIDE, model.multiple, model.noise.row_period) for side in noisy.shape[-2:])
-        noisy = noisy[..., rows, columns]
+        noisy, others = scene[:1], double(scene[1:])
         direct, std = model.direct_with_std(noisy)
-        probe = Probe.draw(model.noise, noisy, direct, seed)
         variance, mean = torch.var_mean(draw(noisy), 0, keepdim=True)
-        worse, unknown = probe.pixels(
-            probe.response(mean, draw(probe.shifted).mean(0, keepdim=True)),
-            probe.response(direct, model.direct(probe.shifted)),
-        )
+        if len(others) > 1:
+            of_mean, own = (repeated_error(others - double(each))[None] for each in (mean, direct))
+            worse, unknown = of_mean - own, 0.0
+        else:
+            probe = Probe.draw(model.noise, noisy, direct, seed)
+            worse, unknown = probe.pixels(
+                probe.response(mean, draw(probe.shifted).mean(0, keepdim=True)),
+                probe.response(direct, model.direct(probe.shifted)),
+            )
         variance = double(variance)
         inner = ..., slice(_EDGE, -_EDGE), slice(_EDGE, -_EDGE)
         return cls(
@@ -65,11 +71,11 @@ class AgainstMean:
     @classmethod
     @torch.no_grad()
     def of_planes(
-        cls, model: CoModel, stacks: Sequence[PlaneStack], seed: int, *, single: bool = False
+        cls, model: CoModel, stacks: Sequence[Frames], seed: int, *, single: bool = False
     ) -> list[AgainstMean]:
         """Measure the middle of some planes of one size, or of a single one."""
-        planes = sampled_planes(stacks, 1 if single else _PLANES)
-        found = [cls.of(model, torch.from_numpy(each)[None, None].to(model.device), seed) for each in planes]
+        scenes = sampled_scenes(stacks, 1 if single else _PLANES, _SIDE, model.multiple, model.noise.row_period)
+        found = [cls.of(model, torch.from_numpy(np.stack(scene))[:, None].to(model.device), seed) for scene in scenes]
         return [each for each in found if each.own.shape == found[0].own.shape]
 
 
