@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor
 
@@ -41,6 +41,8 @@ class StdCalibration(Config):
     samples: Curve = Curve()
     """Factor of the standard deviation of posterior samples over their mean, counts. It makes it that of the error of
     their mean."""
+    unmeasured: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """Factor in pixels that a colour camera interpolated from those that it measured."""
 
     @field_validator("samples", mode="before")
     @classmethod

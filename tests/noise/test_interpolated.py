@@ -30,7 +30,8 @@ from napari_direct_denoiser.noise import (
     fit_noise,
     from_document,
 )
-from napari_direct_denoiser.noise.interpolated import Lattice, Measured, Pattern, find_pattern
+from napari_direct_denoiser.noise.colour_camera import find_pattern
+from napari_direct_denoiser.noise.interpolated import CUBIC_OF_FOUR, Lattice, Measured, Pattern, Weights
 from napari_direct_denoiser.progress import drain
 
 Image = NDArray[Any]  # (planes, Y, X)
@@ -146,10 +147,72 @@ def test_auto_finds_the_noise_of_the_measured_pixels(pattern: tuple[Pattern, int
     assert fit_noise(given, images).model is given
 
 
+def between(image: NDArray[Any], places: list[list[tuple[int, int]]], weights: Weights) -> NDArray[Any]:
+    """Interpolate all pixels from those so far away (rows, columns), with a weight for each group of them."""
+    moved = [[np.roll(image, place, (-2, -1)) for place in group] for group in places]
+    return np.asarray(sum(weight * np.sum(group, 0) for weight, group in zip(weights, moved, strict=True)))
+
+
+def around(near: tuple[int, int], far: tuple[int, int], other: tuple[int, int]) -> list[list[tuple[int, int]]]:
+    """All places that are mirrored and turned from these."""
+    return [
+        sorted({(a * y, b * x) for y, x in (place, place[::-1]) for a in (-1, 1) for b in (-1, 1)})
+        for place in (near, far, other)
+    ]
+
+
+@pytest.mark.parametrize("of_four", [Weights(0.55, -0.19, 0.08), Weights(0.3, -0.05, 0.05)], ids=["sharp", "wide"])
+@pytest.mark.parametrize("pattern", [ALL[1], ALL[4]])
+def test_pixels_are_interpolated_as_the_camera_does(pattern: tuple[Pattern, int, int], of_four: Weights) -> None:
+    truth, counts = scene(2, 288)
+    kept, (y, x) = is_measured(counts.shape[-2:], *pattern), np.indices(counts.shape[-2:])
+    two = Weights(0.6, -0.1, 0.0)
+
+    def camera(images: Image) -> Image:
+        if pattern[0] == "checkerboard":
+            return np.where(kept, images, between(images, around((0, 1), (1, 2), (0, 3)), of_four)).astype(np.float32)
+        beside = [[(0, -1), (0, 1)], [(0, -3), (0, 3)], [(a, b) for a in (-2, 2) for b in (-1, 1)]]
+        below = [[place[::-1] for place in group] for group in beside]
+        same = y % 2 == pattern[1], x % 2 == pattern[2]
+        found = between(images, around((1, 1), (1, 3), (3, 3)), of_four)
+        found = np.where(same[0], between(images, beside, two), found)
+        found = np.where(same[1], between(images, below, two), found)
+        return np.where(kept, images, found).astype(np.float32)
+
+    noisy, wanted = camera(counts), camera(truth)
+    model = fit_noise("auto", [Frames(noisy)]).model
+    assert isinstance(model, InterpolatedNoise)
+    assert model.of_four == pytest.approx(of_four, abs=0.01)
+    if pattern[0] == "quarter":
+        assert model.of_two == pytest.approx(two, abs=0.01)
+    lattice = np.asarray(model.measured(truth)[0], np.float32)
+    inner = slice(8, -8), slice(8, -8)
+    np.testing.assert_allclose(model.restored(lattice, truth.shape[-2:])[inner], wanted[0][inner], atol=0.5)
+    # the error of an interpolated pixel, and a standard deviation, which has no weights below 0
+    error = np.asarray(model.measured(counts - truth)[0], np.float32)
+    factor = model.std_factor([error])
+    whole = model.restored(error, truth.shape[-2:])[inner]
+    assert factor == pytest.approx(whole[~kept[inner]].std() / whole[kept[inner]].std(), rel=0.05)
+    std = model.restored(np.abs(error), truth.shape[-2:], factor)
+    assert std.min() >= 0
+    np.testing.assert_array_equal(std[kept], np.abs(counts - truth)[0][kept])
+    even = model.restored(np.ones_like(error), truth.shape[-2:], factor)
+    assert even[~kept] == pytest.approx(factor, rel=1e-5)
+
+
 def test_a_document_gives_the_same_model_and_impossible_ones_are_refused() -> None:
-    model = InterpolatedNoise(LineNoise(CAMERA, 3.0), "quarter", 1, 0)
+    model = InterpolatedNoise(LineNoise(CAMERA, 3.0), "quarter", 1, 0, (0.25, 0.0, 0.0), (0.5, 0.0, 0.0))
     again = from_document(model.document())
     assert again.document() == model.document()
+    assert isinstance(again, InterpolatedNoise)
+    assert again.of_two == (0.5, 0.0, 0.0)
+    before = {key: value for key, value in model.document().items() if not key.startswith("of_")}
+    of_earlier_version = from_document(before)
+    assert isinstance(of_earlier_version, InterpolatedNoise)
+    assert of_earlier_version.of_four == CUBIC_OF_FOUR
+    for weights in ((1.0, 0.0), (0.3, 0.0, 0.0), (np.nan, 0.0, 0.0), (50.0, -24.875, 0.0), "abc", None):
+        with pytest.raises(SettingError, match="fit the noise model again"):
+            InterpolatedNoise(CAMERA, "quarter", 0, 0, weights)  # type: ignore[arg-type]
     assert "one of four of the pixels" in again.describe()
     for pattern, row, column in (("stripes", 0, 0), ("checkerboard", 0, 1), ("quarter", 2, 0), (["quarter"], 0, 0)):
         with pytest.raises(SettingError, match="correct the noise"):

@@ -9,6 +9,7 @@ from ..data.images import Frames
 from ..errors import ImageError
 from .calibration import calibrate, fit_calibration, fit_mixture, mixture_of
 from .checked import checked
+from .colour_camera import fit_interpolated
 from .correlated import CorrelatedNoise as CorrelatedNoise
 from .correlation import Measure, fit_correlated
 from .diagnosis import Finding, diagnose
@@ -16,7 +17,6 @@ from .estimation import estimate_noise, fit_images
 from .files import JSON, NPZ, read_noise, write_noise, write_npz
 from .fit import NoiseFit
 from .interpolated import InterpolatedNoise as InterpolatedNoise
-from .interpolated import fit_interpolated
 from .line_noise import LineNoise as LineNoise
 from .line_noise import fit_lines
 from .models import GaussianNoise as GaussianNoise  # the import of a noise model registers it

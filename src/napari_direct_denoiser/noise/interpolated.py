@@ -8,21 +8,16 @@ degrees; one of four pixels (red and blue) is an image of half the height and wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, Literal, cast
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import correlate2d
 
-from ..data.images import Frames
 from ..data.patches import reflected
 from ..errors import SettingError
-from .correlation import LEAST, Measure, measure_correlation, some_planes
-from .fit import LAGS, Autocorrelation, NoiseFit
 from .models import NoiseModel
-from .quiet_windows import SIDE, correlation_in_windows, quiet_windows
-from .recording import sampled_planes
 from .wrapped import WholePlaneNoise
 
 Pattern = Literal["checkerboard", "quarter"]
@@ -30,17 +25,41 @@ Indices = NDArray[np.intp]
 Image = NDArray[np.float32]
 
 _MARGIN = 2  # lattice pixels around the image, for the interpolation; reflected
-_MIDPOINT = (-1 / 16, 9 / 16, 9 / 16, -1 / 16)  # cubic interpolation half way between pixels
-_PATTERNS: tuple[tuple[Pattern, int, int], ...] = (
+_LARGEST = 4.0  # weight
+PATTERNS: tuple[tuple[Pattern, int, int], ...] = (
     *(("quarter", row, column) for row in (0, 1) for column in (0, 1)),
     ("checkerboard", 0, 0),
     ("checkerboard", 1, 0),
 )
-_EXPLAINED = 0.9  # least part of the variance of interpolated pixels that the measured ones around them explain
-_UNEVEN = 1.25  # least ratio of the variances of two of the four kinds of pixels; smoothed noise is alike in all
-_AROUND = 3  # pixels
-_FEWEST = 32  # windows
-_SMALLEST = 128  # pixels; least side of a lattice to train on
+
+
+class Weights(NamedTuple):
+    """Weights of the measured pixels around an interpolated one, by their distance on the lattice, in pixels of it.
+
+    The interpolated pixel is between four pixels, and has 4, 8 and 4 around it at 0.7, 1.6 and 2.1 pixels; or between
+    two, and has 2, 2 and 4 around it at 0.5, 1.5 and 1.1 pixels.
+    """
+
+    near: float
+    far: float
+    other: float
+
+    def between_four(self) -> Image:
+        near, far, other = self
+        outer, inner = [other, far, far, other], [far, near, near, far]
+        return np.array([outer, inner, inner, outer], np.float32)
+
+    def between_two(self) -> Image:
+        near, far, other = self
+        beside = [0, other, other, 0]
+        return np.array([beside, [far, near, near, far], beside], np.float32)
+
+
+AMONG_FOUR, AMONG_TWO = (4, 8, 4), (2, 2, 4)
+"""How many pixels `Weights` are of."""
+CUBIC_OF_FOUR = Weights(81 / 256, -9 / 256, 1 / 256)
+CUBIC_OF_TWO = Weights(9 / 16, -1 / 16, 0.0)
+LINEAR_OF_FOUR, LINEAR_OF_TWO = Weights(1 / 4, 0.0, 0.0), Weights(1 / 2, 0.0, 0.0)
 
 
 class InterpolatedNoise(WholePlaneNoise):
@@ -57,27 +76,38 @@ class InterpolatedNoise(WholePlaneNoise):
         ``"checkerboard"``: every second pixel is measured, or ``"quarter"``: one of four.
     row, column
         Where the first measured pixel is, 0 or 1. That of a checkerboard is in column 0.
+    of_four, of_two
+        `Weights` of pixels between four measured ones, and between two; a checkerboard has only the first kind.
 
     Raises
     ------
     SettingError
-        If there is no such pattern.
+        If there is no such pattern, or if the weights do not add up to 1.
     """
 
     kind = "interpolated"
 
-    def __init__(self, base: NoiseModel | dict[str, Any], pattern: Pattern, row: int = 0, column: int = 0) -> None:
+    def __init__(
+        self,
+        base: NoiseModel | dict[str, Any],
+        pattern: Pattern,
+        row: int = 0,
+        column: int = 0,
+        of_four: Sequence[float] = CUBIC_OF_FOUR,
+        of_two: Sequence[float] = CUBIC_OF_TWO,
+    ) -> None:
         super().__init__(base)
-        if (pattern, row, column) not in _PATTERNS:
+        if (pattern, row, column) not in PATTERNS:
             raise SettingError(
                 "Expected a checkerboard of measured pixels from row 0 or 1, or a quarter of the pixels from row and "
                 f"column 0 or 1, found {str(pattern)[:20]!r} from row {row!r} and column {column!r}: correct the noise "
                 "model"
             )
         self.pattern, self.row, self.column = pattern, int(row), int(column)
+        self.of_four, self.of_two = _checked(of_four, AMONG_FOUR), _checked(of_two, AMONG_TWO)
 
     def with_base(self, base: NoiseModel) -> InterpolatedNoise:
-        return InterpolatedNoise(base, self.pattern, self.row, self.column)
+        return InterpolatedNoise(base, self.pattern, self.row, self.column, self.of_four, self.of_two)
 
     def measured(self, planes: NDArray[Any]) -> NDArray[Any]:
         return self.base.measured(cast("NDArray[Any]", Measured(planes, self.pattern, self.row, self.column)))
@@ -86,10 +116,26 @@ class InterpolatedNoise(WholePlaneNoise):
         found = Measured(images, self.pattern, self.row, self.column)
         return self.base.at_measured(np.stack([found[number] for number in range(len(found))]))
 
-    def restored(self, image: Image, shape: tuple[int, int]) -> Image:
+    def restored(self, image: Image, shape: tuple[int, int], std_factor: float | None = None) -> Image:
         lattice = Lattice(self.pattern, self.row, self.column, shape)
-        planes = self.base.restored(image, lattice.shape).reshape(-1, *lattice.shape)
-        return np.stack([lattice.restored(plane) for plane in planes]).reshape(*image.shape[:-2], *shape)
+        planes = self.base.restored(image, lattice.shape, std_factor).reshape(-1, *lattice.shape)
+        return np.stack([self._restored(plane, lattice, std_factor) for plane in planes]).reshape(
+            *image.shape[:-2], *shape
+        )
+
+    def _restored(self, image: Image, lattice: Lattice, std_factor: float | None) -> Image:
+        if std_factor is None:
+            return lattice.restored(image, self.of_four, self.of_two)
+        # weights below 0 sharpen an image; a standard deviation must not fall below 0
+        std = lattice.restored(image, LINEAR_OF_FOUR, LINEAR_OF_TWO)
+        measured = lattice.restored(np.ones_like(image), Weights(0, 0, 0), Weights(0, 0, 0)) > 0
+        return np.where(measured, std, np.float32(std_factor) * std)
+
+    def std_factor(self, errors: Sequence[Image]) -> float:
+        of_four, of_two = self.of_four.between_four(), self.of_two.between_two()
+        kernels = [of_four] if self.pattern == "checkerboard" else [of_four, of_two, of_two.T]
+        squares = [np.square(correlate2d(error, kernel, "valid")).mean() for error in errors for kernel in kernels]
+        return float((np.mean(squares) / np.mean([np.square(error).mean() for error in errors])) ** 0.5)
 
     def document(self) -> dict[str, Any]:
         return {
@@ -98,6 +144,8 @@ class InterpolatedNoise(WholePlaneNoise):
             "pattern": self.pattern,
             "row": self.row,
             "column": self.column,
+            "of_four": list(self.of_four),
+            "of_two": list(self.of_two),
         }
 
     def describe(self) -> str:
@@ -136,22 +184,19 @@ class Lattice:
             y, x = self.row + 2 * u + 0 * v, self.column + 2 * v + 0 * u
         return reflected(y, self.plane[0]), reflected(x, self.plane[1])
 
-    def restored(self, image: Image) -> Image:
+    def restored(self, image: Image, of_four: Weights, of_two: Weights) -> Image:
         """The whole plane: measured pixels from an image on the lattice, the others interpolated."""
-        twice = _between(_between(image).T).T
+        height, width = image.shape
+        twice = np.zeros((2 * height - 1, 2 * width - 1), np.float32)
+        padded = np.pad(image, 1, mode="edge")
+        twice[::2, ::2] = image
+        twice[1::2, 1::2] = correlate2d(padded, of_four.between_four(), "valid")
         y, x = np.arange(self.plane[0])[:, None] - self.row, np.arange(self.plane[1])[None]
         if self.pattern == "checkerboard":
             return np.asarray(twice[x + y + 2 * _MARGIN, x - y + 2 * (_MARGIN + self._down)])
+        twice[::2, 1::2] = correlate2d(padded, of_two.between_two(), "valid")
+        twice[1::2, ::2] = correlate2d(padded, of_two.between_two().T, "valid")
         return np.asarray(twice[y + 2 * _MARGIN, x - self.column + 2 * _MARGIN])
-
-
-def _between(image: Image) -> Image:
-    """An image with rows half way between its own, (2 H - 1, W)."""
-    padded = np.pad(image, ((1, 1), (0, 0)), mode="edge")
-    wide = np.empty((2 * len(image) - 1, image.shape[1]), np.float32)
-    wide[::2] = image
-    wide[1::2] = sum(np.float32(weight) * padded[at : at + len(image) - 1] for at, weight in enumerate(_MIDPOINT))
-    return wide
 
 
 class Measured:
@@ -180,85 +225,14 @@ class Measured:
         return np.asarray(seen[y - top, x - left])
 
 
-def fit_interpolated(
-    given: NoiseModel | None,
-    stacks: Sequence[Frames],
-    fit_measured: Callable[[NoiseModel | None, Sequence[Frames], Measure | None], NoiseFit],
-) -> NoiseFit:
-    """Look for interpolated pixels, and fit the noise of the measured ones.
-
-    Parameters
-    ----------
-    given
-        The noise model if it is known: then images are interpolated if it says so.
-    stacks
-        The noisy images.
-    fit_measured
-        Fits the noise of pixels, or compares a given model with it; how to measure its correlation may be given.
-    """
-    known = given if isinstance(given, InterpolatedNoise) else None
-    found = (known.pattern, known.row, known.column) if known else find_pattern(stacks) if given is None else None
-    if found is None:
-        return fit_measured(given, stacks, None)
-    planes = [cast("NDArray[Any]", Measured(stack.planes, *found)) for stack in stacks]
-    measured = [Frames(each, stack.step) for each, stack in zip(planes, stacks, strict=True)]
-
-    def measure(static: bool) -> Autocorrelation:
-        if static or found[0] == "quarter":
-            return measure_correlation(measured, static=static)
-        # windows of the image hold less structure than those of its lattice, which show more of the scene
-        lags = correlation_in_windows(list(some_planes(stacks, static=False)), parity=found[1])
-        return Autocorrelation(lags, "yx" if max(lags[0, LAGS + 1], lags[1, LAGS]) > LEAST else "")
-
-    fit = fit_measured(known.base if known else None, measured, measure)
-    return replace(fit, model=known or InterpolatedNoise(fit.model, *found))
-
-
-def find_pattern(stacks: Sequence[Frames]) -> tuple[Pattern, int, int] | None:
-    """Find which pixels are measured, if others are interpolated from them: `pattern`, `row` and `column`.
-
-    Interpolated pixels follow from the measured ones around them, and differ from them in variance. Both are looked for
-    in the parts of the images that have the least structure.
-    """
-    if not any(len(stack.planes) for stack in stacks):
-        return None
-    quiet = quiet_windows(sampled_planes(stacks))  # with hot pixels: peaks of interpolated noise would count as such
-    windows = np.concatenate([np.empty((0, SIDE**2)), *(level.rest for level in quiet)])
-    windows = windows.reshape(-1, SIDE, SIDE)
-    if len(windows) < _FEWEST:
-        return None
-    variances = [windows[:, row::2, column::2].var() for row in (0, 1) for column in (0, 1)]
-    if max(variances) < _UNEVEN * min(variances):
-        return None
-    explained = {pattern: _explained(windows, *pattern) for pattern in _PATTERNS}
-    quarters = [each for each in _PATTERNS if each[0] == "quarter" and explained[each] > _EXPLAINED]
-    best = max(quarters or _PATTERNS, key=lambda each: explained[each])
-    return best if explained[best] > _EXPLAINED and all(_is_large(stack, *best) for stack in stacks) else None
-
-
-def _is_large(stack: Frames, pattern: Pattern, row: int, column: int) -> bool:
-    shape = (stack.planes.shape[-2], stack.planes.shape[-1])
-    return min(Lattice(pattern, row, column, shape).shape) >= _SMALLEST
-
-
-def _explained(windows: NDArray[np.float64], pattern: Pattern, row: int, column: int) -> float:
-    """Part of the variance of interpolated pixels that measured pixels around them explain; the least of all kinds."""
-    kinds = [(y, x) for y in (0, 1) for x in (0, 1)]
-    away = range(-_AROUND, _AROUND + 1)
-
-    def is_measured(y: int, x: int) -> bool:
-        if pattern == "checkerboard":
-            return (y + x - row) % 2 == 0
-        return y % 2 == row and x % 2 == column
-
-    found = []
-    for kind in kinds:
-        if is_measured(*kind):
-            continue
-        y, x = (np.arange(_AROUND + 1 + (_AROUND + 1 + at) % 2, windows.shape[1] - _AROUND, 2) for at in kind)
-        own = windows[:, y[:, None], x].ravel()
-        around = [(dy, dx) for dy in away for dx in away if is_measured(kind[0] + dy, kind[1] + dx)]
-        pixels = np.stack([windows[:, (y + dy)[:, None], x + dx].ravel() for dy, dx in around], axis=1)
-        weights = np.linalg.lstsq(pixels, own, rcond=None)[0]
-        found.append(1 - float(np.mean((own - pixels @ weights) ** 2) / own.var()))
-    return min(found)
+def _checked(weights: Sequence[float], counts: tuple[int, int, int]) -> Weights:
+    try:
+        found = np.array(weights, dtype=np.float64)
+    except (TypeError, ValueError):
+        found = np.empty(0)
+    if found.shape != (3,) or not (np.abs(found) <= _LARGEST).all() or abs(float(found @ counts) - 1) > 1e-3:
+        raise SettingError(
+            f"Expected three weights of {counts} pixels that add up to 1 to interpolate, found {str(weights)[:60]}: "
+            "fit the noise model again"
+        )
+    return Weights(*found.tolist())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from .skewed import SkewedLogDensity, skewed_log_cdf
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 LARGEST_COUNT = 1e12  # squares of larger values, divided by small variances, overflow in float32
+Image = NDArray[np.float32]
 
 
 class NoiseModel(nn.Module, ABC):
@@ -143,9 +145,13 @@ class NoiseModel(nn.Module, ABC):
         """Results (P, H, W), such as denoised planes, at the pixels that `measured` keeps."""
         return images
 
-    def restored(self, image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-        """Bring results (..., U, V) for planes of `measured` to the shape (H, W) of the image."""
+    def restored(self, image: Image, shape: tuple[int, int], std_factor: float | None = None) -> Image:
+        """Bring results (..., U, V) for planes of `measured` to (H, W); standard deviations need a `std_factor`."""
         return image
+
+    def std_factor(self, errors: Sequence[Image]) -> float:
+        """How large errors are in pixels that are not measured, given some of measured ones, (U, V) each."""
+        return 1.0
 
     @property
     def device(self) -> torch.device:

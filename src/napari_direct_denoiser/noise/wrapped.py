@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -94,8 +95,13 @@ class WholePlaneNoise(WrappedNoise):
     def at_measured(self, images: NDArray[Any]) -> NDArray[Any]:
         return self.base.at_measured(images)
 
-    def restored(self, image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-        return self.base.restored(image, shape)
+    def restored(
+        self, image: NDArray[np.float32], shape: tuple[int, int], std_factor: float | None = None
+    ) -> NDArray[np.float32]:
+        return self.base.restored(image, shape, std_factor)
+
+    def std_factor(self, errors: Sequence[NDArray[np.float32]]) -> float:
+        return self.base.std_factor(errors)
 
 
 def without_whole_planes(model: NoiseModel) -> NoiseModel:

@@ -27,7 +27,7 @@ from ..data.images import LazyPlanes, Region, check_planes
 from ..errors import DenoiserError, SettingError
 from ..progress import Progress, WorkClock
 from ..system import available_memory, free_memory, is_out_of_memory, reusing_memory
-from .statistics import SampleStatistics, finite
+from .statistics import STD, SampleStatistics, finite
 from .tiling import Output, Tile, TilePlan, in_one_pass, plan_tiles
 
 if TYPE_CHECKING:
@@ -194,7 +194,8 @@ def _denoise_into(
                 views = {name: _view(target, name, region, axes, noisy.shape[1:]) for name, target in targets.items()}
             yield from run.plane(noisy[0], views, first + number)
             for name, view in views.items():
-                result = view if measured else model.noise.restored(view, planes.data.shape[1:])
+                factor = model.std_calibration.unmeasured if name in STD else None
+                result = view if measured else model.noise.restored(view, planes.data.shape[1:], factor)
                 if result is not view or not _is_writable_in_place(targets[name]):
                     targets[name][_part(name, region)] = planes.restore(result[..., None, :, :])
 

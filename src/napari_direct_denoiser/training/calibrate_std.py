@@ -108,8 +108,9 @@ def calibrate_std(
         most = max(min(trained_pixels // _TRAINED, _MOST_PIXELS), _PIXELS) if final else min(_PIXELS, _FEW_PIXELS)
         planes = max(round(most / min(stacks[0].planes[0].size, _SIDE**2)), 1)
         scenes = sampled_scenes(stacks, planes, _SIDE, model.multiple, model.noise.row_period)
-        factor = _factor([_measure(model, each, generator) for each in scenes], white=model.noise.reach == 0)
-        found = StdCalibration(signal=factor)
+        measured = [_measure(model, each, generator) for each in scenes]
+        unmeasured = model.noise.std_factor([each.redrawn_error[0, 0].cpu().numpy() for each in measured])
+        found = StdCalibration(signal=_factor(measured, white=model.noise.reach == 0), unmeasured=unmeasured)
         model.std_calibration = found
         against = AgainstMean.of_planes(model, stacks, seed, single=not final)
         found = found.model_copy(update={"samples": _of_samples(against)})
