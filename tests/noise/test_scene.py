@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from napari_direct_denoiser.data.images import Frames
 from napari_direct_denoiser.data.synthetic import simulate
-from napari_direct_denoiser.noise.scene import at_brightness_of, frames_of_scene
+from napari_direct_denoiser.noise.scene import at_brightness_of, frames_of_scene, sampled_scenes
 
 WHOLE = slice(None), slice(None)
 STACK = simulate(planes=5, size=128, seed=1)
@@ -60,3 +61,21 @@ def test_missing_pixels_and_flat_frames_leave_the_brightness_alone() -> None:
     assert at_brightness_of(first, others)[0] is others[0]
     flat = [np.full((64, 64), level, np.float32) for level in (1, 2, 3)]
     assert all(np.allclose(matched, 1.0) for matched in at_brightness_of(flat[0], flat[1:]))
+
+
+def test_planes_are_read_alone_where_scenes_change() -> None:
+    read: list[int] = []
+
+    class Read(np.ndarray):  # type: ignore[type-arg]
+        def __getitem__(self, key):  # type: ignore[no-untyped-def]
+            if isinstance(key, tuple) and isinstance(key[0], int):
+                read.append(key[0])
+            return np.asarray(super().__getitem__(key))
+
+    moving = simulate(planes=12, size=96, seed=2).noisy.view(Read)
+    scenes = list(sampled_scenes([Frames(moving)], 4, 64, 8, 1))
+    assert [len(scene) for scene in scenes] == [1, 1, 1, 1]
+    assert all(plane.shape == (64, 64) for (plane,) in scenes)
+    assert len(read) <= 5 + 3
+    static = list(sampled_scenes([Frames(frames(BRIGHTNESS))], 3, 64, 8, 1))
+    assert [len(scene) for scene in static] == [3, 5, 3]

@@ -21,13 +21,20 @@ Plane = NDArray[np.float32]  # (H, W)
 def sampled_scenes(stacks: Sequence[Frames], most: int, side: int, multiple: int, start: int) -> Iterator[list[Plane]]:
     """Read at most ``most`` planes, evenly spread over all stacks, each with the frames of its scene.
 
-    Of large planes the middle is read: see `middle` and `frames_of_scene`.
+    Of large planes the middle is read: see `middle` and `frames_of_scene`. After the first plane without two other frames
+    of its scene, planes are read alone.
     """
     places = [(stack, index) for stack in stacks for index in range(len(stack.planes))]
+    alone = False
     for number in spread_over(len(places), most):
         stack, index = places[number]
         rows, columns = (middle(length, side, multiple, start) for length in stack.planes.shape[1:])
-        yield frames_of_scene(stack.planes, index, stack.step, (rows, columns))
+        if alone:
+            yield [as_float(stack.planes[index, rows, columns])]
+            continue
+        scene = frames_of_scene(stack.planes, index, stack.step, (rows, columns))
+        alone = len(scene) < 3
+        yield scene
 
 
 def frames_of_scene(planes: NDArray[np.generic], index: int, step: int, part: tuple[slice, slice]) -> list[Plane]:
