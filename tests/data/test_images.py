@@ -297,3 +297,10 @@ def test_real_images_pass(data_dir):
     for path in sorted(data_dir.glob("*.tif")):
         image = read_image(path)
         check_planes(as_planes(image.data, image.axes, name=path.name), min_side=64, name=path.name)
+
+
+@pytest.mark.parametrize(("axes", "step"), [("TYX", 1), ("TZYX", 3), ("ZTYX", 1), ("ZYX", 4), ("PZYX", 12), ("PYX", 1)])
+def test_frames_of_a_field_are_apart_along_time_and_never_along_z(axes: str, step: int) -> None:
+    sides = {"T": 2, "Z": 3 if len(axes) > 3 else 4, "P": 4}
+    image = np.zeros([sides.get(axis, 8) for axis in axes], np.float32)
+    assert as_planes(image, axes).frames.step == LazyPlanes(image, axes).step == step

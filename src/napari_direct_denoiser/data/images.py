@@ -46,7 +46,7 @@ class PlaneStack(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Planes (P, H, W); those ``step`` apart may be successive frames of the same field."""
+    """Planes (P, H, W); those ``step`` apart may be successive frames of the same field, if there are so many."""
 
     planes: NDArray[Any]
     step: int = 1
@@ -72,7 +72,7 @@ class Planes:
 
     @property
     def frames(self) -> Frames:
-        """The planes, with the distance between neighbours along T, or along the last axis if there is no T."""
+        """The planes, with the distance between neighbours along T, or along the last axis if there is no T or Z."""
         return Frames(self.data, _frame_step(self.axes, self.leading))
 
     def restore(self, planes: NDArray[Any]) -> NDArray[np.float32]:
@@ -143,8 +143,11 @@ class LazyPlanes:
 
 
 def _frame_step(axes: str, leading: Sequence[int]) -> int:
+    """How many planes frames are apart. Planes of Z show different parts of the sample, however alike they look."""
     others = "".join(axis for axis in axes if axis not in "YX")
-    return math.prod(leading[others.find("T") + 1 :]) if "T" in others else 1
+    if "T" not in others:
+        return math.prod(leading) if "Z" in others else 1
+    return math.prod(leading[others.find("T") + 1 :])
 
 
 def sampled_planes(stacks: Sequence[PlaneStack], most: int) -> Iterator[NDArray[np.float32]]:
