@@ -21,8 +21,8 @@ Plane = NDArray[np.float32]  # (H, W)
 def sampled_scenes(stacks: Sequence[Frames], most: int, side: int, multiple: int, start: int) -> Iterator[list[Plane]]:
     """Read at most ``most`` planes, evenly spread over all stacks, each with the frames of its scene.
 
-    Of large planes the middle is read: see `middle` and `frames_of_scene`. After a plane that has not two other frames of
-    its scene, planes are read alone.
+    Of large planes the middle is read: see `middle` and `frames_of_scene`. Planes are read alone after one that has not
+    two other frames of its scene.
     """
     places = [(stack, index) for stack in stacks for index in range(len(stack.planes))]
     alone = False
