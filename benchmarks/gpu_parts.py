@@ -190,8 +190,8 @@ def _compare(
     noise = variance.sqrt().numpy()
     spread = np.sqrt((one["sample"].var(0) + other["sample"].var(0)) / 2) + 1e-12
     error = spread * np.sqrt(2 / samples)
-    of_samples = (torch.from_numpy(each) for each in (one["sample"].std(0), one["mean"]))
-    calibrated = pair[0].model.std_calibration.of_samples(*of_samples).numpy()
+    std, mean = (torch.from_numpy(each) for each in (one["sample"].std(0), one["mean"]))
+    calibrated = pair[0].model.std_calibration.of_samples(std, mean, samples).numpy()
     pooled = [each["sample"] - (one["mean"] + other["mean"]) / 2 for each in (one, other)]
     figures = {
         "direct": float(np.abs((one["direct"] - other["direct"]) / noise).max()),

@@ -135,7 +135,7 @@ def test_median_is_not_the_mean(trained: Denoiser, noisy: NDArray[np.uint16]) ->
     median, mean = trained.posterior_median(noisy[0], 5), trained.posterior_mean(noisy[0], 5)
     drawn = trained.sample(noisy[0], 5)
     spread, middle = (torch.from_numpy(each) for each in (drawn.std(0), drawn.mean(0)))
-    calibrated = trained.model.std_calibration.of_samples(spread, middle).numpy()
+    calibrated = trained.model.std_calibration.of_samples(spread, middle, 5).numpy()
     np.testing.assert_allclose(trained.std(noisy[0], 5), calibrated, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(median, np.median(drawn, axis=0), rtol=1e-5)
     np.testing.assert_allclose(mean, drawn.mean(0), rtol=1e-5)

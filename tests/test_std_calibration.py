@@ -31,10 +31,24 @@ def test_it_survives_json() -> None:
 def test_the_factor_of_samples_is_undone() -> None:
     calibration = StdCalibration(samples=Curve((100.0, 200.0), (2.0, 1.0)))
     std, mean = torch.tensor([3.0, 3.0]), torch.tensor([50.0, 150.0])
-    corrected = calibration.of_samples(std, mean)
-    assert corrected.tolist() == [6.0, 4.5]
-    assert torch.equal(calibration.undone(corrected, mean), std)
-    assert StdCalibration(samples=Curve((0.0,), (0.0,))).undone(torch.zeros(2), mean).tolist() == [0, 0]
+    corrected = calibration.of_samples(std, mean, 1_000_000)
+    assert corrected.tolist() == pytest.approx([6.0, 4.5])
+    for count in (1, 2, 1_000_000):
+        corrected = calibration.of_samples(std, mean, count)
+        assert calibration.undone(corrected, mean, count).tolist() == pytest.approx(std.tolist())
+    assert StdCalibration(samples=Curve((0.0,), (0.0,))).undone(torch.zeros(2), mean, 3).tolist() == [0, 0]
+    assert torch.equal(StdCalibration().of_samples(std, mean, 3), std)  # as that of the samples themselves
+
+
+@pytest.mark.parametrize("count", [2, 5, 20])
+def test_the_std_is_that_of_the_error_of_the_mean_of_so_many_samples(count: int) -> None:
+    """Samples of deviation 3 about a mean whose error has deviation 1.5."""
+    generator = torch.Generator().manual_seed(0)
+    error = 1.5 * torch.randn(50_000, generator=generator)
+    samples = 100 + error + 3 * torch.randn(count, 50_000, generator=generator)
+    std, mean = torch.std_mean(samples, 0, correction=0)
+    found = StdCalibration(samples=Curve((0.0,), (0.5,))).of_samples(std, mean, count)
+    assert float(found.square().mean()) == pytest.approx(float((mean - 100).square().mean()), rel=0.02)
 
 
 def test_a_file_with_one_factor_of_samples_is_read() -> None:

@@ -40,7 +40,7 @@ class StdCalibration(Config):
     """Factor over the direct prediction, counts."""
     samples: Curve = Curve()
     """Factor of the standard deviation of posterior samples over their mean, counts. It makes it that of the error of
-    their mean."""
+    the mean of very many."""
     unmeasured: float = Field(1.0, gt=0, allow_inf_nan=False)
     """Factor in pixels that a colour camera interpolated from those that it measured."""
 
@@ -64,10 +64,28 @@ class StdCalibration(Config):
         """Correct the standard deviation that the Direct Denoiser predicts of its error, both (B, 1, H, W) counts."""
         return std * self.signal(direct)
 
-    def of_samples(self, std: Tensor, mean: Tensor) -> Tensor:
-        """Make the standard deviation of samples that of the error of their mean, all of one shape, counts."""
-        return std * self.samples(mean)
+    def of_samples(self, std: Tensor, mean: Tensor, count: int) -> Tensor:
+        """Make the standard deviation of samples that of the error of their mean, all of one shape, counts.
 
-    def undone(self, std: Tensor, mean: Tensor) -> Tensor:
+        The mean of few samples has a part of their variance more: it is that of the mean of very many, which `samples`
+        is about, and one over their number. Without a calibration, the standard deviation stays.
+
+        Parameters
+        ----------
+        std
+            Root mean square of the distance of the samples from their mean.
+        mean
+            Of the samples.
+        count
+            Number of samples.
+        """
+        return std * self._of_count(mean, count)
+
+    def undone(self, std: Tensor, mean: Tensor, count: int) -> Tensor:
         """Undo `of_samples`, as far as its factors are not 0."""
-        return std / self.samples(mean).clamp_min(torch.finfo(std.dtype).tiny)
+        return std / self._of_count(mean, count).clamp_min(torch.finfo(std.dtype).tiny)
+
+    def _of_count(self, mean: Tensor, count: int) -> Tensor:
+        if self.samples == Curve() or count < 2:
+            return torch.ones_like(mean)
+        return ((self.samples(mean).square() + 1 / count) * (count / (count - 1))).sqrt()

@@ -142,9 +142,9 @@ def sample_convergence_steps(
         n = count - before
         steps = predict_steps(model, planes, ["mean", "sample_std"], samples=n, seed=seed)
         result, more_seconds = yield from follow(steps, n)
-        found = (torch.from_numpy(result[name]) for name in ("sample_std", "mean"))
-        spread = model.std_calibration.undone(*found).numpy()  # it is the spread of the samples that counts here
-        mean, squares = merged(before, mean, squares, n, result["mean"], np.square(spread) * n)
+        spread, its_mean = (torch.from_numpy(result[name]) for name in ("sample_std", "mean"))
+        spread = model.std_calibration.undone(spread, its_mean, n)  # that of the samples counts here
+        mean, squares = merged(before, mean, squares, n, result["mean"], np.square(spread.numpy()) * n)
         seconds += more_seconds
         if count == 1:
             sample = mean

@@ -57,7 +57,7 @@ class SampleStatistics:
         for name in STD:
             if name in self.wanted:
                 std = (self.squares / self.count).sqrt()
-                found[name] = calibration.of_samples(std, self.mean).cpu().numpy()
+                found[name] = calibration.of_samples(std, self.mean, self.count).cpu().numpy()
         return found
 
 
