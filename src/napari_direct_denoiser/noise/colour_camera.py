@@ -12,18 +12,7 @@ from numpy.typing import NDArray
 from ..data.images import Frames
 from .correlation import LEAST, Measure, measure_correlation, some_planes
 from .fit import LAGS, Autocorrelation, NoiseFit
-from .interpolated import (
-    AMONG_FOUR,
-    AMONG_TWO,
-    CUBIC_OF_FOUR,
-    CUBIC_OF_TWO,
-    PATTERNS,
-    InterpolatedNoise,
-    Lattice,
-    Measured,
-    Pattern,
-    Weights,
-)
+from .interpolated import CUBIC_OF_TWO, PATTERNS, InterpolatedNoise, Lattice, Measured, Pattern, Weights
 from .models import NoiseModel
 from .quiet_windows import SIDE, correlation_in_windows, quiet_windows
 from .recording import sampled_planes
@@ -144,36 +133,26 @@ def _weights(windows: Windows, pattern: Pattern, row: int, column: int) -> tuple
     """How pixels between four and between two measured ones were interpolated."""
     if pattern == "checkerboard":
         kinds = [(y, (y + 1 + row) % 2) for y in (0, 1)]
-        return _fitted(windows, pattern, [(kind, _FOUR) for kind in kinds], AMONG_FOUR, CUBIC_OF_FOUR), CUBIC_OF_TWO
+        return _fitted(windows, pattern, [(kind, _FOUR) for kind in kinds]), CUBIC_OF_TWO
     beside = [((row, 1 - column), _TWO), ((1 - row, column), _TURNED)]
-    return (
-        _fitted(windows, pattern, [((1 - row, 1 - column), _FOUR)], AMONG_FOUR, CUBIC_OF_FOUR),
-        _fitted(windows, pattern, beside, AMONG_TWO, CUBIC_OF_TWO),
-    )
+    return _fitted(windows, pattern, [((1 - row, 1 - column), _FOUR)]), _fitted(windows, pattern, beside)
 
 
-def _fitted(
-    windows: Windows,
-    pattern: Pattern,
-    kinds: Sequence[tuple[tuple[int, int], tuple[Places, ...]]],
-    among: tuple[int, int, int],
-    usual: Weights,
-) -> Weights:
-    """Weights that give the interpolated pixels of some kinds from measured ones, and add up to 1.
+def _fitted(windows: Windows, pattern: Pattern, kinds: Sequence[tuple[tuple[int, int], tuple[Places, ...]]]) -> Weights:
+    """Weights that give the interpolated pixels of some kinds from the measured ones at some places; they add up to 1.
 
     Those of a signal are the same as those of its noise, which is what quiet windows hold.
     """
-    own, sums = [], []
-    for kind, groups in kinds:
-        own.append(_pixels(windows, kind))
-        places = [[_in_plane(pattern, *place) for place in group] for group in groups]
-        sums.append([np.sum([_pixels(windows, kind, *place) for place in group], 0) for group in places])
+    own = np.concatenate([_pixels(windows, kind) for kind, _ in kinds])
+    sums = [
+        [np.sum([_pixels(windows, kind, *_in_plane(pattern, *place)) for place in group], 0) for group in groups]
+        for kind, groups in kinds
+    ]
     near, far, other = np.concatenate(sums, axis=1)
-    design = np.stack([far - among[1] / among[0] * near, other - among[2] / among[0] * near], axis=1)
-    if not design.any():
-        return usual
-    weights = np.linalg.lstsq(design, np.concatenate(own) - near / among[0], rcond=None)[0].tolist()
-    return Weights((1 - among[1] * weights[0] - among[2] * weights[1]) / among[0], *weights)
+    first, *more = (len(group) for group in kinds[0][1])
+    design = np.stack([far - more[0] / first * near, other - more[1] / first * near], axis=1)
+    weights = np.linalg.lstsq(design, own - near / first, rcond=None)[0]
+    return Weights((1 - float(weights @ more)) / first, *weights.tolist())
 
 
 def _in_plane(pattern: Pattern, u: float, v: float) -> tuple[int, int]:

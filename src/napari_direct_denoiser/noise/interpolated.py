@@ -45,11 +45,13 @@ class Weights(NamedTuple):
     other: float
 
     def between_four(self) -> Image:
+        """As a kernel over the 4 x 4 pixels around a pixel between four."""
         near, far, other = self
         outer, inner = [other, far, far, other], [far, near, near, far]
         return np.array([outer, inner, inner, outer], np.float32)
 
     def between_two(self) -> Image:
+        """As a kernel over the 3 x 4 pixels around a pixel between two of one row."""
         near, far, other = self
         beside = [0, other, other, 0]
         return np.array([beside, [far, near, near, far], beside], np.float32)
