@@ -10,7 +10,14 @@ from napari_direct_denoiser import Denoiser, TrainSettings
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.data.patches import Augmentation, PatchSampler
 from napari_direct_denoiser.data.synthetic import simulate
-from napari_direct_denoiser.noise import CorrelatedNoise, GaussianNoise, MixtureNoise, NoiseModel
+from napari_direct_denoiser.noise import (
+    CorrelatedNoise,
+    GaussianNoise,
+    MixtureNoise,
+    NoiseModel,
+    PoissonGaussianNoise,
+)
+from napari_direct_denoiser.noise.correlated import Rows
 from napari_direct_denoiser.presets import PRESETS
 from napari_direct_denoiser.training.refit_noise import blind_pairs, refit_noise
 
@@ -64,6 +71,22 @@ def test_of_correlated_noise_the_innovation_is_refitted_and_the_correlation_kept
     assert (found.coefficients == true.coefficients).all()
     signal = torch.tensor([500.0])
     assert float(found.variance(signal)) == pytest.approx(float(true.variance(signal)), rel=0.2)
+
+
+@pytest.mark.parametrize("backward", ["even", "odd"])
+def test_rows_that_were_scanned_backwards_are_left_out(backward: Rows) -> None:
+    """There, whitened noise is less skewed than the innovation."""
+    true = CorrelatedNoise(PoissonGaussianNoise(40.0, 0.0, 5.0), [[0.6, 0.0, 0.0]], backward)
+    noisy = true.sample(torch.full((4, 128, 128), 200.0), torch.Generator().manual_seed(0))
+    patches = PatchSampler([noisy.numpy()], 64, seed=0, augmentation=true.augmentation, row_period=true.row_period)
+    _, found = blind_pairs(Keeping(true), patches)  # type: ignore[arg-type]
+    white = true.innovation.sample(torch.full((200_000,), 200 * true.dc_gain), torch.Generator().manual_seed(1))
+
+    def skewness(noise: torch.Tensor) -> float:
+        centred = noise - noise.mean()
+        return float(centred.pow(3).mean() / centred.square().mean() ** 1.5)
+
+    assert skewness(found) == pytest.approx(skewness(white), rel=0.05)
 
 
 @pytest.mark.slow

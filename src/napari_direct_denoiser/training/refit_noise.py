@@ -14,7 +14,9 @@ from torch import Tensor
 
 from ..co_model import CoModel
 from ..data.patches import PatchSampler
-from ..noise import NoiseModel, fit_mixture
+from ..noise import CorrelatedNoise, NoiseModel, fit_mixture
+from ..noise.correlated import BACKWARD
+from ..noise.wrapped import pixel_noise
 
 _PAIRS = 100_000
 _BATCH = 64  # patches
@@ -34,8 +36,11 @@ def refit_noise(model: CoModel, patches: PatchSampler, seed: int = 0) -> NoiseMo
 def blind_pairs(model: CoModel, patches: PatchSampler, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Predict hidden pixels of whitened images: predictions and noisy values, (pairs,) each, counts, on the CPU.
 
-    In every patch, each fourth pixel along both axes is replaced by the mean of its eight neighbours.
+    In every patch, each fourth pixel along both axes is replaced by the mean of its eight neighbours. Rows that were
+    scanned backwards are left out: whitened forwards, their noise is not that of the innovation.
     """
+    correlated = pixel_noise(model.noise)
+    backward = correlated.backward if isinstance(correlated, CorrelatedNoise) else None
     random = np.random.default_rng(seed)
     around = torch.ones(1, 1, 3, 3, device=model.device) / 8
     around[0, 0, 1, 1] = 0
@@ -45,6 +50,8 @@ def blind_pairs(model: CoModel, patches: PatchSampler, seed: int = 0) -> tuple[T
         noisy = model.whiten(patches.draw(_BATCH).to(model.device), patches.margin)
         hidden = torch.zeros_like(noisy, dtype=torch.bool)
         y, x = (_MARGIN + int(random.integers(_APART)) for _ in range(2))
+        if backward and y % 2 == BACKWARD.index(backward):
+            y += 1
         hidden[..., y:-_MARGIN:_APART, x:-_MARGIN:_APART] = True
         seen = torch.where(hidden, F.conv2d(F.pad(noisy, (1, 1, 1, 1), mode="reflect"), around), noisy)
         signals.append(model.denoise(model.prepare_white(seen))[hidden].cpu())
