@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..co_model import CoModel
 from ..data.images import Frames, spread_over
-from ..noise.scene import frames_of_scene
+from ..noise.scene import FEWEST_FRAMES, frames_of_scene
 from ..noise.windows import crop
 from ..prediction.predict import predict_steps
 from ..prediction.tiling import Output
@@ -28,7 +28,6 @@ from ..system import double
 
 _MOST_PIXELS = 2_000_000
 _MOST_SIDE = 1024
-_FEWEST_FRAMES = 2  # beside the one that is judged
 
 Plane = NDArray[np.float32]  # (H, W)
 Planes = NDArray[np.float32]  # (P, H, W)
@@ -90,7 +89,7 @@ def referee_steps(
         Of all that is drawn: the same seed gives the same result.
     """
     scenes = _scenes(model, frames)
-    by_frames = all(len(scene) > _FEWEST_FRAMES for scene in scenes)
+    by_frames = all(len(scene) >= FEWEST_FRAMES for scene in scenes)
     if why := unjudged(model, by_frames=by_frames):
         return EstimatedGain(why=why)
     if by_frames:

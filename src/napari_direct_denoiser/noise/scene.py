@@ -11,6 +11,8 @@ from scipy.ndimage import gaussian_filter
 from ..data.images import Frames, middle, spread_over
 from .windows import as_float, is_static
 
+FEWEST_FRAMES = 3
+"""Frames of a scene that tell the error of an estimate of one of them: two others, whose noise is independent."""
 _AWAY = (1, -1, 2, -2)  # frames that may show the same scene
 _SMOOTH = 2.0  # pixels; sigma of a blur that takes most of the noise from the frames whose brightness is compared
 _CHANGE = 0.7, 1.4  # of the brightness that is followed
@@ -33,7 +35,7 @@ def sampled_scenes(stacks: Sequence[Frames], most: int, side: int, multiple: int
             yield [as_float(stack.planes[index, rows, columns])]
             continue
         scene = frames_of_scene(stack.planes, index, stack.step, (rows, columns))
-        alone = len(scene) < 3
+        alone = len(scene) < FEWEST_FRAMES
         yield scene
 
 

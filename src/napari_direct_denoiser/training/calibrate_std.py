@@ -29,7 +29,7 @@ from torch import Tensor
 
 from ..co_model import CoModel
 from ..data.images import Frames
-from ..noise.scene import sampled_scenes
+from ..noise.scene import FEWEST_FRAMES, sampled_scenes
 from ..risk import Probe, repeated_error
 from ..std_calibration import Curve, StdCalibration
 from ..system import double
@@ -128,7 +128,7 @@ def _measure(model: CoModel, scene: Sequence[NDArray[np.float32]], generator: to
     sample = model.sample(model.encode(noisy), [generator])
     redrawn_direct, redrawn_std = model.direct_with_std(model.noise.sample(sample, generator))
     real = direct, std, noisy - direct, probe.noise, probe.weighted, product
-    repeated = _inner(repeated_error(others - double(direct))[None]) if len(others) > 1 else None
+    repeated = _inner(repeated_error(others - double(direct))[None]) if len(scene) >= FEWEST_FRAMES else None
     return _Measured(repeated, *map(_inner, (*real, redrawn_direct, redrawn_std, redrawn_direct - sample)))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..co_model import CoModel
 from ..data.images import middle, spread_over
 from ..data.patches import Part
-from ..noise.scene import frames_of_scene
+from ..noise.scene import FEWEST_FRAMES, frames_of_scene
 from ..risk import Gain, Response, blurs, gain, repeated_error, unjudged
 from ..system import double
 from .patch_referee import Measured, Pairs
@@ -48,7 +48,7 @@ class FrameReferee:
         for part, step in zip(parts, steps, strict=True):
             for number in part.planes[spread_over(len(part.planes), _PLANES)]:
                 scene = _scene(part, int(number), step, multiple)
-                if len(scene) < 3 or min(scene[0].shape) < 4 * _BORDER:
+                if len(scene) < FEWEST_FRAMES or min(scene[0].shape) < 4 * _BORDER:
                     return None
                 scenes.append(torch.from_numpy(np.stack(scene))[:, None].to(device))
         return cls(scenes[:: max(len(scenes) // _PLANES, 1)]) if scenes else None

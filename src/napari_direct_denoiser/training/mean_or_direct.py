@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..co_model import CoModel
 from ..data.images import Frames
-from ..noise.scene import sampled_scenes
+from ..noise.scene import FEWEST_FRAMES, sampled_scenes
 from ..progress import SAMPLES_OF_MEAN
 from ..risk import SQUARED_ERROR_UNKNOWN, Gain, Probe, gain, repeated_error
 from ..system import double
@@ -49,7 +49,7 @@ class AgainstMean:
         noisy, others = scene[:1], double(scene[1:])
         direct, std = model.direct_with_std(noisy)
         variance, mean = torch.var_mean(draw(noisy), 0, keepdim=True)
-        if len(others) > 1:
+        if len(scene) >= FEWEST_FRAMES:
             of_mean, own = (repeated_error(others - double(each))[None] for each in (mean, direct))
             worse, unknown = of_mean - own, 0.0
         else:
