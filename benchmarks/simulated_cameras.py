@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
+from correlated import Case
 from numpy.typing import NDArray
 from quality import best_gaussian
 from quality_data import SHARED
@@ -54,13 +55,8 @@ def main() -> None:
     for name, clean, variance, full in scenes(parser.parse_args().data):
         counts = clean + np.random.default_rng(0).normal(size=clean.shape) * np.sqrt(variance)
         for pattern in KERNELS:
-            noisy, truth = camera(counts, pattern).astype(np.float32), camera(clean, pattern)
-
-            def psnr(found: Images, truth: Images = truth, full: float | None = full) -> float:
-                errors = ((found - truth) ** 2).mean((1, 2))
-                ranges = np.ptp(truth, axis=(1, 2)) if full is None else full
-                return float(np.mean(20 * np.log10(ranges) - 10 * np.log10(errors)))
-
+            noisy = camera(counts, pattern).astype(np.float32)
+            psnr = Case(noisy, noisy, camera(clean, pattern), 0.0, full).psnr
             denoiser = Denoiser.for_images(noisy, train_settings(max_steps=1, seed=0), "TYX")
             noise = denoiser.model.noise
             if not isinstance(noise, InterpolatedNoise):

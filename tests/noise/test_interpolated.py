@@ -30,7 +30,7 @@ from napari_direct_denoiser.noise import (
     fit_noise,
     from_document,
 )
-from napari_direct_denoiser.noise.colour_camera import find_pattern
+from napari_direct_denoiser.noise import colour_camera as cameras
 from napari_direct_denoiser.noise.interpolated import CUBIC_OF_FOUR, Lattice, Measured, Pattern, Weights
 from napari_direct_denoiser.progress import drain
 
@@ -55,6 +55,10 @@ def colour_camera(images: Image, *pattern: Any) -> Image:
     kernel = PLUS if pattern[0] == "checkerboard" else PYRAMID
     kept = images * is_measured(images.shape[-2:], *pattern)
     return np.stack([convolve(plane, kernel, mode="mirror") for plane in kept]).astype(np.float32)
+
+
+def find_pattern(stacks: list[Frames]) -> tuple[Pattern, int, int] | None:
+    return cameras.find_pattern(cameras.quietest(stacks), stacks)
 
 
 def scene(planes: int = 2, size: int = 256) -> tuple[Image, Image]:

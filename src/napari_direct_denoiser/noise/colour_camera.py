@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..data.images import Frames
 from .correlation import LEAST, Measure, measure_correlation, some_planes
 from .fit import LAGS, Autocorrelation, NoiseFit
-from .interpolated import CUBIC_OF_TWO, PATTERNS, InterpolatedNoise, Lattice, Measured, Pattern, Weights
+from .interpolated import CUBIC_OF_TWO, PATTERNS, InterpolatedNoise, Lattice, Measured, Pattern, Weights, is_measured
 from .models import NoiseModel
 from .quiet_windows import SIDE, correlation_in_windows, quiet_windows
 from .recording import sampled_planes
@@ -56,7 +56,8 @@ def fit_interpolated(
         Fits the noise of pixels, or compares a given model with it; how to measure its correlation may be given.
     """
     known = given if isinstance(given, InterpolatedNoise) else None
-    found = (known.pattern, known.row, known.column) if known else find_pattern(stacks) if given is None else None
+    windows = quietest(stacks) if given is None else np.empty((0, SIDE, SIDE))
+    found = (known.pattern, known.row, known.column) if known else find_pattern(windows, stacks)
     if found is None:
         return fit_measured(given, stacks, None)
     planes = [cast("NDArray[Any]", Measured(stack.planes, *found)) for stack in stacks]
@@ -70,16 +71,15 @@ def fit_interpolated(
         return Autocorrelation(lags, "yx" if max(lags[0, LAGS + 1], lags[1, LAGS]) > LEAST else "")
 
     fit = fit_measured(known.base if known else None, measured, measure)
-    return replace(fit, model=known or InterpolatedNoise(fit.model, *found, *_weights(_quiet(stacks), *found)))
+    return replace(fit, model=known or InterpolatedNoise(fit.model, *found, *_weights(windows, *found)))
 
 
-def find_pattern(stacks: Sequence[Frames]) -> tuple[Pattern, int, int] | None:
+def find_pattern(windows: Windows, stacks: Sequence[Frames]) -> tuple[Pattern, int, int] | None:
     """Find which pixels are measured, if others are interpolated from them: `pattern`, `row` and `column`.
 
     Interpolated pixels follow from the measured ones around them, and differ from them in variance. Both are looked for
-    in the parts of the images that have the least structure.
+    in the parts of the images that have the least structure, `quietest`.
     """
-    windows = _quiet(stacks)
     if len(windows) < _FEWEST:
         return None
     variances = [windows[:, row::2, column::2].var() for row in (0, 1) for column in (0, 1)]
@@ -91,7 +91,7 @@ def find_pattern(stacks: Sequence[Frames]) -> tuple[Pattern, int, int] | None:
     return best if explained[best] > _EXPLAINED and all(_is_large(stack, *best) for stack in stacks) else None
 
 
-def _quiet(stacks: Sequence[Frames]) -> Windows:
+def quietest(stacks: Sequence[Frames]) -> Windows:
     """The windows that have the least structure, of variance 1."""
     if not any(len(stack.planes) for stack in stacks):
         return np.empty((0, SIDE, SIDE))
@@ -106,17 +106,11 @@ def _is_large(stack: Frames, pattern: Pattern, row: int, column: int) -> bool:
 
 def _explained(windows: Windows, pattern: Pattern, row: int, column: int) -> float:
     """Part of the variance of interpolated pixels that measured pixels around them explain; the least of all kinds."""
-    away = range(-_AROUND, _AROUND + 1)
-
-    def is_measured(y: int, x: int) -> bool:
-        if pattern == "checkerboard":
-            return (y + x - row) % 2 == 0
-        return y % 2 == row and x % 2 == column
-
-    found = []
-    for kind in ((y, x) for y in (0, 1) for x in (0, 1) if not is_measured(y, x)):
+    away, found = range(-_AROUND, _AROUND + 1), []
+    for y, x in ((y, x) for y in (0, 1) for x in (0, 1) if not is_measured(y, x, pattern, row, column)):
+        kind = y, x
         own = _pixels(windows, kind)
-        around = [(dy, dx) for dy in away for dx in away if is_measured(kind[0] + dy, kind[1] + dx)]
+        around = [(dy, dx) for dy in away for dx in away if is_measured(y + dy, x + dx, pattern, row, column)]
         pixels = np.stack([_pixels(windows, kind, *place) for place in around], axis=1)
         weights = np.linalg.lstsq(pixels, own, rcond=None)[0]
         found.append(1 - float(np.mean((own - pixels @ weights) ** 2) / own.var()))

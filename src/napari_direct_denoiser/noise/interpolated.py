@@ -33,6 +33,13 @@ PATTERNS: tuple[tuple[Pattern, int, int], ...] = (
 )
 
 
+def is_measured(y: Any, x: Any, pattern: Pattern, row: int, column: int) -> Any:
+    """Whether pixels in rows y and columns x, numbers or arrays, are measured."""
+    if pattern == "checkerboard":
+        return (y + x - row) % 2 == 0
+    return (y % 2 == row) & (x % 2 == column)
+
+
 class Weights(NamedTuple):
     """Weights of the measured pixels around an interpolated one, by their distance on the lattice, in pixels of it.
 
@@ -130,7 +137,8 @@ class InterpolatedNoise(WholePlaneNoise):
             return lattice.restored(image, self.of_four, self.of_two)
         # weights below 0 sharpen an image; a standard deviation must not fall below 0
         std = lattice.restored(image, LINEAR_OF_FOUR, LINEAR_OF_TWO)
-        measured = lattice.restored(np.ones_like(image), Weights(0, 0, 0), Weights(0, 0, 0)) > 0
+        y, x = np.indices(lattice.plane, sparse=True)
+        measured = is_measured(y, x, self.pattern, self.row, self.column)
         return np.where(measured, std, np.float32(std_factor) * std)
 
     def std_factor(self, errors: Sequence[Image]) -> float:
