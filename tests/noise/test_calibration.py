@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -147,6 +149,20 @@ def test_mixture_has_the_shape_of_skewed_noise() -> None:
     found = float(mixture.log_prob(noisy, signal).mean())
     assert found > best - 0.02
     assert found > float(gaussian) + 0.005
+
+
+def test_the_same_pairs_give_the_same_mixture_wherever_they_lie_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_direct_denoiser.noise.calibration._ITERATIONS", 1)
+    signal = torch.linspace(110, 900, 100_000)
+    noisy = CAMERA.sample(signal, torch.Generator().manual_seed(0))
+    random, others = np.random.default_rng(0), list[torch.Tensor]()
+    found = set()
+    for _ in range(150):
+        others.append(torch.empty(int(random.integers(5_000_000))))
+        if len(others) > 20:
+            others.pop(int(random.integers(20)))
+        found.add(json.dumps(fit_mixture(signal, noisy).document()))
+    assert len(found) == 1
 
 
 def test_any_noise_model_can_be_written_as_a_mixture() -> None:

@@ -166,8 +166,9 @@ def fit_mixture(signals: Tensor, noisy: Tensor) -> MixtureNoise:
         low, high = low - 0.5, high + 0.5
     t, residual = (signals - low) / (high - low), noisy - signals
     power = float(residual.square().mean())
-    line = torch.stack([torch.ones_like(t), t], 1)
-    start, rise = torch.linalg.lstsq(line, residual.square()[:, None]).solution[:, 0].clamp_min(1e-3 * power).tolist()
+    # by numpy: the last digits of torch.linalg.lstsq depend on where its arrays lie in memory
+    line, squares = torch.stack([torch.ones_like(t), t], 1).double().numpy(), residual.square().double().numpy()
+    start, rise = (max(each, 1e-3 * power) for each in np.linalg.lstsq(line, squares, rcond=None)[0].tolist())
     n = _GAUSSIANS
     weight = torch.zeros(3 * n, _COEFFICIENTS)
     apart = torch.linspace(-0.5, 0.5, n)

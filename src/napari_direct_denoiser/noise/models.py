@@ -94,7 +94,7 @@ class NoiseModel(nn.Module, ABC):
         signal = torch.linspace(*self.signal_range, 64, dtype=torch.float64, device="cpu")
         variance = self.variance(signal.float().to(self.device)).cpu().double()
         line = torch.stack([signal, torch.ones_like(signal)], 1) / variance[:, None]  # minimises relative errors
-        slope, intercept = torch.linalg.lstsq(line, torch.ones_like(line[:, :1])).solution[:, 0].tolist()
+        slope, intercept = np.linalg.lstsq(line.numpy(), np.ones(len(line)), rcond=None)[0].tolist()
         return (slope, intercept) if slope > 0 else (0.0, float(variance.mean()))
 
     @property
