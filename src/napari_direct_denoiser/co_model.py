@@ -210,6 +210,19 @@ class CoModel(nn.Module):
         loss = self._loss(error, clean, std.detach(), fraction)
         return loss, likelihood.mean() - math.log(self.normalization.unit)
 
+    def noise2noise_loss(self, noisy: Tensor, others: Tensor, margin: int = 0) -> Tensor:
+        """Mean squared error of the direct prediction against other frames of the scene, in `Normalization.unit`^2.
+
+        The noise of both is independent, so that the mean of the clean image is learned (Lehtinen et al. 2018).
+
+        Parameters
+        ----------
+        noisy, others
+            (B, 1, H, W) counts, with a margin on every side. Others are not compared where they are NaN.
+        """
+        error = self.denoise(self.prepare(noisy, margin)) - self.whiten(others, margin)
+        return (self.noise.color(error.nan_to_num(0.0)) / self.normalization.unit).square().mean()
+
     @property
     def encoder(self) -> Teacher | None:
         """The network whose features the loss compares; None if it compares none."""

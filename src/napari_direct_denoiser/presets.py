@@ -31,6 +31,8 @@ class ScheduleConfig(Config):
     """Decay per step of the moving average of the weights, which is the model that is kept; 0 keeps the last."""
     resample_noise: bool = False
     """Pair the target of the Direct Denoiser with noise drawn anew, instead of the noisy image it was drawn for."""
+    learn_frames: bool = False
+    """Where planes are frames of a static scene, the Direct Denoiser also learns the others from each (Noise2Noise)."""
     redrawn_every: int = 0
     """Every how many steps HDN takes images with noise drawn anew, not real ones; 0 for never. Needs a good start."""
     self_target_weight: float = 0.0
@@ -97,6 +99,7 @@ _QUICK_SCHEDULE = ScheduleConfig(
     anneal="budget",
     ema_decay=0.998,
     resample_noise=True,
+    learn_frames=True,
     redrawn_every=4,
     self_target_weight=0.4,
     student_only_fraction=0.35,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from napari_direct_denoiser.data.images import Frames
 from napari_direct_denoiser.data.synthetic import simulate
-from napari_direct_denoiser.noise.scene import at_brightness_of, frames_of_scene, sampled_scenes
+from napari_direct_denoiser.noise.scene import at_brightness_of, changed, frames_of_scene, sampled_scenes
 
 WHOLE = slice(None), slice(None)
 STACK = simulate(planes=5, size=128, seed=1)
@@ -79,3 +79,21 @@ def test_planes_are_read_alone_where_scenes_change() -> None:
     assert len(read) <= 5 + 3
     static = list(sampled_scenes([Frames(frames(BRIGHTNESS))], 3, 64, 8, 1))
     assert [len(scene) for scene in static] == [3, 5, 3]
+
+
+def test_more_frames_may_be_asked_for() -> None:
+    assert len(frames_of_scene(frames(BRIGHTNESS), 0, 1, WHOLE, away=4)) == 5
+
+
+def test_noise_is_no_change_and_a_flash_is_one_where_it_is() -> None:
+    rng = np.random.default_rng(0)
+    light = 300 + 200 * np.sin(np.arange(256) / 9) * np.ones((256, 1))
+    first, other = (rng.poisson(light).astype(np.float32) for _ in range(2))
+    assert not changed(first, other).any()
+    other[100:106, 40:46] += 60
+    found = changed(first, other)
+    assert found[101:103, 41:43].all()
+    found[96:112, 32:48] = False
+    assert not found.any()
+    first[200, 200] = np.nan
+    assert changed(first, other)[200, 200]

@@ -47,17 +47,19 @@ class Part:
         return self.stack[self.planes, rows, columns]
 
 
-def split(stacks: Sequence[NDArray[np.generic]], patch: int) -> tuple[list[Part], list[Part]]:
+def split(
+    stacks: Sequence[NDArray[np.generic]], patch: int, *, by_region: bool = False
+) -> tuple[list[Part], list[Part]]:
     """Divide stacks (planes, Y, X) into a training and a validation part (15 %).
 
-    Of a stack with 7 planes or more, every seventh plane is held out; of fewer, the end of the longer side of each
-    plane. A plane too small for two patches side by side is used for both.
+    Of a stack with 7 planes or more, every seventh plane is held out; of fewer, or `by_region`, the end of the longer
+    side of each plane. A plane too small for two patches side by side is used for both.
     """
     training, validation = [], []
     for stack in stacks:
         whole = Part.whole(stack)
         planes, rows, columns = whole.planes, whole.rows, whole.columns
-        if len(stack) >= _MIN_PLANES:
+        if len(stack) >= _MIN_PLANES and not by_region:
             held_out = planes % _MIN_PLANES == _MIN_PLANES // 2
             training.append(Part(stack, planes[~held_out], rows, columns))
             validation.append(Part(stack, planes[held_out], rows, columns))

@@ -13,9 +13,12 @@ from .windows import as_float, is_static
 
 FEWEST_FRAMES = 3
 """Frames of a scene that tell the error of an estimate of one of them: two others, whose noise is independent."""
-_AWAY = (1, -1, 2, -2)  # frames that may show the same scene
+_AWAY = 2  # frames before and after that may show the same scene
 _SMOOTH = 2.0  # pixels; sigma of a blur that takes most of the noise from the frames whose brightness is compared
 _CHANGE = 0.7, 1.4  # of the brightness that is followed
+_BLOCKS = 4, 8, 16  # pixels; sides of the blocks in which frames are compared
+_BIN_BLOCKS = 64  # of similar brightness, whose differences are alike
+_CHANGED = 5.0  # standard deviations of the difference of two blocks; in static scenes none is that far apart
 
 Plane = NDArray[np.float32]  # (H, W)
 
@@ -39,7 +42,9 @@ def sampled_scenes(stacks: Sequence[Frames], most: int, side: int, multiple: int
         yield scene
 
 
-def frames_of_scene(planes: NDArray[np.generic], index: int, step: int, part: tuple[slice, slice]) -> list[Plane]:
+def frames_of_scene(
+    planes: NDArray[np.generic], index: int, step: int, part: tuple[slice, slice], away: int = _AWAY
+) -> list[Plane]:
     """A part of a plane, followed by those of the frames around it that show the same scene.
 
     The others are brought to the brightness of the first: lamps drift, dyes bleach.
@@ -54,8 +59,11 @@ def frames_of_scene(planes: NDArray[np.generic], index: int, step: int, part: tu
         How many planes successive frames are apart.
     part
         Rows and columns.
+    away
+        How many frames before and after may be taken.
     """
-    near = [at for at in (index + step * away for away in _AWAY) if 0 <= at < len(planes)]
+    distances = (distance for each in range(1, away + 1) for distance in (each, -each))
+    near = [at for at in (index + step * distance for distance in distances) if 0 <= at < len(planes)]
     first, *others = (as_float(planes[(at, *part)]) for at in (index, *near))
     return [first, *(other for other in at_brightness_of(first, others) if is_static(first, other))]
 
@@ -77,3 +85,25 @@ def at_brightness_of(first: Plane, others: Sequence[Plane]) -> list[Plane]:
         mean = smooth[number].mean()
         matched.append(((other - mean) * np.clip(scale, *_CHANGE) + smooth[0].mean()).astype(np.float32))
     return matched
+
+
+def changed(first: Plane, other: Plane) -> NDArray[np.bool_]:
+    """Pixels (H, W) of blocks in which two planes differ by more than their noise: something moved or flashed.
+
+    How much blocks differ by noise is found from other blocks of similar brightness.
+    """
+    found = np.zeros(first.shape, bool)
+    for side in _BLOCKS:
+        rows, columns = (length // side * side for length in first.shape)
+        a, b = (
+            plane[:rows, :columns].reshape(rows // side, side, columns // side, side).mean((1, 3))
+            for plane in (first, other)
+        )
+        difference = np.abs(a - b).ravel()
+        marked = ~np.isfinite(difference)
+        order = np.argsort(np.where(marked, np.inf, (a + b).ravel()))
+        for part in np.array_split(order, max(len(order) // _BIN_BLOCKS, 1)):
+            std = 1.4826 * np.median(difference[part])
+            marked[part] |= difference[part] > _CHANGED * std
+        found[:rows, :columns] |= np.kron(marked.reshape(a.shape), np.ones((side, side), bool))
+    return found

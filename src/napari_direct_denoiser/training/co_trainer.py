@@ -8,11 +8,10 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +26,13 @@ from ..noise import NoiseModel
 from ..normalization import NetworkInput
 from ..presets import ScheduleConfig
 from ..system import free_memory, is_out_of_memory, sent
+from .average import MovingAverage
 from .bias import BiasCorrection, unbiased
+from .frame_pairs import FramePairs
 from .optimizers import Optimizers
 from .state import State, model_state, restore_model
 from .targets import CENTRAL, StudentTargets
+from .threads import Immediate
 from .world import ALONE, SharedLoss, World, explaining_loss
 
 _MAX_THREADS = 4  # for each of two small networks
@@ -54,6 +56,8 @@ class CoTrainer:
         batch alone: a training that goes on after an interruption draws the same.
     world
         The processes that train together.
+    frames
+        Frames of a static scene, which the Direct Denoiser also learns from.
 
     Attributes
     ----------
@@ -64,9 +68,15 @@ class CoTrainer:
     """
 
     def __init__(
-        self, model: CoModel, patches: PatchSampler, schedule: ScheduleConfig, seed: int, world: World = ALONE
+        self,
+        model: CoModel,
+        patches: PatchSampler,
+        schedule: ScheduleConfig,
+        seed: int,
+        world: World = ALONE,
+        frames: FramePairs | None = None,
     ) -> None:
-        self.schedule, self.patches, self.device = schedule, patches, model.device
+        self.schedule, self.patches, self.device, self._frames = schedule, patches, model.device, frames
         self._seed, self._world = seed, world
         self.generator, self._noise_generator = (torch.Generator(device=model.device) for _ in range(2))
         model.freeze_encoder(model.hdn)
@@ -82,11 +92,11 @@ class CoTrainer:
         own = schedule.self_target_weight if model.config.loss in CENTRAL else 0.0
         self.targets = StudentTargets(self.average, own, resample_noise=resample_noise)
         self.optimizers = Optimizers(schedule, self.learner)
-        self._list_tensors()
+        self._moving = MovingAverage(self.average, self.learner)
         available = torch.get_num_threads()
         self.side_by_side = schedule.side_by_side and model.device.type == "cpu" and (world.size == 1 or available > 1)
         self.threads = min(max(available // 2, 1), _MAX_THREADS) if self.side_by_side else available
-        self._student_thread: Executor = ThreadPoolExecutor(1, "direct-denoiser") if self.side_by_side else _Immediate()
+        self._student_thread: Executor = ThreadPoolExecutor(1, "direct-denoiser") if self.side_by_side else Immediate()
         self._share = world.share_of(schedule.batch)
         self._most = self.micro_batch = math.gcd(schedule.micro_batch, self._share)  # unless memory runs out
         self._hdn_loss_of = SharedLoss(world, self.learner.hdn, self.learner.hdn_loss, skips=structured)
@@ -121,12 +131,11 @@ class CoTrainer:
             except (RuntimeError, MemoryError) as error:
                 self._bias.running.copy_(bias)  # all parts of the batch are drawn again
                 self._reduce_micro_batch(error)
-                for before, current in zip(*self._buffers, strict=True):
-                    current.copy_(before)  # forget what batch normalization has seen of this step
+                self._moving.forget_step()
         self.steps += 1
         if self._world.size > 1:
             self._world.average([buffer for buffer in self.learner.hdn.buffers() if buffer.is_floating_point()])
-        self._update_average()
+        self._moving.update(min(self.schedule.ema_decay, self.steps / (self.steps + 10)))
         return losses
 
     def joint_step(self) -> Tensor:
@@ -139,11 +148,13 @@ class CoTrainer:
         for part in range(self._parts):
             self.generator.manual_seed(self._seed_of(self.steps, part, _SAMPLE))
             self._noise_generator.manual_seed(self._seed_of(self.steps, part, _NOISE))
+            frames = self._draw_frames(self.steps, part)
             with self._gradients(part):
                 if self._redrawn and self.steps % self.schedule.redrawn_every == 0:
-                    learned, *redrawn = self._graphs.call(self._learn_redrawn, *self._redrawn)
+                    learned, *redrawn = self._graphs.call(self._learn_redrawn, *self._redrawn, *frames)
                 else:
-                    learned, *redrawn = self._graphs.call(self._learn_new, self._draw_patches(self.steps, part))
+                    patches = self._draw_patches(self.steps, part)
+                    learned, *redrawn = self._graphs.call(self._learn_new, patches, *frames)
             losses += learned / self._parts
             if redrawn and self.schedule.redrawn_every:
                 self._redrawn = NetworkInput(*redrawn)
@@ -157,38 +168,41 @@ class CoTrainer:
         direct_loss = torch.zeros((), device=self.device)
         for part in range(self._parts):
             pair = self._next_pair or self._draw_pair(self.steps, part)
+            frames = self._draw_frames(self.steps, part)
             with self._gradients(part):
-                student = self._student_thread.submit(self._graphs.call, self._learn_pair, *pair)
+                student = self._student_thread.submit(self._graphs.call, self._learn_pair, *pair, *frames)
                 self._next_pair = self._draw_pair(*divmod(self.steps * self._parts + part + 1, self._parts))
                 direct_loss += student.result()[0] / self._parts
         self.optimizers.step(hdn=False)
         return torch.cat([self._hdn_loss, direct_loss[None]])
 
-    def _learn_new(self, patches: Tensor) -> Tensors:
-        return self._learn(self.learner.prepare(patches, self.patches.margin), is_new=True)
+    def _learn_new(self, patches: Tensor, *frames: Tensor) -> Tensors:
+        return self._learn(self.learner.prepare(patches, self.patches.margin), frames, is_new=True)
 
-    def _learn_redrawn(self, *inputs: Tensor) -> Tensors:
-        return self._learn(NetworkInput(*inputs), is_new=False)
+    def _learn_redrawn(self, noisy: Tensor, views: Tensor, base: Tensor, step: Tensor, *frames: Tensor) -> Tensors:
+        return self._learn(NetworkInput(noisy, views, base, step), frames, is_new=False)
 
-    def _learn(self, inputs: NetworkInput, *, is_new: bool) -> Tensors:
+    def _learn(self, inputs: NetworkInput, frames: Tensors, *, is_new: bool) -> Tensors:
         """Gradients of both networks; their losses, and what `_learn_sample` made."""
         hdn = self._hdn_loss_of(inputs, self.generator)
         if is_new:
             self._bias.add(inputs, hdn.signal)
         # The target has no gradient: from here on the two networks run side by side.
-        student = self._student_thread.submit(self._learn_sample, inputs, unbiased(hdn.signal, self._line))
+        student = self._student_thread.submit(self._learn_sample, inputs, unbiased(hdn.signal, self._line), frames)
         (hdn.loss / self._parts).backward()
         loss, *redrawn = student.result()
         return torch.stack([hdn.reconstruction, hdn.kl.sum(), loss]), *redrawn
 
-    def _learn_sample(self, inputs: NetworkInput, sample: Tensor) -> Tensors:
+    def _learn_sample(self, inputs: NetworkInput, sample: Tensor, frames: Tensors) -> Tensors:
         """Gradients of the Direct Denoiser; its loss, and the image with noise drawn anew, if there is one."""
         seen, clean = self.targets.pair(inputs, sample, self._noise_generator)
-        return *self._learn_pair(*seen, clean), *(seen if self.targets.resample_noise else ())
+        return *self._learn_pair(*seen, clean, *frames), *(seen if self.targets.resample_noise else ())
 
-    def _learn_pair(self, *pair: Tensor) -> Tensors:
-        *inputs, clean = pair
-        total, loss = self._direct_losses_of(NetworkInput(*inputs), clean, self._fraction)
+    def _learn_pair(
+        self, noisy: Tensor, views: Tensor, base: Tensor, step: Tensor, clean: Tensor, *frames: Tensor
+    ) -> Tensors:
+        inputs = NetworkInput(noisy, views, base, step)
+        total, loss = self._direct_losses_of(inputs, clean, self._fraction, self.patches.margin, *frames)
         (total / self._parts).backward()
         return (loss.detach(),)
 
@@ -214,11 +228,19 @@ class CoTrainer:
         """From now on, the noise is that of another model."""
         for model in (self.learner, self.average):
             model.change_noise(noise)
-        self._list_tensors()
+        self._moving = MovingAverage(self.average, self.learner)
         self._graphs.forget()
 
     def _draw_patches(self, step: int, part: int) -> Tensor:
         return sent(self.patches.draw(self.schedule.batch, step, self._part_of_batch(part)), self.device)
+
+    def _draw_frames(self, step: int, part: int) -> Tensors:
+        """Patches of frames and of others of the scene, half as many as of other images; none without frames."""
+        if self._frames is None:
+            return ()
+        number, parts = self._part_of_batch(part)
+        drawn = self._frames.draw(max(self.schedule.batch // 2, parts), step, (number, parts))
+        return tuple(sent(patches, self.device) for patches in drawn)
 
     def _draw_pair(self, step: int, part: int) -> Tensors:
         self.generator.manual_seed(self._seed_of(step, part, _PAIR))
@@ -250,24 +272,6 @@ class CoTrainer:
     def _seed_of(self, step: int, part: int, purpose: int) -> int:
         numbers = (self._seed, step, *self._part_of_batch(part), purpose)
         return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        """Move the average towards the weights of this step; it forgets the first steps sooner.
-
-        The `AveragedModel` of torch does the same, but waits for the GPU in every step.
-        """
-        decay = min(self.schedule.ema_decay, self.steps / (self.steps + 10))
-        average, learner = self._weights
-        torch._foreach_lerp_(average, learner, 1 - decay)
-        for kept, current in zip(*self._buffers, strict=True):
-            kept.copy_(current)
-
-    def _list_tensors(self) -> None:
-        """List what every step averages or copies: to visit all modules takes longer than the kernels."""
-        models = self.average, self.learner
-        self._weights: list[list[Tensor]] = [[*model.parameters()] for model in models]
-        self._buffers = [[*model.buffers()] for model in models]
 
     def _reduce_micro_batch(self, error: Exception) -> None:
         """After an out-of-memory error, halve the patches that pass the networks at a time; re-raise any other."""
@@ -330,20 +334,14 @@ class CoTrainer:
             self._line.copy_(self._bias.line())
 
 
-def _direct_losses(learner: CoModel, inputs: NetworkInput, clean: Tensor, fraction: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum of all losses of the Direct Denoiser, and that of its prediction."""
+def _direct_losses(
+    learner: CoModel, inputs: NetworkInput, clean: Tensor, fraction: Tensor, margin: int, *frames: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The sum of all losses of the Direct Denoiser, and that of its prediction of the clean image."""
+    of_frames = learner.noise2noise_loss(frames[0], frames[1], margin) if frames else 0.0
     if not learner.has_std:
         loss = learner.direct_loss(inputs, clean, fraction)
-        return loss, loss
+        return loss + of_frames, loss
     # the second has a gradient to the second head alone
     loss, std_loss = learner.direct_losses(inputs, clean, fraction)
-    return loss + std_loss, loss
-
-
-class _Immediate(Executor):
-    """Runs what it is given at once, in the calling thread."""
-
-    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(work(*args, **kwargs))
-        return future
+    return loss + std_loss + of_frames, loss

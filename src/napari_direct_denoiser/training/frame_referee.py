@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..co_model import CoModel
@@ -18,8 +17,8 @@ from ..system import double
 from .patch_referee import Measured, Pairs
 from .state import State
 
-_SIDE = 256  # pixels of the part of a plane that is judged
-_PLANES = 4
+_SIDE = 256  # pixels of the part of a plane that is judged; of a narrow one, a longer part
+_PLANES = 4  # of that size, or more that are smaller
 _BORDER = 8  # pixels at the edge of the part that are not judged
 
 
@@ -46,12 +45,17 @@ class FrameReferee:
         """
         scenes = []
         for part, step in zip(parts, steps, strict=True):
-            for number in part.planes[spread_over(len(part.planes), _PLANES)]:
-                scene = _scene(part, int(number), step, multiple)
+            region = rows, columns = _region(part, multiple)
+            size = max((rows.stop - rows.start) * (columns.stop - columns.start), 1)
+            for number in part.planes[spread_over(len(part.planes), max(_PLANES * _SIDE**2 // size, _PLANES))]:
+                scene = frames_of_scene(part.stack, int(number), step, region)
                 if len(scene) < FEWEST_FRAMES or min(scene[0].shape) < 4 * _BORDER:
                     return None
                 scenes.append(torch.from_numpy(np.stack(scene))[:, None].to(device))
-        return cls(scenes[:: max(len(scenes) // _PLANES, 1)]) if scenes else None
+        if not scenes:
+            return None
+        most = max(_PLANES * _SIDE**2 // scenes[0][0].numel(), _PLANES)
+        return cls([scenes[number] for number in spread_over(len(scenes), most)])
 
     def forget(self) -> None:
         """A new noise model changes nothing."""
@@ -90,8 +94,13 @@ class FrameReferee:
         return torch.stack([error[..., : smallest[0], : smallest[1]] for error in errors])
 
 
-def _scene(part: Part, number: int, step: int, multiple: int) -> list[NDArray[np.float32]]:
-    """A frame of a part and those around it that show the same scene."""
-    sides = (side[middle(len(side), _SIDE, multiple)] for side in (part.rows, part.columns))
+def _region(part: Part, multiple: int) -> tuple[slice, slice]:
+    """The middle of a part: about `_SIDE` x `_SIDE` pixels, also of a narrow one."""
+    lengths = len(part.rows), len(part.columns)
+    most = (max(_SIDE, _SIDE**2 // min(each, _SIDE)) for each in reversed(lengths))
+    sides = (
+        side[middle(length, longest, multiple)]
+        for side, length, longest in zip((part.rows, part.columns), lengths, most, strict=True)
+    )
     rows, columns = (slice(side.start, side.stop) for side in sides)
-    return frames_of_scene(part.stack, number, step, (rows, columns))
+    return rows, columns

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..co_model import CoModel
-from ..data.patches import Part, PatchSampler, split
 from ..errors import TrainingError, reason
 from ..networks.blocks import GatedBlock, PlainBlock, SharedConvBlock
 from ..presets import ScheduleConfig
@@ -22,9 +19,10 @@ from ..progress import TrainingProgress
 from ..system import reusing_memory
 from .clock import Clock
 from .co_trainer import CoTrainer
-from .frame_referee import FrameReferee
+from .parts import Parts
 from .refit_noise import refit_noise
 from .state import State
+from .threads import using_threads
 from .validation import Validator
 from .world import ALONE, World
 
@@ -105,14 +103,11 @@ class Training:
         """
         model, schedule, world = self._model, self._schedule, self._world
         with reusing_memory(model.device):
-            training, validation, held_out = _patches(model, self._stacks, schedule, self._seed)
-            frames = (
-                FrameReferee.of(held_out, self._frame_steps, model.multiple, model.device)
-                if self._frame_steps
-                else None
-            )
-            self._trainer = CoTrainer(model, training, schedule, self._seed, world)
-            self._validator = Validator(model, validation, schedule, frames)
+            parts = Parts.of(model, self._stacks, schedule.patch, self._frame_steps)
+            training, validation, pairs = parts.samplers(model, schedule, self._seed)
+            self._trainer = CoTrainer(model, training, schedule, self._seed, world, pairs)
+            self._validator = Validator(model, validation, schedule, parts.referee)
+            del parts
             try:
                 self._begin()
                 yield from self._run()
@@ -199,26 +194,6 @@ def train_steps(
     return Training(model, stacks, schedule, **options).steps()
 
 
-def _patches(
-    model: CoModel, stacks: Sequence[NDArray[np.generic]], schedule: ScheduleConfig, seed: int
-) -> tuple[PatchSampler, PatchSampler, list[Part]]:
-    """Training and validation patches, and the parts of the stacks that the latter are from.
-
-    Patches have the context that whitening needs, and are turned as the noise allows.
-    """
-    augmentation, margin = model.noise.augmentation, model.noise.margin
-    if model.config.hdn.structured:
-        augmentation = replace(augmentation, transpose=False)
-    parts = split([model.noise.measured(stack) for stack in stacks], schedule.patch)
-    training, validation = (
-        PatchSampler(
-            part, schedule.patch, seed, augmentation=augmentation, margin=margin, row_period=model.noise.row_period
-        )
-        for part in parts
-    )
-    return training, validation, parts[1]
-
-
 def _freeze_hdn(trainer: CoTrainer, validator: Validator, world: World) -> None:
     """Freeze HDN at its best weights, once: only the Direct Denoiser learns in the last part of the budget."""
     if trainer.hdn_frozen:
@@ -260,20 +235,6 @@ def raise_when_cancelled(network: torch.nn.Module, cancelled: Callable[[], bool]
     for module in network.modules():
         if isinstance(module, GatedBlock | PlainBlock | SharedConvBlock):
             module.register_forward_hook(check_both_ways)
-
-
-@contextmanager
-def using_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads an operation inside, and as many as before outside."""
-    before = torch.get_num_threads()
-    if count >= before:
-        yield
-        return
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _progress(
