@@ -39,7 +39,7 @@ from napari_direct_denoiser.config import Device
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.presets import PRESETS
 from napari_direct_denoiser.system import resolve
-from napari_direct_denoiser.training.co_trainer import _Immediate
+from napari_direct_denoiser.training.threads import Immediate
 
 SIDE, SAMPLES = 512, 100
 ROUND_SECONDS = 0.3  # what is shorter is repeated within a round
@@ -126,7 +126,7 @@ def count_flops(work: Work) -> int:
 
     with (
         # the counter sees its own thread only, while the Direct Denoiser learns in another
-        patch.object(ThreadPoolExecutor, "submit", _Immediate.submit),
+        patch.object(ThreadPoolExecutor, "submit", Immediate.submit),
         patch.object(torch, "inference_mode", torch.no_grad),  # and it stumbles over parameters in inference mode
         FlopCounterMode(display=False) as counter,
     ):

@@ -34,8 +34,10 @@ from napari_direct_denoiser.noise import MixtureNoise
 from napari_direct_denoiser.normalization import NetworkInput
 from napari_direct_denoiser.presets import PRESETS
 from napari_direct_denoiser.system import _set_thresholds, free_memory, resolve, reusing_memory
+from napari_direct_denoiser.training.average import MovingAverage
 from napari_direct_denoiser.training.co_trainer import CoTrainer
-from napari_direct_denoiser.training.loop import raise_when_cancelled, using_threads
+from napari_direct_denoiser.training.loop import raise_when_cancelled
+from napari_direct_denoiser.training.threads import using_threads
 
 PUBLISHED_SIZES = 7_301_697, 11_764_577
 """Parameters of HDN and of the UNet."""
@@ -101,9 +103,9 @@ class _HDNOnly(CoTrainer):
         super().__init__(*args)
         for model in (self.learner, self.average):
             model.unet = nn.Identity()  # type: ignore[assignment]
-        self._list_tensors()
+        self._moving = MovingAverage(self.average, self.learner)
 
-    def _learn_sample(self, inputs: NetworkInput, sample: Tensor) -> Tensors:
+    def _learn_sample(self, inputs: NetworkInput, sample: Tensor, frames: Tensors) -> Tensors:
         return (torch.zeros((), device=sample.device),)
 
 

@@ -223,6 +223,8 @@ class _Run:
         last = self._train(stop)
         stopped = last.stopped or "interrupted"
         self._say(f"{self.path}: {last.step} steps in {last.elapsed_seconds:.0f} s ({stopped})")
+        if self.denoiser.provenance.learned_frames:
+            self._say("Learned from other frames of the static scene, too")
         for words in _judged(last):
             self._say(words)
         return self._result(last.step, last.elapsed_seconds, stopped, last)

@@ -137,6 +137,7 @@ class Course:
                     "steps": progress.step,
                     "seconds": progress.elapsed_seconds,
                     "stopped": progress.stopped,
+                    "learned_frames": self._training.learns_frames,
                     "history": history.records,
                 }
             )

@@ -61,6 +61,11 @@ class Training:
     teacher
         Draws the targets and predicts a part of them, if only the Direct Denoiser learns; `model` itself if not given.
 
+    Attributes
+    ----------
+    learns_frames
+        Whether the Direct Denoiser also learns from other frames of a static scene; known once `steps` runs.
+
     Raises
     ------
     SettingError
@@ -89,6 +94,7 @@ class Training:
         self._to_refine, self._trained, self._frame_steps = refine_noise, trained, frame_steps
         self._cancelled, self._world, self._saved = cancelled, world, state
         self._clock = Clock.of(schedule, max_minutes, max_steps, world)
+        self.learns_frames = False
         self._trainer: CoTrainer
         self._validator: Validator
 
@@ -105,6 +111,7 @@ class Training:
         with reusing_memory(model.device):
             parts = Parts.of(model, self._stacks, schedule.patch, self._frame_steps)
             training, validation, pairs = parts.samplers(model, schedule, self._seed)
+            self.learns_frames = pairs is not None
             self._trainer = CoTrainer(model, training, schedule, self._seed, world, pairs)
             self._validator = Validator(model, validation, schedule, parts.referee)
             del parts

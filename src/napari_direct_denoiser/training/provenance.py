@@ -105,6 +105,8 @@ class Provenance(Config):
     seconds: float = 0.0
     stopped: str | None = None
     """Why training ended; None if it was interrupted."""
+    learned_frames: bool = False
+    """Whether the Direct Denoiser also learned from other frames of a static scene, in the last training."""
     history: tuple[Record, ...] = ()
     sessions: tuple[tuple[Shape, ...], ...] = ()
     """Shapes of the images of the training, and of each further training; empty where an older version trained."""

@@ -74,7 +74,8 @@ class CurrentRun:
             return "There is no model yet."
         steps = "1 step" if self.last.step == 1 else f"{self.last.step:,} steps"
         facts = f"{steps} in {duration(self.last.elapsed_seconds)}"
-        return f"{facts}. {self.note}".strip()
+        frames = model.denoiser.provenance.learned_frames
+        return f"{facts}{', also from other frames of the static scene' if frames else ''}. {self.note}".strip()
 
 
 class RunView(QObject):
