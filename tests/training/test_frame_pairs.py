@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_direct_denoiser import Denoiser, TrainSettings
-from napari_direct_denoiser.data.patches import Augmentation, Part
+from napari_direct_denoiser.data.patches import Augmentation, Part, split_frames
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.presets import PRESETS, ScheduleConfig
 from napari_direct_denoiser.training.frame_pairs import FramePairs, read_scenes
@@ -72,7 +72,7 @@ def test_both_patches_show_the_same_place_turned_alike() -> None:
     assert not torch.equal(frames, pairs.draw(6, 3, (1, 2))[0])
 
 
-def test_a_region_of_static_scenes_is_held_out_and_planes_of_others() -> None:
+def test_what_is_held_out_of_static_scenes_is_in_no_target() -> None:
     model = Denoiser.for_images(STATIC, settings()).model
     parts = Parts.of(model, [STATIC], 64, [1])
     assert parts.referee is not None
@@ -81,10 +81,33 @@ def test_a_region_of_static_scenes_is_held_out_and_planes_of_others() -> None:
     columns = {*parts.training[0].columns} & {*parts.held_out[0].columns}
     assert not (rows and columns)
     assert parts.samplers(model, QUICK.schedule, 0)[2] is not None
-    others = simulate(planes=8, size=192, seed=1).noisy
+    many = np.concatenate([STATIC, exposed(STATIC * 0 + TRUTH, seed=5)[:2]])
+    parts = Parts.of(model, [many], 64, [1])
+    assert parts.held_out[0].planes.tolist() == [1, 4, 7]
+    assert parts.training[0].planes.tolist() == [0, 2, 3, 5, 6, 8, 9]
+    assert parts.referee is not None
+    others = read_scenes(parts.training, [1], 1)[2][1].stack[0]
+    expected = many[[0, 2, 5, 6]].mean(0)  # of the four before and after plane 3 that are not held out
+    assert np.nanstd(others - expected) < 1  # but for their brightness
+
+
+def test_frames_of_every_field_are_held_out() -> None:
+    fields = np.arange(20 * 2).reshape(40, 1, 1) * np.ones((1, 80, 80))
+    divided = split_frames([fields], [2])
+    assert divided is not None
+    (training,), (held_out,), (apart,) = divided
+    assert held_out.planes.tolist() == [6, 7, 18, 19, 30, 31]
+    assert apart == 12
+    assert sorted([*training.planes, *held_out.planes]) == list(range(40))
+    assert split_frames([fields, fields[:16]], [2, 2]) is None
+
+
+def test_planes_of_other_stacks_are_held_out() -> None:
+    others = simulate(planes=9, size=192, seed=1).noisy
+    model = Denoiser.for_images(others, settings()).model
     parts = Parts.of(model, [others], 64, [1])
     assert parts.referee is None
-    assert len(parts.training[0].planes) == 7
+    assert parts.held_out[0].planes.tolist() == [3]
     assert parts.samplers(model, QUICK.schedule, 0)[2] is None
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 _VALIDATION_SHARE = 0.15
 _MIN_PLANES = 7  # stacks with fewer planes are split into regions instead of planes
+_FEWEST_HELD_OUT = 3  # frames of a scene: one to denoise, and two that tell its error
 _WINDOW = 0.75  # of the planes that are kept: the others are still kept when the window moves on
 _PATCHES_PER_PLANE = 64
 
@@ -45,6 +46,34 @@ class Part:
         """Read the part: (planes, rows, columns)."""
         rows, columns = (slice(side.start, side.stop) for side in (self.rows, self.columns))
         return self.stack[self.planes, rows, columns]
+
+
+def split_frames(
+    stacks: Sequence[NDArray[np.generic]], steps: Sequence[int]
+) -> tuple[list[Part], list[Part], list[int]] | None:
+    """Divide stacks (planes, Y, X) into a training part and at least three frames of every field to validate.
+
+    Parameters
+    ----------
+    steps
+        How many planes successive frames of a field are apart in each stack.
+
+    Returns
+    -------
+    training, validation, steps
+        How many planes successive frames of the validation part are apart. None if a stack has under nine frames.
+    """
+    training, validation, apart = [], [], []
+    for stack, step in zip(stacks, steps, strict=True):
+        period = min(len(stack) // step // _FEWEST_HELD_OUT, _MIN_PLANES)
+        if period < _FEWEST_HELD_OUT:
+            return None
+        whole = Part.whole(stack)
+        held_out = whole.planes // step % period == period // 2
+        training.append(replace(whole, planes=whole.planes[~held_out]))
+        validation.append(replace(whole, planes=whole.planes[held_out]))
+        apart.append(period * step)
+    return training, validation, apart
 
 
 def split(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,12 @@ def sampled_scenes(stacks: Sequence[Frames], most: int, side: int, multiple: int
 
 
 def frames_of_scene(
-    planes: NDArray[np.generic], index: int, step: int, part: tuple[slice, slice], away: int = _AWAY
+    planes: NDArray[np.generic],
+    index: int,
+    step: int,
+    part: tuple[slice, slice],
+    away: int = _AWAY,
+    known: Container[int] | None = None,
 ) -> list[Plane]:
     """A part of a plane, followed by those of the frames around it that show the same scene.
 
@@ -61,9 +66,12 @@ def frames_of_scene(
         Rows and columns.
     away
         How many frames before and after may be taken.
+    known
+        Planes that may be taken; all if not given.
     """
+    known = range(len(planes)) if known is None else known
     distances = (distance for each in range(1, away + 1) for distance in (each, -each))
-    near = [at for at in (index + step * distance for distance in distances) if 0 <= at < len(planes)]
+    near = [at for at in (index + step * distance for distance in distances) if at in known]
     first, *others = (as_float(planes[(at, *part)]) for at in (index, *near))
     return [first, *(other for other in at_brightness_of(first, others) if is_static(first, other))]
 

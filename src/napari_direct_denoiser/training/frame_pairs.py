@@ -49,7 +49,7 @@ def read_scenes(parts: Sequence[Part], steps: Sequence[int], row_period: int) ->
     Parameters
     ----------
     parts
-        All planes of a stack in the region that is trained on.
+        Planes of a stack, or a region of them, that are trained on.
     steps
         How many planes successive frames are apart in each stack.
     row_period
@@ -62,7 +62,7 @@ def read_scenes(parts: Sequence[Part], steps: Sequence[int], row_period: int) ->
         part, step, plane = places[place]
         rows, columns = (side[middle(len(side), _SIDE, 1, row_period)] for side in (part.rows, part.columns))
         region = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
-        first, *others = frames_of_scene(part.stack, plane, step, region, _AWAY)
+        first, *others = frames_of_scene(part.stack, plane, step, region, _AWAY, set(part.planes.tolist()))
         if len(others) + 1 < FEWEST_FRAMES:
             return []
         mean: Plane = np.stack(others).mean(axis=0)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..co_model import CoModel
-from ..data.patches import Part, PatchSampler, split
+from ..data.patches import Part, PatchSampler, split, split_frames
 from ..presets import ScheduleConfig
 from .frame_pairs import FramePairs, read_scenes
 from .frame_referee import FrameReferee
@@ -28,21 +28,23 @@ class Parts:
         How many planes successive frames of a stack are apart.
     referee
         Judges by held-out frames; None if the images are no frames of static scenes.
-    has_region
-        Whether frames may be learned from: what is held out is a region that no part of `training` shows.
+    has_frames
+        Whether other frames may be learned from, because the referee judges by none of these.
     """
 
     training: Sequence[Part]
     held_out: Sequence[Part]
     steps: Sequence[int]
-    referee: FrameReferee | None
-    has_region: bool
+    referee: FrameReferee | None = None
+    has_frames: bool = False
 
     @classmethod
     def of(cls, model: CoModel, stacks: Sequence[NDArray[np.generic]], patch: int, steps: Sequence[int]) -> Parts:
-        """Divide stacks (planes, Y, X): by planes, or by regions where the planes show one static scene.
+        """Divide stacks (planes, Y, X).
 
-        Held-out planes would show what was learned from others of the scene.
+        Of nine frames of a static scene or more, at least three are held out: they judge each other. Of fewer, a region
+        is held out. Frames that are learned from could not judge: the networks know their noise. Other stacks are
+        divided by planes.
 
         Parameters
         ----------
@@ -50,13 +52,19 @@ class Parts:
             How many planes successive frames are apart in each stack; empty if it is not known.
         """
         measured = [model.noise.measured(stack) for stack in stacks]
-        for by_region in (True, False) if steps else ():
+        if not steps:
+            return cls(*split(measured, patch), steps)
+        if divided := split_frames(measured, steps):
+            *parts, apart = divided
+            if referee := FrameReferee.of(parts[1], apart, model.multiple, model.device):
+                return cls(parts[0], parts[1], steps, referee, has_frames=True)
+        for by_region in (True, False):
             training, held_out = split(measured, patch, by_region=by_region)
             referee = FrameReferee.of(held_out, steps, model.multiple, model.device)
-            apart = by_region and all(_apart(*parts) for parts in zip(training, held_out, strict=True))
-            if referee and (apart or not by_region):
-                return cls(training, held_out, steps, referee, apart)
-        return cls(*split(measured, patch), steps, None, False)
+            apart_in_space = by_region and all(map(_apart, training, held_out))
+            if referee and (apart_in_space or not by_region):
+                break
+        return cls(training, held_out, steps, referee, apart_in_space)
 
     def samplers(
         self, model: CoModel, schedule: ScheduleConfig, seed: int
@@ -72,7 +80,7 @@ class Parts:
         training, validation = (
             PatchSampler(parts, schedule.patch, seed, **options) for parts in (self.training, self.held_out)
         )
-        learns = self.has_region and schedule.learn_frames and model.config.loss == "l2"
+        learns = self.has_frames and schedule.learn_frames and model.config.loss == "l2"
         scenes = read_scenes(self.training, self.steps, period) if learns else []
         pairs = FramePairs(scenes, schedule.patch, seed, **options) if scenes else None
         return training, validation, pairs
