@@ -93,13 +93,13 @@ def test_what_is_held_out_of_static_scenes_is_in_no_target() -> None:
 
 def test_frames_of_every_field_are_held_out() -> None:
     fields = np.arange(20 * 2).reshape(40, 1, 1) * np.ones((1, 80, 80))
-    divided = split_frames([fields], [2])
+    divided = split_frames([fields], [2], 3)
     assert divided is not None
     (training,), (held_out,), (apart,) = divided
     assert held_out.planes.tolist() == [6, 7, 18, 19, 30, 31]
     assert apart == 12
     assert sorted([*training.planes, *held_out.planes]) == list(range(40))
-    assert split_frames([fields, fields[:16]], [2, 2]) is None
+    assert split_frames([fields, fields[:16]], [2, 2], 3) is None
 
 
 def test_planes_of_other_stacks_are_held_out() -> None:

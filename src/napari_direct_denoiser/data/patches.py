@@ -12,7 +12,6 @@ from torch import Tensor
 
 _VALIDATION_SHARE = 0.15
 _MIN_PLANES = 7  # stacks with fewer planes are split into regions instead of planes
-_FEWEST_HELD_OUT = 3  # frames of a scene: one to denoise, and two that tell its error
 _WINDOW = 0.75  # of the planes that are kept: the others are still kept when the window moves on
 _PATCHES_PER_PLANE = 64
 
@@ -49,9 +48,9 @@ class Part:
 
 
 def split_frames(
-    stacks: Sequence[NDArray[np.generic]], steps: Sequence[int]
+    stacks: Sequence[NDArray[np.generic]], steps: Sequence[int], fewest: int
 ) -> tuple[list[Part], list[Part], list[int]] | None:
-    """Divide stacks (planes, Y, X) into a training part and at least three frames of every field to validate.
+    """Divide stacks (planes, Y, X) into a training part and at least ``fewest`` frames of every field to validate.
 
     Parameters
     ----------
@@ -61,12 +60,13 @@ def split_frames(
     Returns
     -------
     training, validation, steps
-        How many planes successive frames of the validation part are apart. None if a stack has under nine frames.
+        How many planes successive frames of the validation part are apart. None if a stack has fewer than
+        ``fewest`` x ``fewest`` frames: too many of them would be held out.
     """
     training, validation, apart = [], [], []
     for stack, step in zip(stacks, steps, strict=True):
-        period = min(len(stack) // step // _FEWEST_HELD_OUT, _MIN_PLANES)
-        if period < _FEWEST_HELD_OUT:
+        period = min(len(stack) // step // fewest, _MIN_PLANES)
+        if period < fewest:
             return None
         whole = Part.whole(stack)
         held_out = whole.planes // step % period == period // 2

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from ..data.images import Frames, middle, spread_over
-from .windows import as_float, is_static
+from .windows import as_float, block_means, is_static
 
 FEWEST_FRAMES = 3
 """Frames of a scene that tell the error of an estimate of one of them: two others, whose noise is independent."""
@@ -102,16 +102,13 @@ def changed(first: Plane, other: Plane) -> NDArray[np.bool_]:
     """
     found = np.zeros(first.shape, bool)
     for side in _BLOCKS:
-        rows, columns = (length // side * side for length in first.shape)
-        a, b = (
-            plane[:rows, :columns].reshape(rows // side, side, columns // side, side).mean((1, 3))
-            for plane in (first, other)
-        )
+        a, b = (block_means(plane, side) for plane in (first, other))
         difference = np.abs(a - b).ravel()
         marked = ~np.isfinite(difference)
         order = np.argsort(np.where(marked, np.inf, (a + b).ravel()))
         for part in np.array_split(order, max(len(order) // _BIN_BLOCKS, 1)):
             std = 1.4826 * np.median(difference[part])
             marked[part] |= difference[part] > _CHANGED * std
+        rows, columns = (side * length for length in a.shape)
         found[:rows, :columns] |= np.kron(marked.reshape(a.shape), np.ones((side, side), bool))
     return found

@@ -287,7 +287,7 @@ def is_static(one: Plane, other: Plane) -> bool:
         return False  # a copy tells nothing of the noise
     difference = np.zeros_like(difference)
     difference[shown] = values
-    blocks = _blocks(difference)[_blocks(shown.astype(np.float32)) == 1]
+    blocks = block_means(difference)[block_means(shown.astype(np.float32)) == 1]
     if not len(blocks):
         return False
     spread = 1.0
@@ -298,10 +298,11 @@ def is_static(one: Plane, other: Plane) -> bool:
     return 16 * float(blocks.var()) / power < _STATIC * max(spread, 0.5)
 
 
-def _blocks(plane: Plane) -> Plane:
-    """Means of blocks of 4 x 4 pixels."""
-    rows, columns = (side // 4 * 4 for side in plane.shape)
-    return np.asarray(plane[:rows, :columns].reshape(rows // 4, 4, columns // 4, 4).mean((1, 3)))
+def block_means(plane: Plane, side: int = 4) -> Plane:
+    """Means of blocks of ``side`` x ``side`` pixels; what is left at the end of the axes is not in a block."""
+    rows, columns = (length // side for length in plane.shape)
+    within = plane[: rows * side, : columns * side]
+    return np.asarray(within.reshape(rows, side, columns, side).mean((1, 3)))
 
 
 def _along(plane: Plane, weights: Sequence[float], axis: int) -> Plane:

@@ -46,16 +46,15 @@ class FrameReferee:
         scenes = []
         for part, step in zip(parts, steps, strict=True):
             region = rows, columns = _region(part, multiple)
-            size = max((rows.stop - rows.start) * (columns.stop - columns.start), 1)
-            for number in part.planes[spread_over(len(part.planes), max(_PLANES * _SIDE**2 // size, _PLANES))]:
+            pixels = (rows.stop - rows.start) * (columns.stop - columns.start)
+            for number in part.planes[spread_over(len(part.planes), _planes(pixels))]:
                 scene = frames_of_scene(part.stack, int(number), step, region)
                 if len(scene) < FEWEST_FRAMES or min(scene[0].shape) < 4 * _BORDER:
                     return None
                 scenes.append(torch.from_numpy(np.stack(scene))[:, None].to(device))
         if not scenes:
             return None
-        most = max(_PLANES * _SIDE**2 // scenes[0][0].numel(), _PLANES)
-        return cls([scenes[number] for number in spread_over(len(scenes), most)])
+        return cls([scenes[number] for number in spread_over(len(scenes), _planes(scenes[0][0].numel()))])
 
     def forget(self) -> None:
         """A new noise model changes nothing."""
@@ -92,6 +91,11 @@ class FrameReferee:
         ]
         smallest = [min(error.shape[side] for error in errors) for side in (-2, -1)]
         return torch.stack([error[..., : smallest[0], : smallest[1]] for error in errors])
+
+
+def _planes(pixels: int) -> int:
+    """How many planes are judged, each of so many pixels."""
+    return max(_PLANES * _SIDE**2 // max(pixels, 1), _PLANES)
 
 
 def _region(part: Part, multiple: int) -> tuple[slice, slice]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..co_model import CoModel
 from ..data.patches import Part, PatchSampler, split, split_frames
+from ..noise.scene import FEWEST_FRAMES
 from ..presets import ScheduleConfig
 from .frame_pairs import FramePairs, read_scenes
 from .frame_referee import FrameReferee
@@ -54,7 +55,7 @@ class Parts:
         measured = [model.noise.measured(stack) for stack in stacks]
         if not steps:
             return cls(*split(measured, patch), steps)
-        if divided := split_frames(measured, steps):
+        if divided := split_frames(measured, steps, FEWEST_FRAMES):
             *parts, apart = divided
             if referee := FrameReferee.of(parts[1], apart, model.multiple, model.device):
                 return cls(parts[0], parts[1], steps, referee, has_frames=True)
