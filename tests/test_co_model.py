@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_direct_denoiser.co_model import CoModel
+from napari_direct_denoiser.co_model import _MEAN_WEIGHT, CoModel
 from napari_direct_denoiser.config import HDNConfig, ModelConfig, UNetConfig
 from napari_direct_denoiser.noise import GaussianNoise, PoissonGaussianNoise
 from napari_direct_denoiser.noise.correlated import CorrelatedNoise
@@ -51,6 +51,35 @@ def test_gradient_of_the_direct_denoiser_never_reaches_hdn() -> None:
 def test_gradient_of_hdn_never_reaches_the_direct_denoiser() -> None:
     model = small()
     model.hdn_loss(model.prepare(200 + 50 * torch.randn(2, 1, 16, 16))).loss.backward()
+    assert all(p.grad is None for p in model.unet.parameters())
+
+
+def test_loss_of_the_mean_of_samples_is_its_squared_distance_without_their_variance() -> None:
+    model = small(units="noise")
+    inputs, unit = model.prepare(200 + 50 * torch.randn(1, 1, 16, 16)), model.normalization.unit
+    with torch.no_grad():
+        samples = torch.cat([model.hdn_loss(inputs, seeded(seed)).signal for seed in range(600)])
+        mean, variance = samples.mean(0, keepdim=True), samples.var(0).mean() / unit**2
+        target = mean + 0.5 * variance.sqrt() * unit  # the variance is four times the squared distance
+        losses = [float(model.hdn_loss(inputs, seeded(seed), target).of_mean) for seed in range(1000, 1600)]
+    error = np.std(losses) / len(losses) ** 0.5
+    assert np.mean(losses) / _MEAN_WEIGHT == pytest.approx(0.25 * float(variance), rel=0.2)
+    assert error / _MEAN_WEIGHT < 0.1 * float(variance)
+
+
+def test_gradient_of_the_mean_draws_samples_to_the_target() -> None:
+    model = small(units="noise")
+    inputs = model.prepare(200 + 50 * torch.randn(4, 1, 16, 16))
+    target = model.hdn_loss(inputs, seeded(0)).signal + 40
+    optimizer = torch.optim.Adam(model.hdn.parameters(), lr=1e-3)
+    losses = list[float]()
+    for step in range(60):
+        optimizer.zero_grad()
+        loss = model.hdn_loss(inputs, seeded(step), target).of_mean
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
     assert all(p.grad is None for p in model.unet.parameters())
 
 

@@ -31,15 +31,20 @@ from .system import Compute, resolve
 
 Teacher = LadderVAE | FlatVAE
 
+_MEAN_WEIGHT = 10.0  # nats for a squared distance of one variance of the noise; 2 to 100 do nearly as well
+
 
 @dataclass(frozen=True)
 class HDNLoss:
     """Loss of HDN and its parts, nats per pixel, and the clean image that was drawn for it."""
 
     loss: Tensor
+    """The negative ELBO."""
     reconstruction: Tensor
     kl: Tensor
     """KL of every level, (levels,), before free bits."""
+    of_mean: Tensor
+    """Loss of the mean of samples, to be added to the negative ELBO; 0 if it has no target."""
     sample: Tensor
     """(B, 1, H, W), whitened and unbiased, without gradient: the Direct Denoiser's target."""
     signal: Tensor
@@ -160,17 +165,40 @@ class CoModel(nn.Module):
         inputs = self.normalization.prepare(white)
         return inputs._replace(views=inputs.views.contiguous(memory_format=self.compute.memory_format))
 
-    def hdn_loss(self, inputs: NetworkInput, generator: torch.Generator | None = None) -> HDNLoss:
-        """Draw a posterior sample for each patch and compute the negative ELBO (eq. 3), nats per pixel."""
+    def hdn_loss(
+        self, inputs: NetworkInput, generator: torch.Generator | None = None, mean: Tensor | None = None
+    ) -> HDNLoss:
+        """Draw a posterior sample for each patch and compute the negative ELBO (eq. 3), nats per pixel.
+
+        Parameters
+        ----------
+        mean
+            (B, 1, H, W), whitened, without gradient: target of the mean of samples; see `_mean_loss`.
+        """
         with self.compute.autocast():
-            decoded = self.hdn(inputs.views, generator)
+            encoding = self.hdn.encode(inputs.views)
+            decoded = self.hdn.decode(encoding, generator)
         signal = self.normalization.signal(decoded.signal.float())
         reconstruction = -self.noise.white_log_prob(inputs.noisy, signal).mean()
         pixels = signal.shape[-1] * signal.shape[-2]
         kl = free_bits(decoded.kl, self.config.hdn.free_bits) / pixels
+        of_mean = signal.new_zeros(()) if mean is None else self._mean_loss(signal, encoding, generator, mean)
         decoded_kl, signal = decoded.kl.detach().mean(1) / pixels, signal.detach()
         sample = self.normalization.unbiased(signal)
-        return HDNLoss(reconstruction + kl, reconstruction.detach(), decoded_kl, sample, signal)
+        return HDNLoss(reconstruction + kl, reconstruction.detach(), decoded_kl, of_mean, sample, signal)
+
+    def _mean_loss(
+        self, signal: Tensor, encoding: Sequence[Tensor], generator: torch.Generator | None, mean: Tensor
+    ) -> Tensor:
+        """Squared distance of the mean of all samples from `mean`, nats per pixel.
+
+        It is the mean of the product of the distances of two samples. Their variance has no part in it, and stays what
+        the likelihood makes it.
+        """
+        with torch.no_grad(), self.compute.autocast():  # the gradient of one is half of that of both
+            other = self.normalization.signal(self.hdn.decode(encoding, generator, with_kl=False).signal.float())
+        one, two = (self.noise.color(sample - mean) / self.normalization.unit for sample in (signal, other))
+        return _MEAN_WEIGHT * (one * two).mean()
 
     def correct_bias(self, scale: float, shift: float) -> None:
         """From now on, samples of HDN are `scale` times what it decodes, plus `shift` counts."""

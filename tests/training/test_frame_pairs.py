@@ -140,14 +140,19 @@ def test_pixels_that_changed_have_no_gradient() -> None:
 def test_frames_teach_what_the_noise_model_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
     """The noise is stronger than training is told, and exponential instead of normal."""
 
-    def error(*, learns_frames: bool) -> float:
+    def errors(*, learns_frames: bool) -> tuple[float, float]:
+        """Mean squared error of the direct prediction, and of the mean of HDN's samples."""
         denoiser = Denoiser.for_images(STATIC, settings(noise="gaussian:18"))
         for _ in denoiser.train_steps():
             pass
         assert denoiser.provenance.learned_frames == learns_frames
-        return float(np.square(denoiser.denoise(exposed(TRUTH, seed=9)) - TRUTH).mean())
+        noisy = exposed(TRUTH, seed=9)
+        direct, mean = denoiser.denoise(noisy), denoiser.posterior_mean(noisy, 20)
+        return float(np.square(direct - TRUTH).mean()), float(np.square(mean - TRUTH).mean())
 
-    with_frames = error(learns_frames=True)
+    direct, mean = errors(learns_frames=True)
     schedule = QUICK.schedule.model_copy(update={"learn_frames": False})
     monkeypatch.setitem(PRESETS, "quick", QUICK.model_copy(update={"schedule": schedule}))
-    assert with_frames < 0.95 * error(learns_frames=False)
+    direct_without, mean_without = errors(learns_frames=False)
+    assert direct < 0.95 * direct_without
+    assert mean < 0.95 * mean_without

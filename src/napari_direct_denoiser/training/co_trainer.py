@@ -184,12 +184,12 @@ class CoTrainer:
 
     def _learn(self, inputs: NetworkInput, frames: Tensors, *, is_new: bool) -> Tensors:
         """Gradients of both networks; their losses, and what `_learn_sample` made."""
-        hdn = self._hdn_loss_of(inputs, self.generator)
+        hdn = self._hdn_loss_of(inputs, self.generator, self.mean_of_samples(inputs))
         if is_new:
             self._bias.add(inputs, hdn.signal)
         # The target has no gradient: from here on the two networks run side by side.
         student = self._student_thread.submit(self._learn_sample, inputs, unbiased(hdn.signal, self._line), frames)
-        (hdn.loss / self._parts).backward()
+        ((hdn.loss + hdn.of_mean) / self._parts).backward()
         loss, *redrawn = student.result()
         return torch.stack([hdn.reconstruction, hdn.kl.sum(), loss]), *redrawn
 
@@ -205,6 +205,11 @@ class CoTrainer:
         total, loss = self._direct_losses_of(inputs, clean, self._fraction, self.patches.margin, *frames)
         (total / self._parts).backward()
         return (loss.detach(),)
+
+    @torch.no_grad()
+    def mean_of_samples(self, inputs: NetworkInput) -> Tensor | None:
+        """Target of the mean of HDN's samples: the direct prediction, if it is better because it learns from frames."""
+        return self.average.denoise(inputs) if self._frames else None
 
     def freeze_hdn(self, best: CoModel, teacher: CoModel | None = None) -> None:
         """Keep this HDN from now on; it draws the targets, with a fixed prediction of the student, or of a teacher."""

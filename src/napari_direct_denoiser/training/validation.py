@@ -25,7 +25,7 @@ _NUMBERS = (
     "direct_loss",
     "best_step",
     "why_no_gain",
-    "_best_neg_elbo",
+    "_best_hdn_loss",
     "_validations_since_best",
     "_has_pairs_of_frozen_hdn",
 )  # attributes of a validator
@@ -71,7 +71,7 @@ class Validator:
         self.direct_loss: float | None = None
         self.best_step: int | None = None
         """Step of the last validation that was better; None before the first."""
-        self._best_neg_elbo = math.inf
+        self._best_hdn_loss = math.inf
         self._validations_since_best = 0
         self._pairs: list[Pair] = []
         self._has_pairs_of_frozen_hdn = False
@@ -101,7 +101,7 @@ class Validator:
 
     def forget(self) -> None:
         """Compare both networks anew: the noise model has changed."""
-        self._best_neg_elbo = math.inf
+        self._best_hdn_loss = math.inf
         self._kept = self._sure = self._halfway = None
         self._referee.forget()
 
@@ -152,13 +152,16 @@ class Validator:
         """Measure HDN with the same random numbers every time; the best one is kept and draws the targets."""
         generator = torch.Generator(device=self.model.device).manual_seed(0)
         bias = BiasCorrection(self.model.device)
-        losses = [trainer.average.hdn_loss(inputs, generator) for inputs in self._inputs]
+        losses = [
+            trainer.average.hdn_loss(inputs, generator, trainer.mean_of_samples(inputs)) for inputs in self._inputs
+        ]
         for inputs, loss in zip(self._inputs, losses, strict=True):
             bias.add(inputs, loss.signal)
         if not trainer.hdn_frozen:
             trainer.average.correct_bias(*bias.line().tolist())
         self.neg_elbo = float(torch.stack([loss.loss for loss in losses]).mean())
-        better = self.neg_elbo < self._best_neg_elbo
+        hdn_loss = self.neg_elbo + float(torch.stack([loss.of_mean for loss in losses]).mean())
+        better = hdn_loss < self._best_hdn_loss
         if better or trainer.hdn_frozen or not self._pairs:
             self._pairs = [
                 trainer.targets.pair(inputs, trainer.average.normalization.unbiased(loss.signal), generator)
@@ -169,7 +172,7 @@ class Validator:
         self._has_pairs_of_frozen_hdn = trainer.hdn_frozen
         if better:
             self.model.take_hdn(trainer.average)
-            self._best_neg_elbo = self.neg_elbo
+            self._best_hdn_loss = hdn_loss
         return better
 
     def _is_better(self, new: CoModel) -> bool:
