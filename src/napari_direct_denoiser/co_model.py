@@ -251,6 +251,18 @@ class CoModel(nn.Module):
         error = self.denoise(self.prepare(noisy, margin)) - self.whiten(others, margin)
         return (self.noise.color(error.nan_to_num(0.0)) / self.normalization.unit).square().mean()
 
+    def total_direct_loss(
+        self, inputs: NetworkInput, clean: Tensor, fraction: Tensor, margin: int, *frames: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Sum of all losses of the Direct Denoiser, with `noise2noise_loss` if there are frames; and `direct_loss`."""
+        of_frames = self.noise2noise_loss(frames[0], frames[1], margin) if frames else 0.0
+        if not self.has_std:
+            loss = self.direct_loss(inputs, clean, fraction)
+            return loss + of_frames, loss
+        # the second has a gradient to the second head alone
+        loss, std_loss = self.direct_losses(inputs, clean, fraction)
+        return loss + std_loss + of_frames, loss
+
     @property
     def encoder(self) -> Teacher | None:
         """The network whose features the loss compares; None if it compares none."""

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 
 import numpy as np
 import torch
@@ -100,7 +99,7 @@ class CoTrainer:
         self._share = world.share_of(schedule.batch)
         self._most = self.micro_batch = math.gcd(schedule.micro_batch, self._share)  # unless memory runs out
         self._hdn_loss_of = SharedLoss(world, self.learner.hdn, self.learner.hdn_loss, skips=structured)
-        self._direct_losses_of = SharedLoss(world, self.learner.unet, partial(_direct_losses, self.learner))
+        self._direct_losses_of = SharedLoss(world, self.learner.unet, self.learner.total_direct_loss)
         self.steps = 0
         self._fraction = torch.zeros((), device=model.device)  # of the budget, at this step
         self.hdn_frozen = False
@@ -337,16 +336,3 @@ class CoTrainer:
         self._bias.restore(state["bias"])
         if state["bias"]["added"]:
             self._line.copy_(self._bias.line())
-
-
-def _direct_losses(
-    learner: CoModel, inputs: NetworkInput, clean: Tensor, fraction: Tensor, margin: int, *frames: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The sum of all losses of the Direct Denoiser, and that of its prediction of the clean image."""
-    of_frames = learner.noise2noise_loss(frames[0], frames[1], margin) if frames else 0.0
-    if not learner.has_std:
-        loss = learner.direct_loss(inputs, clean, fraction)
-        return loss + of_frames, loss
-    # the second has a gradient to the second head alone
-    loss, std_loss = learner.direct_losses(inputs, clean, fraction)
-    return loss + std_loss + of_frames, loss
