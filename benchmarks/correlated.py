@@ -97,6 +97,19 @@ def w2s(x: float = 0.0, y: float = 0.0, rows: float = 0.0, noise: str = "auto") 
     return load
 
 
+def dark(x: float = 0.0, low: float = -np.inf) -> Callable[[Path], Case]:
+    """Truth of W2S, recorded with gain 10 and read noise 40, AR(1) noise along x, and clipped at ``low``."""
+
+    def load(folder: Path) -> Case:
+        truth = tifffile.imread(folder / "w2s_ch1_truth.tif").astype(np.float64)
+        truth = (truth - np.quantile(truth, 0.05)).clip(0) / 2
+        drawn = _process(np.random.default_rng(0).normal(size=truth.shape), x)
+        noisy = np.rint(truth + drawn * np.sqrt(10 * truth + 1600)).clip(low).astype(np.float32)
+        return Case(noisy, noisy[::5], truth[::5], 5.0)
+
+    return load
+
+
 def lysosome(folder: Path) -> Case:
     """Sharp spots: the truth with less light, with noise of gain 2.2, read noise 4 and AR(1) 0.6 along x."""
     clean = (
@@ -136,6 +149,10 @@ CASES: dict[str, Callable[[Path], Case]] = {
     "w2s-rows": w2s(rows=60.0),
     "twophoton": twophoton,
     "lysosome-x": lysosome,
+    "dark": dark(),
+    "dark-clipped": dark(low=0.0),
+    "dark-x": dark(x=0.5),
+    "dark-x-clipped": dark(x=0.5, low=0.0),
 }
 
 

@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 from napari_direct_denoiser.noise import (
+    ClippedNoise,
     GaussianNoise,
     HistogramNoise,
     InterpolatedNoise,
@@ -54,6 +55,7 @@ EXAMPLES: list[NoiseModel] = [
     LineNoise(GaussianNoise(12.0), row_std=6.0, column_std=2.0),
     InterpolatedNoise(PoissonGaussianNoise(2.0, 0.0, 3.0), "checkerboard", row=1),
     PulseNoise(20.0, 100.0, 2.0, skew=1.25),
+    ClippedNoise(PoissonGaussianNoise(2.0, 0.0, 3.0), low=-100.0, step=1.0),
 ]
 
 

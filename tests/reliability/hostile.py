@@ -41,6 +41,7 @@ from napari_direct_denoiser.data.ome_zarr import ZarrImage
 from napari_direct_denoiser.data.pixel_size import pixel_size
 from napari_direct_denoiser.errors import DenoiserError
 from napari_direct_denoiser.noise import (
+    ClippedNoise,
     CorrelatedNoise,
     GaussianNoise,
     HistogramNoise,
@@ -108,6 +109,7 @@ NOISES: tuple[Callable[[], NoiseModel], ...] = (
     lambda: ScaledCorrelatedNoise(PoissonGaussianNoise(2.0, 100.0, 3.0), [[0.1, 0.2, 0.0], [0.4, 0.0, 0.0]]),
     lambda: CorrelatedNoise(PoissonGaussianNoise(2.0, 100.0, 3.0), [[0.4, 0.0, 0.0]], "odd"),
     lambda: PulseNoise(20.0, 100.0, 2.0, 1.25),
+    lambda: ClippedNoise(GaussianNoise(3.0), 0.0, 1.0),
 )
 
 

@@ -59,7 +59,7 @@ def check_exportable(model: CoModel) -> None:
     """Raise `SettingError` for a model whose direct pass is no function of a plane that a network can hold."""
     if model.noise.whole_planes:
         raise SettingError(
-            "Expected a model without offsets of rows and columns, and without interpolated pixels, found "
+            "Expected a model without offsets of rows and columns, and without clipped or interpolated pixels, found "
             f"{model.noise.describe()}: this package needs whole planes for these, which other software "
             "cannot do; denoise with this package, or train with a noise model that has none (--noise)"
         )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from ..data.images import Frames
 from ..errors import ImageError
 from .calibration import calibrate, fit_calibration, fit_mixture, mixture_of
 from .checked import checked
+from .clipped import ClippedNoise as ClippedNoise
+from .clipped import fit_clipped
 from .colour_camera import fit_interpolated
 from .correlated import CorrelatedNoise as CorrelatedNoise
 from .correlation import Measure, fit_correlated
@@ -85,6 +88,10 @@ def _fit_pixels(given: NoiseModel | None, stacks: Sequence[Frames]) -> NoiseFit:
 
 
 def _fit_measured(given: NoiseModel | None, stacks: Sequence[Frames], measure: Measure | None) -> NoiseFit:
+    return fit_clipped(given, stacks, partial(_fit_unclipped, measure=measure))
+
+
+def _fit_unclipped(given: NoiseModel | None, stacks: Sequence[Frames], measure: Measure | None) -> NoiseFit:
     """Fit the noise of pixels, or measure it for comparison with a given model."""
     try:
         fit = fit_correlated(stacks, fit_images(stacks), measure)

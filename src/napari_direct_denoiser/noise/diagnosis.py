@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 
 from ..data.images import Frames, spread_over
 from ..errors import SettingError
+from .clipped import ClippedNoise
 from .correlated import CorrelatedNoise
 from .correlation import autoregression, measure_correlation
 from .fit import Autocorrelation, NoiseFit
 from .interpolated import InterpolatedNoise
 from .line_noise import LineNoise
-from .models import GaussianNoise
+from .models import GaussianNoise, NoiseModel
 from .recorded import RecordedNoise
 from .recording import CLIPPED, measure_recording, sampled_planes
 from .windows import as_float, crop
-from .wrapped import pixel_noise, without_whole_planes
+from .wrapped import WrappedNoise, pixel_noise, without_whole_planes
 
 _PLANES = 9
 _CORRELATED = 0.1  # least correlation of neighbours that a noise model is asked for
@@ -170,12 +171,20 @@ def _limits(planes: Sequence[Plane], fit: NoiseFit) -> list[Finding | None]:
         value, share = recording.low
         words = f"{share:.1%} of the pixels have the lowest value, {value:g}: they are clipped, and "
         words += (
-            "count as at most that bright"
-            if isinstance(fit.model, RecordedNoise)
+            "replaced by what they are expected to have been"
+            if _knows_clipping(fit.model)
             else "the dark parts of the result will be a little too bright; record with a higher offset if you can"
         )
         found.append(Finding("clipped", words, share))
     return found
+
+
+def _knows_clipping(model: NoiseModel) -> bool:
+    while isinstance(model, WrappedNoise):
+        if isinstance(model, ClippedNoise) or (isinstance(model, RecordedNoise) and model.low is not None):
+            return True
+        model = model.base
+    return False
 
 
 def _quantised(planes: Sequence[Plane], fit: NoiseFit) -> Finding | None:

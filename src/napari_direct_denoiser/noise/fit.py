@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import SettingError
 from .models import NoiseModel, PoissonGaussianNoise
+from .wrapped import pixel_noise
 
 Correlation = tuple[tuple[float, float], tuple[float, float]]
 Axes = Literal["", "x", "y", "yx"]
@@ -82,7 +83,7 @@ class NoiseFit:
 
     def camera(self) -> tuple[float | None, float | None, float]:
         """Gain, offset and read noise (counts) that fit the model best; no gain and offset if the variance is flat."""
-        model = getattr(self.model, "base", self.model)  # of noise that is clipped or rounded
+        model = pixel_noise(self.model)
         if isinstance(model, PoissonGaussianNoise):
             return model.gain, model.offset, model.read_noise
         slope, intercept = self.model.linear_variance()

@@ -15,11 +15,10 @@ from ..data.images import Frames
 from ..errors import SettingError
 from .fit import NoiseFit
 from .models import GaussianNoise, NoiseModel, PoissonGaussianNoise, bounded
-from .recording import CLIPPED, measure_recording, sampled_planes
+from .recording import measure_recording, sampled_planes
 from .wrapped import WrappedNoise
 
 _COARSE = 0.5  # ratio of a step to the noise in the dark; in finer steps a density is as good as its mean over a step
-_READ = 2.0  # least read noise, electrons, with which dark noise is nearly Gaussian
 _FINEST = 0.25  # least noise that `_NODES` can average over a step, in steps
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(5)
 
@@ -116,12 +115,7 @@ class RecordedNoise(WrappedNoise):
 
 
 def fit_recorded(stacks: Sequence[Frames], fit: NoiseFit) -> NoiseFit:
-    """Model how the images were recorded, where that matters.
-
-    That is where more than 1 % of the pixels are clipped at the bottom with a read noise of over 2 electrons, or where
-    the values come in steps of more than half the noise in the dark. Saturation is left alone: the brightness beyond it
-    that the networks would guess made the result worse (two-photon images of FMD: 34.0 dB, without 34.5 dB). Correlated
-    noise is too, because whitening mixes clipped pixels with others.
+    """Model the steps of the values, where they are coarse: more than half the noise in the dark.
 
     Parameters
     ----------
@@ -133,16 +127,9 @@ def fit_recorded(stacks: Sequence[Frames], fit: NoiseFit) -> NoiseFit:
     if not fit.model.has_cdf or not len(fit.variances):
         return fit
     found = measure_recording(sampled_planes([stack for stack in stacks if len(stack.planes)]))
-    low = found.low.value if found.low and found.low.share > CLIPPED and _is_normal(fit.model) else None
-    dark = float(fit.variances.min()) ** 0.5
-    if low is None and found.step <= _COARSE * dark:
+    if found.step <= _COARSE * float(fit.variances.min()) ** 0.5:
         return fit
-    return replace(fit, model=RecordedNoise(_unrounded(fit.model, found.step), low, step=found.step))
-
-
-def _is_normal(model: NoiseModel) -> bool:
-    """Whether dark noise is nearly Gaussian: else clipping cannot be told from pixels without a photon."""
-    return not isinstance(model, PoissonGaussianNoise) or model.read_noise > _READ * model.gain
+    return replace(fit, model=RecordedNoise(_unrounded(fit.model, found.step), step=found.step))
 
 
 def _unrounded(model: NoiseModel, step: float) -> NoiseModel:
