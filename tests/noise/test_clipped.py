@@ -123,7 +123,7 @@ def test_impossible_limits_are_refused(low: float, step: float) -> None:
 @pytest.mark.parametrize("along_x", [0.0, 0.5])
 def test_dark_parts_have_their_true_brightness_in_the_result(along_x: float) -> None:
     """As in images that were not clipped. Otherwise the darkest quarter is a third of the noise too bright."""
-    noisy, dark = clipped(along_x), TRUTH < np.quantile(TRUTH, 0.25)
+    noisy, dark = clipped(along_x), np.less(TRUTH, np.quantile(TRUTH, 0.25))
     settings = TrainSettings(preset="quick", device="cpu")
 
     def brightness(images: NDArray[np.float32], noise: NoiseModel | None = None) -> float:
