@@ -62,6 +62,15 @@ def test_the_mean_of_a_flat_plane_is_its_signal(signal: float) -> None:
     assert found.mean() == pytest.approx(100 + 20 * signal, abs=0.4)
 
 
+def test_a_black_border_stays_black() -> None:
+    planes = 100 + 12 * np.random.default_rng(0).normal(size=(1, 96, 96)).astype(np.float32)
+    planes[:, :, :30] = 0
+    found = ClippedNoise(GaussianNoise(12.0), 0.0).measured(planes)[0]
+    np.testing.assert_array_equal(found[:, :20], 0)
+    np.testing.assert_array_equal(found[:, 30:], planes[0][:, 30:])
+    assert found.min() > -1.3 * 12  # beside it
+
+
 def test_parts_of_planes_and_missing_pixels() -> None:
     planes = clipped()
     planes[1, 40:44, 50:60] = np.nan

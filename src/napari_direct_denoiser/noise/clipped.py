@@ -41,7 +41,8 @@ class ClippedNoise(WholePlaneNoise):
 
     `measured` replaces clipped pixels by the mean of the values that they may have had. The signal around a pixel comes
     from the mean of its neighbours, clipped pixels included: that of a censored normal distribution (Tobin 1958). Its
-    mean below the limit follows. Everything else is about images without clipping, and so is the noise of the base.
+    mean below the limit follows. Where hardly a pixel around shows, as in a black border, nothing is known, and pixels
+    stay at the limit. Everything else is about images without clipping, and so is the noise of the base.
 
     Parameters
     ----------
@@ -91,7 +92,8 @@ class ClippedNoise(WholePlaneNoise):
             std = self._std(signal)
             signals = np.interp(above / std, _MEANS, _SIGNALS)
             signal = self.low + std * signals.clip(0.0)
-        below = std * np.interp(signals, _SIGNALS, _BELOW)
+        seen = np.minimum(above / (std * _MEANS[0]), 1.0)
+        below = seen * std * np.interp(signals, _SIGNALS, _BELOW)
         replaced = plane.copy()
         replaced[at] = self.low + (np.round(below / self.step) * self.step if self.step else below)
         return replaced
