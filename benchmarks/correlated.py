@@ -97,14 +97,15 @@ def w2s(x: float = 0.0, y: float = 0.0, rows: float = 0.0, noise: str = "auto") 
     return load
 
 
-def dark(x: float = 0.0, low: float = -np.inf) -> Callable[[Path], Case]:
-    """Truth of W2S, recorded with gain 10 and read noise 40, AR(1) noise along x, and clipped at ``low``."""
+def dark(x: float = 0.0, low: float = -np.inf, step: float = 1.0) -> Callable[[Path], Case]:
+    """Truth of W2S, recorded with gain 10 and read noise 40, AR(1) noise along x, in steps, and clipped at ``low``."""
 
     def load(folder: Path) -> Case:
         truth = tifffile.imread(folder / "w2s_ch1_truth.tif").astype(np.float64)
         truth = (truth - np.quantile(truth, 0.05)).clip(0) / 2
         drawn = _process(np.random.default_rng(0).normal(size=truth.shape), x)
-        noisy = np.rint(truth + drawn * np.sqrt(10 * truth + 1600)).clip(low).astype(np.float32)
+        recorded = step * np.rint((truth + drawn * np.sqrt(10 * truth + 1600)) / step)
+        noisy = recorded.clip(low).astype(np.float32)
         return Case(noisy, noisy[::5], truth[::5], 5.0)
 
     return load
@@ -153,6 +154,7 @@ CASES: dict[str, Callable[[Path], Case]] = {
     "dark-clipped": dark(low=0.0),
     "dark-x": dark(x=0.5),
     "dark-x-clipped": dark(x=0.5, low=0.0),
+    "dark-x-steps": dark(x=0.5, step=40.0),
 }
 
 
