@@ -118,9 +118,8 @@ def fit_clipped(
     """Find out whether pixels are clipped, and fit the noise of images without clipping.
 
     That is where 1 to 70 % of the pixels are at the lowest value, with a noise of over 2 electrons and 2 steps of the
-    values in the dark.
-    Saturation is left alone: the brightness beyond it that the networks would guess made the result worse (two-photon
-    images of FMD: 34.0 dB, without 34.5 dB).
+    values in the dark. Saturation is left alone: the brightness beyond it that the networks would guess made the result
+    worse (two-photon images of FMD: 34.0 dB, without 34.5 dB).
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ class CoTrainer:
     world
         The processes that train together.
     frames
-        Frames of a static scene, which the Direct Denoiser also learns from.
+        Frames of a static scene, which the Direct Denoiser also learns from. The mean of HDN's samples learns from it.
 
     Attributes
     ----------
