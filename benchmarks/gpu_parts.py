@@ -266,7 +266,7 @@ def memory(settings: Settings) -> Result:
     with patch.dict(PRESETS, quick=quick.model_copy(update={"schedule": schedule})):
         losses = [training()]  # what is loaded once is not counted in what is needed
         needed = _peak(model.device, training) if model.device.type == "cuda" else 0.0
-        short = _little_memory(model.device, 0.6 * needed, LadderVAE, "forward", 0)
+        short = _little_memory(model.device, 0.6 * needed, LadderVAE, "encode", 0)
         with warnings.catch_warnings(record=True) as said, short:
             warnings.simplefilter("always")
             losses.append(training())

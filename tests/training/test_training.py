@@ -186,10 +186,10 @@ def test_every_fourth_batch_of_hdn_has_noise_drawn_anew(stack: np.ndarray, monke
     seen: list[torch.Tensor] = []
     learn = CoModel.hdn_loss
 
-    def hdn_loss(model: CoModel, inputs: NetworkInput, generator: torch.Generator | None = None) -> HDNLoss:
+    def hdn_loss(model: CoModel, inputs: NetworkInput, *others: Any) -> HDNLoss:
         if model.training:
             seen.append(inputs.noisy)
-        return learn(model, inputs, generator)
+        return learn(model, inputs, *others)
 
     monkeypatch.setattr(CoModel, "hdn_loss", hdn_loss)
     list(train_steps(build(stack), [stack], SCHEDULE, max_steps=12))
@@ -398,7 +398,8 @@ def test_out_of_memory_is_met_with_fewer_patches_at_a_time_and_said_once(
     """A machine with room for one patch."""
     model = build(stack)
     kind, met = type(getattr(model, network)), []
-    forward = kind.forward
+    begins = "encode" if network == "hdn" else "forward"
+    forward = getattr(kind, begins)
 
     def cramped(self: torch.nn.Module, x: torch.Tensor, *args: Any) -> object:
         if torch.is_grad_enabled() and len(x) > 1:
@@ -406,7 +407,7 @@ def test_out_of_memory_is_met_with_fewer_patches_at_a_time_and_said_once(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return forward(self, x, *args)
 
-    monkeypatch.setattr(kind, "forward", cramped)
+    monkeypatch.setattr(kind, begins, cramped)
     with pytest.warns(UserWarning, match="fewer patches at a time") as said:
         records = list(train_steps(model, [stack], SCHEDULE, max_steps=12))
     assert met == [4, 2]
@@ -424,16 +425,16 @@ def test_a_step_that_begins_anew_after_out_of_memory_is_as_if_it_had_begun_so(
     schedule = SCHEDULE.model_copy(update={"batch": 8})
     expected = run(stack, schedule.model_copy(update={"micro_batch": 2}), max_steps=12)[0].state_dict()
     model, calls = build(stack), list[int]()
-    forward = type(model.hdn).forward
+    encode = type(model.hdn).encode
 
-    def cramped(self: torch.nn.Module, x: torch.Tensor, *args: Any) -> object:
+    def cramped(self: torch.nn.Module, x: torch.Tensor) -> object:
         if torch.is_grad_enabled():
             calls.append(len(x))
             if len(calls) == 2:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(self, x, *args)
+        return encode(self, x)
 
-    monkeypatch.setattr(type(model.hdn), "forward", cramped)
+    monkeypatch.setattr(type(model.hdn), "encode", cramped)
     with pytest.warns(UserWarning, match="fewer patches at a time"):
         list(train_steps(model, [stack], schedule, max_steps=12))
     assert calls[:4] == [4, 4, 2, 2]
