@@ -15,16 +15,14 @@ from scipy.special import ndtr
 
 from ..data.images import Frames
 from ..errors import ImageError, SettingError
-from .estimation import fit_images
+from .estimation import HIDDEN, NORMAL, fit_images
 from .fit import NoiseFit
 from .models import NoiseModel
 from .recording import CLIPPED, measure_recording, sampled_planes
 from .windows import as_float, fill
-from .wrapped import WholePlaneNoise
+from .wrapped import PlanesWhenRead, WholePlaneNoise
 
-_READ = 2.0  # least noise in the dark, electrons, that is nearly Gaussian: else clipping is not told from no photon
 _STEPS = 2.0  # least noise in the dark, steps of the values: photons that are counted have less
-_HIDDEN = 0.7  # of more clipped pixels nothing can be inferred
 _BLUR = 2.0  # sigma, pixels, of the mean around a pixel
 _REACH = 8  # pixels that it looks at on each side
 _SIGNALS = np.linspace(-1.0, 6.0, 701)  # standard deviations above the limit; of darker ones hardly a pixel shows
@@ -142,7 +140,7 @@ def fit_clipped(
 def _measure_clipping(stacks: Sequence[Frames]) -> ClippedNoise | None:
     """The limit, with a first estimate of the noise; None if nothing is clipped or the noise cannot be estimated."""
     found = measure_recording(sampled_planes([stack for stack in stacks if len(stack.planes)]))
-    if found.low is None or not CLIPPED < found.low.share <= _HIDDEN:
+    if found.low is None or not CLIPPED < found.low.share <= HIDDEN:
         return None
     try:
         model = fit_images(stacks).model
@@ -159,32 +157,20 @@ def _is_normal(model: NoiseModel, low: float, step: float) -> bool:
     """Whether the noise of pixels at the limit is that of a camera, and not of single photons or of rounding."""
     slope, _ = model.linear_variance()
     variance = float(model.variance(torch.tensor([low]).to(model.device)))
-    return variance > max(_READ * slope, _STEPS * step) ** 2
+    return variance > max(NORMAL * slope**2, (_STEPS * step) ** 2)
 
 
-class _Unclipped:
-    """Planes (P, Y, X) without clipped pixels, float32; indexed like an array of planes."""
-
-    dtype = np.dtype(np.float32)
-    ndim = 3
+class _Unclipped(PlanesWhenRead):
+    """Planes (P, Y, X) without clipped pixels, float32."""
 
     def __init__(self, planes: NDArray[Any], noise: ClippedNoise) -> None:
-        self._planes, self._noise = planes, noise
-        self.shape = planes.shape
-        self.cached_planes = getattr(planes, "cached_planes", None)  # of a stack that is read when needed
+        super().__init__(planes)
+        self._noise = noise
 
-    def __len__(self) -> int:
-        return len(self._planes)
-
-    def __getitem__(self, key: Any) -> Plane:
-        """Read a plane, or a region of it: ``planes[3]``, ``planes[3, 10:20, 30:40]``."""
-        index, *region = key if isinstance(key, tuple) else (key,)
-        begins, ends = [], []
-        for part, side in zip((*region, slice(None), slice(None))[:2], self.shape[1:], strict=True):
-            begin, end, _ = part.indices(side)
-            begins.append(begin)
-            ends.append(end)
-        wide = tuple(slice(max(begin - _REACH, 0), end + _REACH) for begin, end in zip(begins, ends, strict=True))
-        plane = self._noise.without_clipping(as_float(self._planes[index, *wide]))
-        inner = (slice(b - w.start, e - w.start) for b, e, w in zip(begins, ends, wide, strict=True))
-        return np.asarray(plane[tuple(inner)])
+    def _read(self, index: int, rows: slice, columns: slice) -> Plane:
+        sides = zip((rows, columns), self.shape[1:], strict=True)
+        (top, bottom, _), (left, right, _) = (part.indices(side) for part, side in sides)
+        above, before = max(top - _REACH, 0), max(left - _REACH, 0)
+        wide = self._planes[index, above : bottom + _REACH, before : right + _REACH]
+        plane = self._noise.without_clipping(as_float(wide))
+        return np.asarray(plane[top - above : bottom - above, left - before : right - before])

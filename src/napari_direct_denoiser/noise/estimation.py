@@ -17,6 +17,10 @@ from .models import GaussianNoise, NoiseModel, PoissonGaussianNoise
 from .recording import CLIPPED, measure_recording, sampled_planes
 from .windows import Values, Windows, hot_pixels, measure
 
+HIDDEN = 0.7
+"""Fraction of clipped pixels above which nothing can be inferred from the others."""
+NORMAL = 4.0
+"""Least variance of dark noise, squared electrons, that is taken for Gaussian to undo clipping."""
 _BINS = 40
 _EQUAL = 2**0.5 / 20  # of the noise; values that differ less are equal; irrational: no mean of counts is a limit
 _TRIM = 100.0  # squared high-pass values beyond this multiple of their bin's mean are structure or hot pixels
@@ -25,8 +29,6 @@ _ROUNDS = 4
 _FEWEST = 25  # windows per bin
 _FEWEST_IN_ALL = 200
 _CLIPPED = 0.01  # larger fraction of pixels at the lowest value: the bin is clipped, and its variance too small
-_HIDDEN = 0.7  # of more clipped pixels nothing can be inferred
-_NORMAL = 4.0  # squared electrons; least variance of dark noise that is taken for Gaussian to undo clipping
 _UNCLIPPED = 0.9  # unless the variance is at least this fraction of what the other bins predict
 _SPOILED = 0.05  # excess of the fraction of spoiled windows that makes the rest of a bin a biased sample
 _SKEWS = 0.05, 1.7  # times Poisson's
@@ -96,7 +98,7 @@ def fit_images(stacks: Sequence[Frames], *, line: tuple[float, float] | None = N
     if low and low.share > CLIPPED:
         whole = _unclipped(windows, bins, low.value)
         line = _line(whole)
-        if whole.variances[0] > _NORMAL * line[0] ** 2:  # few electrons without read noise are not normal
+        if whole.variances[0] > NORMAL * line[0] ** 2:  # few electrons without read noise are not normal
             bins, (slope, intercept) = whole, line
     correlation = _correlation(windows, bins)
     if line is not None and not windows.temporal:
@@ -186,14 +188,14 @@ def _unclipped(windows: Windows, bins: _Bins, low: float) -> _Bins:
     The fraction of clipped pixels gives the distance of the mean from the limit, in standard deviations.
     """
     clipped = np.array([np.mean(windows.centre[part] <= low) for part in bins.members])
-    limit = ndtri(clipped.clip(1e-6, _HIDDEN))
+    limit = ndtri(clipped.clip(1e-6, HIDDEN))
     density = np.exp(-0.5 * limit**2) / (2 * np.pi) ** 0.5
     mean = limit * ndtr(limit) + density
     variance = limit**2 * ndtr(limit) + ndtr(-limit) + limit * density - mean**2
     variances = bins.variances / variance
     signals = bins.signals - mean * np.sqrt(variances)
     return replace(
-        bins, signals=signals, variances=variances, clipped=clipped, biased=bins.saturated | (clipped > _HIDDEN)
+        bins, signals=signals, variances=variances, clipped=clipped, biased=bins.saturated | (clipped > HIDDEN)
     )
 
 

@@ -18,7 +18,7 @@ from scipy.signal import correlate2d
 from ..data.patches import reflected
 from ..errors import SettingError
 from .models import NoiseModel
-from .wrapped import WholePlaneNoise
+from .wrapped import PlanesWhenRead, WholePlaneNoise
 
 Pattern = Literal["checkerboard", "quarter"]
 Indices = NDArray[np.intp]
@@ -209,25 +209,16 @@ class Lattice:
         return np.asarray(twice[y + 2 * _MARGIN, x - self.column + 2 * _MARGIN])
 
 
-class Measured:
-    """The measured pixels of planes (P, Y, X) on their lattice, (P, U, V); indexed like an array of planes."""
-
-    ndim = 3
+class Measured(PlanesWhenRead):
+    """The measured pixels of planes (P, Y, X) on their lattice, (P, U, V)."""
 
     def __init__(self, planes: NDArray[Any], pattern: Pattern, row: int, column: int) -> None:
-        self._planes = planes
+        super().__init__(planes)
         self._lattice = Lattice(pattern, row, column, (planes.shape[-2], planes.shape[-1]))
         self.shape = (len(planes), *self._lattice.shape)
         self.dtype = planes.dtype
-        self.cached_planes = getattr(planes, "cached_planes", None)  # of a stack that is read when needed
 
-    def __len__(self) -> int:
-        return len(self._planes)
-
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        """Read a plane, or a region of it: ``planes[3]``, ``planes[3, 10:20, 30:40]``."""
-        index, *region = key if isinstance(key, tuple) else (key,)
-        rows, columns = (*region, slice(None), slice(None))[:2]
+    def _read(self, index: int, rows: slice, columns: slice) -> NDArray[Any]:
         sides = self._lattice.shape
         y, x = self._lattice.pixels(np.arange(sides[0])[rows], np.arange(sides[1])[columns])
         top, left = y.min(), x.min()

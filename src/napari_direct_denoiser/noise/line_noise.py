@@ -21,7 +21,7 @@ from ..errors import SettingError
 from .fit import NoiseFit
 from .models import NoiseModel
 from .windows import as_float, fill
-from .wrapped import WholePlaneNoise
+from .wrapped import PlanesWhenRead, WholePlaneNoise
 
 Plane = NDArray[np.float32]  # (Y, X)
 Line = NDArray[np.float32]  # (Y,) or (X,)
@@ -202,28 +202,18 @@ def row_offsets(plane: Plane, std: float) -> Line:
     return np.asarray(idct(gain * dct(means, norm="ortho"), norm="ortho"), dtype=np.float32)
 
 
-class _WithoutLines:
-    """Planes (P, Y, X) without offsets of lines, float32; indexed like an array of planes.
+class _WithoutLines(PlanesWhenRead):
+    """Planes (P, Y, X) without offsets of lines, float32.
 
     Only the offsets are kept in memory: they are estimated from the whole plane when its first pixels are read.
     """
 
-    dtype = np.dtype(np.float32)
-    ndim = 3
-
     def __init__(self, planes: NDArray[Any], row_std: float, column_std: float) -> None:
-        self._planes, self._stds = planes, (row_std, column_std)
+        super().__init__(planes)
+        self._stds = row_std, column_std
         self._offsets: dict[int, tuple[Line, Line]] = {}
-        self.shape = planes.shape
-        self.cached_planes = getattr(planes, "cached_planes", None)  # of a stack that is read when needed
 
-    def __len__(self) -> int:
-        return len(self._planes)
-
-    def __getitem__(self, key: Any) -> Plane:
-        """Read a plane, or a region of it: ``planes[3]``, ``planes[3, 10:20, 30:40]``."""
-        index, *region = key if isinstance(key, tuple) else (key,)
-        rows, columns = (*region, slice(None), slice(None))[:2]
+    def _read(self, index: int, rows: slice, columns: slice) -> Plane:
         down, right = self._of_plane(int(index))
         part: Plane = as_float(self._planes[index, rows, columns])
         return np.asarray(part - down[rows, None] - right[columns])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +40,37 @@ class WrappedNoise(NoiseModel):
 
     def linear_variance(self) -> tuple[float, float]:
         return self.base.linear_variance()
+
+
+class PlanesWhenRead(ABC):
+    """Planes (P, Y, X) that are computed from others when they are read; indexed like an array of planes.
+
+    Parameters
+    ----------
+    planes
+        The others, which may be read when needed themselves.
+    """
+
+    dtype: np.dtype[Any] = np.dtype(np.float32)
+    ndim = 3
+
+    def __init__(self, planes: NDArray[Any]) -> None:
+        self._planes = planes
+        self.shape: tuple[int, ...] = planes.shape
+        self.cached_planes = getattr(planes, "cached_planes", None)  # of a stack that is read when needed
+
+    def __len__(self) -> int:
+        return len(self._planes)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """Read a plane, or a region of it: ``planes[3]``, ``planes[3, 10:20, 30:40]``."""
+        index, *region = key if isinstance(key, tuple) else (key,)
+        rows, columns = (*region, slice(None), slice(None))[:2]
+        return self._read(index, rows, columns)
+
+    @abstractmethod
+    def _read(self, index: int, rows: slice, columns: slice) -> NDArray[Any]:
+        """Compute a region of a plane."""
 
 
 class WholePlaneNoise(WrappedNoise):

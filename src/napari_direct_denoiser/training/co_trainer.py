@@ -183,18 +183,21 @@ class CoTrainer:
 
     def _learn(self, inputs: NetworkInput, frames: Tensors, *, is_new: bool) -> Tensors:
         """Gradients of both networks; their losses, and what `_learn_sample` made."""
-        hdn = self._hdn_loss_of(inputs, self.generator, self.mean_of_samples(inputs))
+        mean = self.mean_of_samples(inputs)
+        hdn = self._hdn_loss_of(inputs, self.generator, mean)
         if is_new:
             self._bias.add(inputs, hdn.signal)
         # The target has no gradient: from here on the two networks run side by side.
-        student = self._student_thread.submit(self._learn_sample, inputs, unbiased(hdn.signal, self._line), frames)
+        student = self._student_thread.submit(
+            self._learn_sample, inputs, unbiased(hdn.signal, self._line), mean, frames
+        )
         ((hdn.loss + hdn.of_mean) / self._parts).backward()
         loss, *redrawn = student.result()
         return torch.stack([hdn.reconstruction, hdn.kl.sum(), loss]), *redrawn
 
-    def _learn_sample(self, inputs: NetworkInput, sample: Tensor, frames: Tensors) -> Tensors:
+    def _learn_sample(self, inputs: NetworkInput, sample: Tensor, mean: Tensor | None, frames: Tensors) -> Tensors:
         """Gradients of the Direct Denoiser; its loss, and the image with noise drawn anew, if there is one."""
-        seen, clean = self.targets.pair(inputs, sample, self._noise_generator)
+        seen, clean = self.targets.pair(inputs, sample, self._noise_generator, mean)
         return *self._learn_pair(*seen, clean, *frames), *(seen if self.targets.resample_noise else ())
 
     def _learn_pair(

@@ -39,13 +39,19 @@ class StudentTargets:
         self.teacher, self.self_target_weight, self.resample_noise = teacher, self_target_weight, resample_noise
 
     @torch.no_grad()
-    def pair(self, inputs: NetworkInput, sample: Tensor, generator: torch.Generator) -> Pair:
-        """Make a pair of a prepared noisy image and the sample (B, 1, H, W) that HDN drew for it."""
+    def pair(
+        self, inputs: NetworkInput, sample: Tensor, generator: torch.Generator, predicted: Tensor | None = None
+    ) -> Pair:
+        """Make a pair of a prepared noisy image and the sample (B, 1, H, W) that HDN drew for it.
+
+        ``predicted`` is the prediction of the teacher's student, if it is known.
+        """
         if not self.resample_noise:
             return inputs, sample
         clean = sample
         if self.self_target_weight and self.teacher.config.loss in CENTRAL:
-            clean = sample.lerp(self.teacher.denoise(inputs), self.self_target_weight)
+            predicted = self.teacher.denoise(inputs) if predicted is None else predicted
+            clean = sample.lerp(predicted, self.self_target_weight)
         return self.teacher.prepare_white(self.teacher.noise.white_sample(clean, generator)), clean
 
     def state(self) -> State:
