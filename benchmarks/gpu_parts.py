@@ -35,7 +35,7 @@ from napari_direct_denoiser.networks import LadderVAE
 from napari_direct_denoiser.prediction.tiling import Output
 from napari_direct_denoiser.presets import PRESETS
 from napari_direct_denoiser.progress import drain
-from napari_direct_denoiser.training import calibrate_std, mean_or_direct, validation
+from napari_direct_denoiser.training import calibrate, mean_or_direct, validation
 
 import torch._dynamo  # isort: skip  # what optimizers load when they are made, once for all parts
 
@@ -92,7 +92,7 @@ def shrink() -> None:
             update={"hdn": model.hdn.model_copy(update=few), "direct": model.direct.model_copy(update=few)}
         )
         PRESETS[name] = PRESETS[name].model_copy(update={"model": model, "pretrained": False})
-    calibrate_std._PIXELS, calibrate_std._SIDE, mean_or_direct._SAMPLES = 10_000, 96, 2
+    calibrate._PIXELS, calibrate._SIDE, mean_or_direct._SAMPLES = 10_000, 96, 2
     validation._PATCHES = 2
 
 
@@ -191,7 +191,7 @@ def _compare(
     spread = np.sqrt((one["sample"].var(0) + other["sample"].var(0)) / 2) + 1e-12
     error = spread * np.sqrt(2 / samples)
     std, mean = (torch.from_numpy(each) for each in (one["sample"].std(0), one["mean"]))
-    calibrated = pair[0].model.std_calibration.of_samples(std, mean, samples).numpy()
+    calibrated = pair[0].model.calibration.of_samples(std, mean, samples).numpy()
     pooled = [each["sample"] - (one["mean"] + other["mean"]) / 2 for each in (one, other)]
     figures = {
         "direct": float(np.abs((one["direct"] - other["direct"]) / noise).max()),

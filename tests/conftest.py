@@ -71,7 +71,7 @@ def rng() -> np.random.Generator:
 
 
 FEW = {
-    "calibrate_std": {"_PIXELS": 10_000, "_SIDE": 96},
+    "calibrate": {"_PIXELS": 10_000, "_SIDE": 96},
     "mean_or_direct": {"_SIDE": 64, "_SAMPLES": 2, "_PLANES": 1},
     "validation": {"_PATCHES": 8},
 }

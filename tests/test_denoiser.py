@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_direct_denoiser import Denoiser, TrainSettings, load, train
+from napari_direct_denoiser.calibration import Calibration, Curve
 from napari_direct_denoiser.checkpoint import load_checkpoint, save_checkpoint
 from napari_direct_denoiser.co_model import CoModel
 from napari_direct_denoiser.config import HDNConfig, ModelConfig, UNetConfig
@@ -25,7 +26,6 @@ from napari_direct_denoiser.errors import ImageError, ModelFileError, SettingErr
 from napari_direct_denoiser.normalization import Normalization
 from napari_direct_denoiser.prediction import tiling
 from napari_direct_denoiser.progress import drain
-from napari_direct_denoiser.std_calibration import Curve, StdCalibration
 from napari_direct_denoiser.system import Compute
 from napari_direct_denoiser.training import course
 from napari_direct_denoiser.training.validation import Validator
@@ -61,7 +61,7 @@ def tiny(trained: Denoiser, noisy: NDArray[np.uint16]) -> Denoiser:
 def test_no_memory_between_two_steps_is_an_error_that_keeps_the_weights_so_far(
     tiny: Denoiser, noisy: NDArray[np.uint16], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    place, name = {"validation": (Validator, "validate"), "calibration": (course, "calibrate_std")}[what]
+    place, name = {"validation": (Validator, "validate"), "calibration": (course, "calibrate")}[what]
 
     def cramped(*args: Any, **options: Any) -> object:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -135,7 +135,7 @@ def test_median_is_not_the_mean(trained: Denoiser, noisy: NDArray[np.uint16]) ->
     median, mean = trained.posterior_median(noisy[0], 5), trained.posterior_mean(noisy[0], 5)
     drawn = trained.sample(noisy[0], 5)
     spread, middle = (torch.from_numpy(each) for each in (drawn.std(0), drawn.mean(0)))
-    calibrated = trained.model.std_calibration.of_samples(spread, middle, 5).numpy()
+    calibrated = trained.model.calibration.of_samples(spread, middle, 5).numpy()
     np.testing.assert_allclose(trained.std(noisy[0], 5), calibrated, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(median, np.median(drawn, axis=0), rtol=1e-5)
     np.testing.assert_allclose(mean, drawn.mean(0), rtol=1e-5)
@@ -245,9 +245,9 @@ def test_the_calibration_of_the_std_is_saved_with_the_model(
     path = tmp_path / "model.safetensors"
     trained.save(path)
     model = load(path, device="cpu")
-    model.model.std_calibration = StdCalibration()
+    model.model.calibration = Calibration()
     predicted = model.std(noisy)
-    model.model.std_calibration = StdCalibration(signal=Curve((0.0,), (2.0,)))
+    model.model.calibration = Calibration(signal=Curve((0.0,), (2.0,)))
     model.save(path)
     np.testing.assert_array_equal(load(path, device="cpu").std(noisy), 2 * predicted)
 

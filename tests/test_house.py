@@ -25,7 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"config", "progress"}),
     frozenset({"presets"}),
-    frozenset({"system", "cuda_graphs", "std_calibration", "losses"}),
+    frozenset({"system", "cuda_graphs", "calibration", "losses"}),
     frozenset({"data", "networks"}),
     frozenset({"noise"}),
     frozenset({"normalization"}),

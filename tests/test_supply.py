@@ -114,10 +114,10 @@ assert "torch" not in sys.modules, "the docks open with torch, slowly"
 import numpy as np
 import napari_direct_denoiser.cli
 from napari_direct_denoiser import load, train
-from napari_direct_denoiser.training import calibrate_std, mean_or_direct, validation
+from napari_direct_denoiser.training import calibrate, mean_or_direct, validation
 from napari_direct_denoiser.data.synthetic import simulate
 
-calibrate_std._PIXELS, calibrate_std._SIDE, mean_or_direct._SAMPLES, mean_or_direct._SIDE = 1000, 64, 2, 64
+calibrate._PIXELS, calibrate._SIDE, mean_or_direct._SAMPLES, mean_or_direct._SIDE = 1000, 64, 2, 64
 validation._PATCHES = 2
 noisy = simulate(planes=2, size=64, seed=0).noisy
 train(noisy, noise="poisson:2,100,3", max_steps=1, device="cpu").save("m.safetensors")

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .calibration import Calibration
 from .config import Device, HDNConfig, ModelConfig, UNetConfig
 from .losses import perceptual, pixel_loss
 from .networks import FlatVAE, LadderVAE, UNet
 from .networks.ladder_vae import free_bits
 from .noise import NoiseModel
 from .normalization import VIEWS, NetworkInput, Normalization
-from .std_calibration import StdCalibration
 from .system import Compute, resolve
 
 Teacher = LadderVAE | FlatVAE
@@ -62,7 +62,7 @@ class CoModel(nn.Module):
         self.hdn = LadderVAE(config.hdn, views) if isinstance(config.hdn, HDNConfig) else FlatVAE(config.hdn, views)
         self.unet = self.new_unet(config.direct)
         self.noise = noise
-        self.std_calibration = StdCalibration()
+        self.calibration = Calibration()
         self._encoder: tuple[Teacher, ...] = ()  # frozen: in a tuple, it is not a part of this module
         self.compute = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
 
@@ -77,7 +77,7 @@ class CoModel(nn.Module):
         """Make an untrained Direct Denoiser that sees what this model prepares."""
         return UNet(config, VIEWS[self.config.units])
 
-    def with_student(self, unet: UNet, loss: str, calibration: StdCalibration) -> CoModel:
+    def with_student(self, unet: UNet, loss: str, calibration: Calibration) -> CoModel:
         """Give the model of the same teacher with another Direct Denoiser; they share the networks.
 
         The calibration is that of its second head. That of the teacher's samples stays.
@@ -86,7 +86,7 @@ class CoModel(nn.Module):
         with torch.device("meta"):  # networks without memory, which are replaced
             other = CoModel(config, self.noise, self.normalization)
         other.hdn, other.unet, other.compute = self.hdn, unet, self.compute
-        other.std_calibration = calibration.model_copy(update={"samples": self.std_calibration.samples})
+        other.calibration = calibration.model_copy(update={"samples": self.calibration.samples})
         other.to(self.compute.device).to(memory_format=self.compute.memory_format)  # type: ignore[call-overload]
         return other.train(self.training)
 
@@ -207,7 +207,7 @@ class CoModel(nn.Module):
     def take(self, other: CoModel) -> None:
         """Copy both networks of a model of the same images."""
         self.unet.load_state_dict(other.unet.state_dict())
-        self.std_calibration = other.std_calibration
+        self.calibration = other.calibration
         self.take_hdn(other)
 
     def take_hdn(self, other: CoModel) -> None:
@@ -295,13 +295,13 @@ class CoModel(nn.Module):
 
     def direct(self, noisy: Tensor) -> Tensor:
         """Denoise (B, 1, H, W) counts in one pass."""
-        return self.noise.color(self.denoise(self.prepare(noisy)))
+        return self.calibration.unbiased(self.noise.color(self.denoise(self.prepare(noisy))))
 
     def direct_with_std(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
         """`direct`, and the standard deviation of its error from the same pass, both (B, 1, H, W) counts."""
         denoised, std = self.denoise_with_std(self.prepare(noisy))
-        direct = self.noise.color(denoised)
-        return direct, self.std_calibration.corrected(std, direct)
+        direct = self.calibration.unbiased(self.noise.color(denoised))
+        return direct, self.calibration.corrected(std, direct)
 
     def denoise(self, inputs: NetworkInput) -> Tensor:
         """The direct pass over a prepared image; the result is whitened, as the input is."""

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_direct_denoiser import Denoiser, SettingError, export_onnx
+from napari_direct_denoiser.calibration import Curve
 from napari_direct_denoiser.export import onnx_file
 from napari_direct_denoiser.export.direct_pass import DirectPass, traced
 
@@ -48,10 +49,15 @@ def test_onnxruntime_agrees_with_the_package(
 def test_the_networks_of_quick_agree_too(
     quick: Denoiser, noisy: NDArray[np.float32], least_noise: float, tmp_path: Path
 ) -> None:
-    export_onnx(quick, tmp_path / "m.onnx")
     image = noisy[:199, :133]
+    before, plain = quick.model.calibration, quick.denoise(image)
+    bias = Curve((float(plain.mean()), float(plain.max())), (0.0, 5 * least_noise))
+    quick.model.calibration = before.model_copy(update={"direct": bias})
+    export_onnx(quick, tmp_path / "m.onnx")
     difference = run(tmp_path / "m.onnx", image[None])[0] - quick.denoise(image)
     assert np.abs(difference).max() < 1e-4 * least_noise
+    assert np.abs(quick.denoise(image) - plain).max() > least_noise
+    quick.model.calibration = before
 
 
 def test_says_what_it_is(tiny: Callable[[str], Denoiser], tmp_path: Path) -> None:

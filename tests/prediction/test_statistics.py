@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from napari_direct_denoiser.calibration import Calibration, Curve
 from napari_direct_denoiser.errors import DenoiserError
 from napari_direct_denoiser.prediction.statistics import SampleStatistics, finite, mode
-from napari_direct_denoiser.std_calibration import Curve, StdCalibration
 
 
 def test_the_mode_is_the_higher_of_two_peaks_and_the_densest_part_of_a_skewed_distribution(rng) -> None:
@@ -28,7 +28,7 @@ def test_mode_and_median_come_from_the_same_samples_in_any_number_of_calls(rng) 
     statistics = SampleStatistics(["mode", "median", "mean"], 20, (6, 7))
     for part in samples.split(8):
         statistics.add(part)
-    found = statistics.results(StdCalibration())
+    found = statistics.results(Calibration())
     np.testing.assert_array_equal(found["mode"], mode(samples.numpy()))
     np.testing.assert_allclose(found["median"], np.median(samples.numpy(), axis=0))
     assert found.keys() == {"mode", "median", "mean"}
@@ -40,7 +40,7 @@ def test_the_std_is_calibrated_at_the_mean(rng) -> None:
     statistics.add(samples)
     curve = Curve((0.4, 0.6), (1.0, 3.0))
     expected = (samples.var(0) * (curve(samples.mean(0)).square() + 1 / 20)).sqrt()  # of the mean of 20
-    found = statistics.results(StdCalibration(samples=curve))["sample_std"]
+    found = statistics.results(Calibration(samples=curve))["sample_std"]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 

@@ -26,6 +26,7 @@ import tifffile
 import torch
 import zarr
 
+from napari_direct_denoiser.calibration import Calibration, Curve
 from napari_direct_denoiser.checkpoint import (
     load_checkpoint,
     load_model,
@@ -57,7 +58,6 @@ from napari_direct_denoiser.noise import (
     write_noise,
 )
 from napari_direct_denoiser.normalization import Normalization
-from napari_direct_denoiser.std_calibration import Curve, StdCalibration
 from napari_direct_denoiser.training.provenance import Provenance, Record
 
 Rng = np.random.Generator
@@ -85,7 +85,7 @@ def tiny_model(noise: NoiseModel | None = None, seed: int = 0) -> CoModel:
         units="noise", mean=200.0, std=40.0, slope=slope, intercept=intercept, level=20.0, hdn_scale=1.0, hdn_shift=0.5
     )
     model = CoModel.initialized(TINY, noise, normalization, seed).eval()
-    model.std_calibration = StdCalibration(signal=Curve((100.0, 300.0), (1.0, 1.2)), samples=1.1)
+    model.calibration = Calibration(signal=Curve((100.0, 300.0), (1.0, 1.2)), samples=1.1)
     return model
 
 

@@ -36,7 +36,7 @@ def content(path: Path) -> dict[str, Any]:
     last = denoiser.provenance.history[-1]
     return weights | {
         "normalization": denoiser.model.normalization,
-        "calibration": denoiser.model.std_calibration,
+        "calibration": denoiser.model.calibration,
         "steps": (denoiser.provenance.steps, denoiser.provenance.stopped),
         "gain": (last.estimated_gain_db, last.estimated_rise_db),
     }

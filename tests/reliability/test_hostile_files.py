@@ -227,6 +227,7 @@ MODELS: dict[str, Callable[[Path], None]] = {
     "no noise at all": described("scaling", "slope", value=0.0),
     "slope that overflows": described("scaling", "slope", value=1e200),
     "number of 5000 digits": described("scaling", "mean", value=10**4000),
+    "a bias without end": described("calibration", "direct", value=[[1.0], [1e999]]),
     "calibration without knots": described("calibration", "signal", value=[[], []]),
     "calibration that falls": described("calibration", "signal", value=[[2.0, 1.0], [1.0, 1.0]]),
     "calibration of other length": described("calibration", "signal", value=[[1.0], [1.0, 1.0]]),

@@ -24,7 +24,7 @@ from napari_direct_denoiser.data.io import plan_image, write_image, write_planne
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.noise import MixtureNoise, write_noise
 from napari_direct_denoiser.presets import PRESETS
-from napari_direct_denoiser.training import calibrate_std, clock, course, mean_or_direct, validation
+from napari_direct_denoiser.training import calibrate, clock, course, mean_or_direct, validation
 
 NOISE = "poisson:2,100,3"
 STACK = simulate(planes=4, size=64, seed=0).noisy
@@ -50,7 +50,7 @@ def shrink() -> None:
     clock.YIELD_SECONDS = 0.0
     validation._PATCHES = 4
     course._FIRST_CALIBRATION = 4
-    calibrate_std._PIXELS, mean_or_direct._SAMPLES, mean_or_direct._SIDE = 5_000, 2, 32
+    calibrate._PIXELS, mean_or_direct._SAMPLES, mean_or_direct._SIDE = 5_000, 2, 32
     train._SAVE_SECONDS = 0.0  # after every step
 
 

@@ -15,7 +15,7 @@ from napari_direct_denoiser.data.images import Frames
 from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.denoiser import Denoiser
 from napari_direct_denoiser.progress import SAMPLES_OF_MEAN, best_result, mean_words
-from napari_direct_denoiser.training.calibrate_std import calibrate_std
+from napari_direct_denoiser.training.calibrate import calibrate
 from napari_direct_denoiser.training.mean_or_direct import AgainstMean, direct_over_mean
 from napari_direct_denoiser.training.provenance import Provenance, Record, summary
 
@@ -36,7 +36,7 @@ def test_the_gain_over_the_mean_is_the_true_one(untrained: Denoiser, spoiled: bo
         with torch.no_grad():
             for parameter in model.unet.parameters():
                 parameter.zero_()  # what is left is a blur
-    model.std_calibration, against = calibrate_std(model, [Frames(STACK.noisy)])
+    model.calibration, against = calibrate(model, [Frames(STACK.noisy)])
     found = direct_over_mean(against)
     assert found is not None
     few = STACK.noisy[:, :, :64]

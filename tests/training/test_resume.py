@@ -70,7 +70,7 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
         ("training.validation._PATCHES", 4),
         ("training.course._FIRST_CALIBRATION", 4),
         ("training.refit_noise._PAIRS", 3_000),
-        ("training.calibrate_std._PIXELS", 5_000),
+        ("training.calibrate._PIXELS", 5_000),
         ("training.mean_or_direct._SAMPLES", 2),
         ("training.mean_or_direct._SIDE", 32),
     ):
@@ -98,7 +98,7 @@ def content(denoiser: Denoiser) -> dict[str, Any]:
         **tensors,
         "noise": model.noise.document(),
         "normalization": model.normalization,
-        "calibration": model.std_calibration,
+        "calibration": model.calibration,
         "steps": denoiser.provenance.steps,
         "gain": denoiser.provenance.history[-1].estimated_gain_db,
         "rise": denoiser.provenance.history[-1].estimated_rise_db,

@@ -99,8 +99,8 @@ def test_students_of_one_teacher_share_a_file_and_each_stays_as_it_was(teacher: 
 
 def test_the_calibration_of_samples_belongs_to_the_teacher(teacher: Denoiser) -> None:
     upper = student_of(teacher, loss="quantile:0.95")
-    assert upper.model.std_calibration.samples == teacher.model.std_calibration.samples
-    assert upper.model.std_calibration.signal != teacher.model.std_calibration.signal
+    assert upper.model.calibration.samples == teacher.model.calibration.samples
+    assert upper.model.calibration.signal != teacher.model.calibration.signal
 
 
 def test_a_student_of_a_name_that_is_there_replaces_it(teacher: Denoiser) -> None:

@@ -204,7 +204,7 @@ class _Passes:
     def mean(self, planes: Planes, samples: int) -> Generator[Progress, None, tuple[Tensor, Tensor]]:
         """Predict the mean of samples, and its variance beyond that of `SAMPLES_OF_MEAN`, counts^2."""
         mean, std = yield from self._predict(planes, ["mean", "sample_std"], samples)
-        variance = double(self.model.std_calibration.undone(std, mean, samples)).square()
+        variance = double(self.model.calibration.undone(std, mean, samples)).square()
         return mean, variance * samples / (samples - 1) * (1 / samples - 1 / SAMPLES_OF_MEAN)
 
     def _predict(

@@ -143,7 +143,7 @@ def sample_convergence_steps(
         steps = predict_steps(model, planes, ["mean", "sample_std"], samples=n, seed=seed)
         result, more_seconds = yield from follow(steps, n)
         spread, its_mean = (torch.from_numpy(result[name]) for name in ("sample_std", "mean"))
-        spread = model.std_calibration.undone(spread, its_mean, n)  # that of the samples counts here
+        spread = model.calibration.undone(spread, its_mean, n)  # that of the samples counts here
         mean, squares = merged(before, mean, squares, n, result["mean"], np.square(spread.numpy()) * n)
         seconds += more_seconds
         if count == 1:

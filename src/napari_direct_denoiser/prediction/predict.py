@@ -194,7 +194,7 @@ def _denoise_into(
                 views = {name: _view(target, name, region, axes, noisy.shape[1:]) for name, target in targets.items()}
             yield from run.plane(noisy[0], views, first + number)
             for name, view in views.items():
-                factor = model.std_calibration.unmeasured if name in STD else None
+                factor = model.calibration.unmeasured if name in STD else None
                 result = view if measured else model.noise.restored(view, planes.data.shape[1:], factor)
                 if result is not view or not _is_writable_in_place(targets[name]):
                     targets[name][_part(name, region)] = planes.restore(result[..., None, :, :])
@@ -289,7 +289,7 @@ class _Run:
                     views["sample"][(slice(first, first + len(kept)), *tile.kept)] += tile.weights * kept
             yield n
         with _guarded():
-            for name, value in statistics.results(self.model.std_calibration).items():
+            for name, value in statistics.results(self.model.calibration).items():
                 views[name][tile.kept] += tile.weights * finite(value)
 
     def _draw(

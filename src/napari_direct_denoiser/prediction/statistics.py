@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..calibration import Calibration
 from ..errors import DenoiserError
-from ..std_calibration import StdCalibration
 from .tiling import HELD, Output
 
 Array = TypeVar("Array", Tensor, NDArray[np.float32])
@@ -45,7 +45,7 @@ class SampleStatistics:
             self.mean, self.squares = merged(self.count, *before, n, mean, squares)
         self.count = total
 
-    def results(self, calibration: StdCalibration) -> dict[Output, NDArray[np.float32]]:
+    def results(self, calibration: Calibration) -> dict[Output, NDArray[np.float32]]:
         """Give the requested statistics, (h, w) each; the standard deviation is calibrated."""
         found: dict[Output, NDArray[np.float32]] = {}
         if self.held is not None:

@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ..calibration import Calibration
 from ..co_model import CoModel
 from ..config import PresetName, TrainSettings
 from ..data.images import Frames
@@ -16,7 +17,7 @@ from ..errors import TrainingError
 from ..presets import PRESETS, Preset
 from ..progress import TrainingProgress
 from ..system import free_memory, is_out_of_memory
-from .calibrate_std import calibrate_std
+from .calibrate import calibrate
 from .loop import Training
 from .mean_or_direct import AgainstMean, direct_over_mean
 from .provenance import History, Provenance, Record
@@ -86,6 +87,8 @@ class Course:
         self._images: State | None = None
         self._schedule = preset.schedule
         settings = provenance.settings
+        # the bias of the weights that training begins with is not that of later ones
+        model.calibration = model.calibration.model_copy(update={"direct": Calibration().direct})
         self._training = Training(
             model,
             stacks,
@@ -145,15 +148,15 @@ class Course:
 
     def _calibrate(self, *, final: bool) -> list[AgainstMean]:
         """Calibrate standard deviations; that of samples belongs to the teacher, and stays if only a student learns."""
-        settings, before = self.provenance.settings, self._model.std_calibration
+        settings, before = self.provenance.settings, self._model.calibration
         steps = self._frame_steps or [len(stack) for stack in self._stacks]
         measured = [
             Frames(self._model.noise.measured(stack), step) for stack, step in zip(self._stacks, steps, strict=True)
         ]
         trained = self._calibrated * self._schedule.batch * self._schedule.patch**2
-        found, against = calibrate_std(self._model, measured, settings.seed, final=final, trained_pixels=trained)
+        found, against = calibrate(self._model, measured, settings.seed, final=final, trained_pixels=trained)
         kept = {"samples": before.samples} if settings.student_only else {}
-        self._model.std_calibration = found.model_copy(update=kept)
+        self._model.calibration = found.model_copy(update=kept)
         return against
 
     def state(self) -> State:

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
+from ..calibration import Calibration
 from ..co_model import CoModel
 from ..config import ModelConfig
 from ..errors import ModelFileError
 from ..noise import checked, from_document
 from ..normalization import Normalization
-from ..std_calibration import StdCalibration
 from .provenance import Provenance
 from .students import Student, students_of
 
@@ -24,7 +24,7 @@ def document_of(model: CoModel, provenance: Provenance, others: Sequence[Student
         "config": model.config.model_dump(mode="json"),
         "scaling": model.normalization.model_dump(mode="json"),
         "noise": model.noise.document(),
-        "calibration": model.std_calibration.model_dump(mode="json"),
+        "calibration": model.calibration.model_dump(mode="json"),
         "provenance": provenance.model_dump(mode="json"),
         **students,
     }
@@ -42,5 +42,5 @@ def model_of(document: dict[str, Any]) -> tuple[CoModel, Provenance, list[Studen
         except ModelFileError as error:
             raise ValueError(str(error)) from error
     model = CoModel(config, noise, normalization)
-    model.std_calibration = StdCalibration.model_validate(document.get("calibration", {}))
+    model.calibration = Calibration.model_validate(document.get("calibration", {}))
     return model, provenance, students_of(document.get("students", []), model, provenance)

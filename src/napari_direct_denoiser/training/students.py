@@ -10,12 +10,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from ..calibration import Calibration
 from ..co_model import CoModel
 from ..config import PresetName, TrainSettings, UNetConfig
 from ..errors import SettingError
 from ..networks import UNet
 from ..presets import PRESETS
-from ..std_calibration import StdCalibration
 from .provenance import Provenance
 from .targets import CENTRAL
 
@@ -30,14 +30,14 @@ class Student:
     """A Direct Denoiser, and all that belongs to it rather than to its teacher."""
 
     unet: UNet
-    calibration: StdCalibration
+    calibration: Calibration
     """Of the standard deviation that its second head predicts."""
     provenance: Provenance
 
     @classmethod
     def of(cls, model: CoModel, provenance: Provenance) -> Student:
         """The student that a model uses."""
-        return cls(model.unet, model.std_calibration, provenance)
+        return cls(model.unet, model.calibration, provenance)
 
     @property
     def loss(self) -> str:
@@ -121,7 +121,7 @@ def student_to_train(
             unet = model.new_unet(_direct_of(settings))
     else:
         unet = start.unet
-    learner = model.with_student(unet, settings.loss, start.calibration if start else StdCalibration())
+    learner = model.with_student(unet, settings.loss, start.calibration if start else Calibration())
     return copy.deepcopy(learner), replace(guide, unet=copy.deepcopy(guide.unet)), others
 
 
@@ -144,7 +144,7 @@ def students_of(documents: Any, model: CoModel, provenance: Provenance) -> list[
     students = []
     for each in documents:
         known = Provenance.model_validate(each["provenance"])
-        calibration = StdCalibration.model_validate(each["calibration"])
+        calibration = Calibration.model_validate(each["calibration"])
         unet = model.new_unet(UNetConfig.model_validate(each["direct"]))
         students.append(Student(unet, calibration, known))
     if len({name_of(provenance.settings), *(student.name for student in students)}) <= len(students):

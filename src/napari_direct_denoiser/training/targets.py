@@ -63,5 +63,5 @@ class StudentTargets:
     def restore(self, state: State, teacher: CoModel) -> None:
         """Go on with the teacher of a `state`, made from a model of the same HDN."""
         unet = teacher.new_unet(UNetConfig(**state["direct"]))
-        self.teacher = teacher.with_student(unet, state["loss"], teacher.std_calibration)
+        self.teacher = teacher.with_student(unet, state["loss"], teacher.calibration)
         restore_model(self.teacher, state)

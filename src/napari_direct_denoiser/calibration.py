@@ -1,7 +1,8 @@
-"""Correction of predicted standard deviations, as a part of the model file; `training.calibrate_std` finds it."""
+"""Corrections of what the networks predict, as a part of the model file; `training.calibrate` finds them."""
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from .config import Config
 
-_MOST_KNOTS = 1024
+_MOST_KNOTS = 64
 
 
 class Curve(NamedTuple):
@@ -23,21 +24,27 @@ class Curve(NamedTuple):
     values: tuple[float, ...] = (1.0,)
 
     def __call__(self, at: Tensor) -> Tensor:
-        """Evaluate in every element of a tensor."""
-        knots, values = (torch.tensor(each, dtype=at.dtype, device=at.device) for each in self)
-        if len(knots) == 1:
-            return values.expand_as(at)
-        right = torch.bucketize(at.contiguous(), knots).clamp(1, len(knots) - 1)
-        low, high = knots[right - 1], knots[right]
-        share = ((at - low) / (high - low)).nan_to_num(1.0).clamp(0, 1)  # knots may be equal
-        return values[right - 1].lerp(values[right], share)
+        """Evaluate in every element of a tensor.
+
+        No tensor is made from numbers, so that this can be exported and recorded.
+        """
+        found = torch.full_like(at, self.values[0])
+        for (low, high), (first, last) in zip(pairwise(self.knots), pairwise(self.values), strict=True):
+            share = ((at - low) / (high - low)).clamp(0, 1) if high > low else (at > low).to(at)
+            found = found + (last - first) * share
+        return found
 
 
-class StdCalibration(Config):
-    """Factors that make predicted standard deviations as large as the errors are."""
+_NO_BIAS = Curve(values=(0.0,))
 
+
+class Calibration(Config):
+    """What makes the direct prediction unbiased, and predicted standard deviations as large as the errors are."""
+
+    direct: Curve = _NO_BIAS
+    """What is added to the direct prediction, over itself, counts."""
     signal: Curve = Curve()
-    """Factor over the direct prediction, counts."""
+    """Factor of the standard deviation of the direct prediction, over that prediction, counts."""
     samples: Curve = Curve()
     """Factor of the standard deviation of posterior samples over their mean, counts. It makes it that of the error of
     the mean of very many."""
@@ -50,15 +57,26 @@ class StdCalibration(Config):
         """Read a file of version 0.1, which has one factor."""
         return Curve((0.0,), (float(found),)) if isinstance(found, int | float) else found
 
-    @field_validator("signal", "samples")
+    @field_validator("direct", "signal", "samples")
     @classmethod
     def _is_a_curve(cls, curve: Curve) -> Curve:
         knots, values = curve
-        if not (1 <= len(knots) == len(values) <= _MOST_KNOTS and min(values) >= 0):
-            raise PydanticCustomError("curve", "Expected as many factors of at least 0 as knots")
+        if not (1 <= len(knots) == len(values) <= _MOST_KNOTS and all(map(math.isfinite, (*knots, *values)))):
+            raise PydanticCustomError("curve", "Expected as many finite values as knots")
         if any(left > right for left, right in pairwise(knots)):
             raise PydanticCustomError("curve", "Expected knots that rise")
         return curve
+
+    @field_validator("signal", "samples")
+    @classmethod
+    def _are_factors(cls, curve: Curve) -> Curve:
+        if min(curve.values) < 0:
+            raise PydanticCustomError("curve", "Expected factors of at least 0")
+        return curve
+
+    def unbiased(self, direct: Tensor) -> Tensor:
+        """Correct the bias of the direct prediction (B, 1, H, W), counts."""
+        return direct if self.direct == _NO_BIAS else direct + self.direct(direct)
 
     def corrected(self, std: Tensor, direct: Tensor) -> Tensor:
         """Correct the standard deviation that the Direct Denoiser predicts of its error, both (B, 1, H, W) counts."""

@@ -1,4 +1,4 @@
-"""The correction of predicted standard deviations is a curve over the brightness."""
+"""The corrections of the direct prediction and of standard deviations are curves over the brightness."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from napari_direct_denoiser.std_calibration import Curve, StdCalibration
+from napari_direct_denoiser.calibration import Calibration, Curve
 
 
 def test_a_curve_is_linear_between_knots_and_constant_beyond() -> None:
@@ -18,26 +18,34 @@ def test_a_curve_is_linear_between_knots_and_constant_beyond() -> None:
 
 
 def test_the_factor_is_that_of_the_brightness() -> None:
-    calibration = StdCalibration(signal=Curve((100.0, 200.0), (2.0, 1.0)))
+    calibration = Calibration(signal=Curve((100.0, 200.0), (2.0, 1.0)))
     assert calibration.corrected(torch.tensor([3.0, 3.0]), torch.tensor([50.0, 150.0])).tolist() == [6.0, 4.5]
-    assert StdCalibration().corrected(torch.tensor([3.0]), torch.tensor([50.0])) == 3.0
+    assert Calibration().corrected(torch.tensor([3.0]), torch.tensor([50.0])) == 3.0
+
+
+def test_the_direct_prediction_is_made_unbiased() -> None:
+    calibration = Calibration(direct=Curve((100.0, 200.0), (2.0, -1.0)))
+    assert calibration.unbiased(torch.tensor([50.0, 150.0, 300.0])).tolist() == [52.0, 150.5, 299.0]
+    direct = torch.tensor([50.0])
+    assert Calibration().unbiased(direct) is direct
 
 
 def test_it_survives_json() -> None:
-    calibration = StdCalibration(signal=Curve((100.0, 200.0), (2.0, 1.0)), samples=Curve((1.0, 2.0), (0.9, 1.2)))
-    assert StdCalibration.model_validate_json(calibration.model_dump_json()) == calibration
+    signal, samples = Curve((100.0, 200.0), (2.0, 1.0)), Curve((1.0, 2.0), (0.9, 1.2))
+    calibration = Calibration(direct=Curve((1.0, 3.0), (-0.5, 0.5)), signal=signal, samples=samples)
+    assert Calibration.model_validate_json(calibration.model_dump_json()) == calibration
 
 
 def test_the_factor_of_samples_is_undone() -> None:
-    calibration = StdCalibration(samples=Curve((100.0, 200.0), (2.0, 1.0)))
+    calibration = Calibration(samples=Curve((100.0, 200.0), (2.0, 1.0)))
     std, mean = torch.tensor([3.0, 3.0]), torch.tensor([50.0, 150.0])
     corrected = calibration.of_samples(std, mean, 1_000_000)
     assert corrected.tolist() == pytest.approx([6.0, 4.5])
     for count in (1, 2, 1_000_000):
         corrected = calibration.of_samples(std, mean, count)
         assert calibration.undone(corrected, mean, count).tolist() == pytest.approx(std.tolist())
-    assert StdCalibration(samples=Curve((0.0,), (0.0,))).undone(torch.zeros(2), mean, 3).tolist() == [0, 0]
-    assert torch.equal(StdCalibration().of_samples(std, mean, 3), std)  # as that of the samples themselves
+    assert Calibration(samples=Curve((0.0,), (0.0,))).undone(torch.zeros(2), mean, 3).tolist() == [0, 0]
+    assert torch.equal(Calibration().of_samples(std, mean, 3), std)  # as that of the samples themselves
 
 
 @pytest.mark.parametrize("count", [2, 5, 20])
@@ -47,16 +55,16 @@ def test_the_std_is_that_of_the_error_of_the_mean_of_so_many_samples(count: int)
     error = 1.5 * torch.randn(50_000, generator=generator)
     samples = 100 + error + 3 * torch.randn(count, 50_000, generator=generator)
     std, mean = torch.std_mean(samples, 0, correction=0)
-    found = StdCalibration(samples=Curve((0.0,), (0.5,))).of_samples(std, mean, count)
+    found = Calibration(samples=Curve((0.0,), (0.5,))).of_samples(std, mean, count)
     assert float(found.square().mean()) == pytest.approx(float((mean - 100).square().mean()), rel=0.02)
 
 
 def test_a_file_with_one_factor_of_samples_is_read() -> None:
-    found = StdCalibration.model_validate_json('{"signal": [[1.0], [2.0]], "samples": 1.2}')
+    found = Calibration.model_validate_json('{"signal": [[1.0], [2.0]], "samples": 1.2}')
     assert found.samples(torch.tensor([-5.0, 5.0])).tolist() == pytest.approx([1.2, 1.2])
     for bad in ("-1.0", '"much"', "NaN"):
         with pytest.raises(ValidationError):
-            StdCalibration.model_validate_json(f'{{"samples": {bad}}}')
+            Calibration.model_validate_json(f'{{"samples": {bad}}}')
 
 
 def test_equal_knots_give_numbers() -> None:
@@ -70,4 +78,7 @@ def test_equal_knots_give_numbers() -> None:
 )
 def test_what_is_no_curve_is_refused(curve: tuple[tuple[float, ...], tuple[float, ...]]) -> None:
     with pytest.raises(ValidationError, match=r"Expected|finite"):
-        StdCalibration(signal=Curve(*curve))
+        Calibration(signal=Curve(*curve))
+    if curve != ((1.0,), (-1.0,)):  # what is added may be negative
+        with pytest.raises(ValidationError, match=r"Expected|finite"):
+            Calibration(direct=Curve(*curve))

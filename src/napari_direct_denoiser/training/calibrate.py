@@ -1,7 +1,7 @@
-"""Calibration of predicted standard deviations without the truth.
+"""Calibration of the direct prediction and of predicted standard deviations, without the truth.
 
-Where frames of a static scene are among the images, they tell the error of the direct pass: see `repeated_error`.
-Otherwise it is found in two ways:
+`intensity_bias` finds what makes the direct prediction unbiased. How large its error is, frames of a static scene tell
+where they are among the images: see `repeated_error`. Otherwise it is found in two ways:
 
 - **Redrawn noise**: a posterior sample of HDN is taken for a signal, noise is drawn for it, and the direct pass
   denoises it. Its error is known then. This error is as large as the real one only as far as samples of HDN look like
@@ -20,30 +20,27 @@ frames of a static scene, which take the place of neighbours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..calibration import Calibration, Curve
 from ..co_model import CoModel
 from ..data.images import Frames
-from ..noise.scene import FEWEST_FRAMES, sampled_scenes
-from ..risk import Probe, repeated_error
-from ..std_calibration import Curve, StdCalibration
+from ..noise.scene import sampled_scenes
+from ..risk import repeated_error
 from ..system import double
+from .intensity_bias import intensity_bias
 from .mean_or_direct import AgainstMean
+from .measured import Measured, bin_edges, mean_in_bins
 
 _PIXELS = 1_000_000  # measured at least, of all planes
 _MOST_PIXELS = 4_000_000  # more take memory
 _TRAINED = 20  # pixels that were trained on for one that is measured: a few percent of the time
 _FEW_PIXELS = 500_000  # measured while training goes on
 _SIDE = 512  # pixels; of larger planes the middle is measured
-_EDGE = 8  # pixels that are left out: predictions are worse there
-_BIN_PIXELS = 50_000
-_MOST_BINS = 8
-_BRIGHTEST = 15 / 16, 31 / 32  # where the last of them is divided: few pixels are bright, and they differ most
 _LAGS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))  # neighbours, pixels down and to the right
 _NEIGHBOURS_RANGE = 0.25, 4.0  # of the squared error of neighbours over that with redrawn noise: beyond, noise is wrong
 _FRAMES_RANGE = 0.1, 16.0  # of that by frames, which depends on no noise model
@@ -54,30 +51,12 @@ _MEDIAN_ERROR = 1.25  # standard error of a median over that of a mean
 _SAMPLES_RANGE = 0.25, 16.0  # of the factor of the variance of samples
 
 
-class _Measured(NamedTuple):
-    """What is known of one plane; all (1, 1, H, W) counts."""
-
-    repeated: Tensor | None
-    """Squared error of the direct pass by other frames of the scene, right on average; None without such frames."""
-    direct: Tensor
-    std: Tensor
-    residual: Tensor
-    """Noisy image minus direct prediction."""
-    noise: Tensor
-    """Independent noise b."""
-    weighted: Tensor
-    """b with the skewness of the noise; see `Probe`."""
-    product: Tensor
-    """Jacobian product of the direct pass and b."""
-    redrawn_direct: Tensor
-    redrawn_std: Tensor
-    redrawn_error: Tensor
-
-
-def calibrate_std(
+def calibrate(
     model: CoModel, stacks: Sequence[Frames], seed: int = 0, *, final: bool = True, trained_pixels: int = 0
-) -> tuple[StdCalibration, list[AgainstMean]]:
-    """Find the factors that make the predicted standard deviations of a model as large as its errors.
+) -> tuple[Calibration, list[AgainstMean]]:
+    """Find what makes the direct prediction of a model unbiased, and its standard deviations as large as its errors.
+
+    The bias of medians, modes and quantiles is left as it is: they are not means.
 
     Parameters
     ----------
@@ -88,84 +67,72 @@ def calibrate_std(
     seed
         Of samples and noise.
     final
-        Whether training has ended. Before, fewer pixels are measured.
+        Whether training has ended. Before, fewer pixels are measured, and the bias is not corrected.
     trained_pixels
         Pixels of all patches that were trained on: after a long training, more pixels are measured.
 
     Returns
     -------
-    calibration : StdCalibration
+    calibration : Calibration
         That which changes nothing for a model that predicts no standard deviation, or where noise cannot be drawn anew.
     against : list of AgainstMean
         What was measured of samples, for `direct_over_mean`; nothing for such a model.
     """
     if not model.has_std or model.config.hdn.structured:
-        return StdCalibration(), []
+        return Calibration(), []
     generator = torch.Generator(device=model.device).manual_seed(seed)
     # what is predicted is measured, not what an earlier calibration made of it
-    before, model.std_calibration = model.std_calibration, StdCalibration()
+    before, model.calibration = model.calibration, Calibration()
     with torch.no_grad(), model.evaluating():
         most = max(min(trained_pixels // _TRAINED, _MOST_PIXELS), _PIXELS) if final else min(_PIXELS, _FEW_PIXELS)
         planes = max(round(most / min(stacks[0].planes[0].size, _SIDE**2)), 1)
         scenes = sampled_scenes(stacks, planes, _SIDE, model.multiple, model.noise.row_period)
-        measured = [_measure(model, each, generator) for each in scenes]
+        measured = [Measured.of(model, each, generator) for each in scenes]
         unmeasured = model.noise.std_factor([each.redrawn_error[0, 0].cpu().numpy() for each in measured])
-        found = StdCalibration(signal=_factor(measured, white=model.noise.reach == 0), unmeasured=unmeasured)
-        model.std_calibration = found
+        direct = intensity_bias(measured) if final and model.config.loss == "l2" else Calibration().direct
+        signal = _factor([plane.unbiased(direct) for plane in measured], white=model.noise.reach == 0)
+        found = Calibration(direct=direct, signal=signal, unmeasured=unmeasured)
+        model.calibration = found
         against = AgainstMean.of_planes(model, stacks, seed, single=not final)
         found = found.model_copy(update={"samples": _of_samples(against)})
-    model.std_calibration = before
+    model.calibration = before
     return found, against
 
 
-def _measure(model: CoModel, scene: Sequence[NDArray[np.float32]], generator: torch.Generator) -> _Measured:
-    frames = torch.from_numpy(np.stack(scene))[:, None].to(model.device)
-    noisy, others = frames[:1], double(frames[1:])
-    direct, std = model.direct_with_std(noisy)
-    seed = int(torch.randint(2**31, (), generator=generator, device=model.device))
-    probe = Probe.draw(model.noise, noisy, direct, seed)
-    product = probe.response(direct, model.direct(probe.shifted)).product
-    sample = model.sample(model.encode(noisy), [generator])
-    redrawn_direct, redrawn_std = model.direct_with_std(model.noise.sample(sample, generator))
-    real = direct, std, noisy - direct, probe.noise, probe.weighted, product
-    repeated = _inner(repeated_error(others - double(direct))[None]) if len(scene) >= FEWEST_FRAMES else None
-    return _Measured(repeated, *map(_inner, (*real, redrawn_direct, redrawn_std, redrawn_direct - sample)))
-
-
-def _factor(planes: Sequence[_Measured], *, white: bool) -> Curve:
+def _factor(planes: Sequence[Measured], *, white: bool) -> Curve:
     """Error over predicted standard deviation, in bins of the direct prediction with about equally many pixels.
 
     `white` says that by the noise model neighbours share no noise.
     """
-    edges = _edges([plane.direct for plane in planes])
+    edges = bin_edges([plane.direct for plane in planes])
     bins = len(edges) + 1
     here = [torch.bucketize(double(plane.direct), edges) for plane in planes]
     redrawn = [torch.bucketize(double(plane.redrawn_direct), edges) for plane in planes]
-    error = _mean([plane.redrawn_error.square() for plane in planes], redrawn, bins)
-    variance = _mean([plane.redrawn_std.square() for plane in planes], redrawn, bins)
-    if all(plane.repeated is not None for plane in planes):
+    error = mean_in_bins([plane.redrawn_error.square() for plane in planes], redrawn, bins)
+    variance = mean_in_bins([plane.redrawn_std.square() for plane in planes], redrawn, bins)
+    if all(plane.others is not None for plane in planes):
         squares = _of_frames(planes, here, bins, error / variance)
     else:
         found = [_neighbours(planes, here, redrawn, bins, lag, white=white) for lag in _LAGS]
         fixed, per_noise, weight = map(torch.stack, zip(*found, strict=True))
         squares = error / variance * _ratio(fixed, per_noise, weight, _single(planes, here, bins), error)
     values = squares.sqrt().cpu().numpy()
-    knots = _mean([plane.direct for plane in planes], here, bins).cpu().numpy()
+    knots = mean_in_bins([plane.direct for plane in planes], here, bins).cpu().numpy()
     good: NDArray[np.bool_] = np.isfinite(values) & np.isfinite(knots)
     if not good.any():
         return Curve()
     return Curve(tuple(knots[good].tolist()), tuple(values[good].tolist()))
 
 
-def _of_frames(planes: Sequence[_Measured], here: Sequence[Tensor], bins: int, redrawn: Tensor) -> Tensor:
+def _of_frames(planes: Sequence[Measured], here: Sequence[Tensor], bins: int, redrawn: Tensor) -> Tensor:
     """Squared error over predicted variance by frames of static scenes, (bins,).
 
     It is weighted with that with redrawn noise, ``redrawn``, which counts where frames know little.
     """
-    repeated = [plane.repeated for plane in planes if plane.repeated is not None]
-    expected = redrawn * _mean([plane.std.square() for plane in planes], here, bins)
-    error = _mean(repeated, here, bins)
-    spread = _mean([each.square() for each in repeated], here, bins) - error.square()
+    repeated = [repeated_error(plane.others)[None] for plane in planes if plane.others is not None]
+    expected = redrawn * mean_in_bins([plane.std.square() for plane in planes], here, bins)
+    error = mean_in_bins(repeated, here, bins)
+    spread = mean_in_bins([each.square() for each in repeated], here, bins) - error.square()
     pixels = torch.bincount(torch.cat([each.flatten() for each in here]), minlength=bins)
     ratio = (error / expected).nan_to_num(1.0).clamp(*_FRAMES_RANGE)
     weight = (pixels * expected.square() / spread).nan_to_num(0.0)
@@ -194,19 +161,19 @@ def _ratio(fixed: Tensor, per_noise: Tensor, weight: Tensor, single: tuple[Tenso
     return ratio
 
 
-def _single(planes: Sequence[_Measured], here: Sequence[Tensor], bins: int) -> tuple[Tensor, Tensor]:
+def _single(planes: Sequence[Measured], here: Sequence[Tensor], bins: int) -> tuple[Tensor, Tensor]:
     """Squared residual, and what the denoising leaves of the variance of the noise by the noise model, (bins,) each.
 
     By Stein's identity, the first is the second and the squared error, if the noise model is right. The error is small
     beside the noise: so the two say how strong the noise is at each brightness.
     """
-    residual = _mean([plane.residual.square() for plane in planes], here, bins)
-    left = _mean([plane.noise.square() - 2 * plane.weighted * plane.product for plane in planes], here, bins)
+    residual = mean_in_bins([plane.residual.square() for plane in planes], here, bins)
+    left = mean_in_bins([plane.noise.square() - 2 * plane.weighted * plane.product for plane in planes], here, bins)
     return residual, left
 
 
 def _neighbours(
-    planes: Sequence[_Measured],
+    planes: Sequence[Measured],
     here: Sequence[Tensor],
     redrawn: Sequence[Tensor],
     bins: int,
@@ -230,11 +197,11 @@ def _neighbours(
         changes.append(weighted[0] * product[1] + weighted[1] * product[0] - shared)
         simulated.append(error[0] * error[1])
     places = [_pair(each, lag)[0] for each in here]
-    own, noise_part = _mean(products, places, bins), _mean(changes, places, bins)
+    own, noise_part = mean_in_bins(products, places, bins), mean_in_bins(changes, places, bins)
     squares = [(one + other).square() for one, other in zip(products, changes, strict=True)]
-    spread = _mean(squares, places, bins) - (own + noise_part).square()
+    spread = mean_in_bins(squares, places, bins) - (own + noise_part).square()
     pixels = torch.bincount(torch.cat([each.flatten() for each in places]), minlength=bins)
-    expected = _mean(simulated, [_pair(each, lag)[0] for each in redrawn], bins)
+    expected = mean_in_bins(simulated, [_pair(each, lag)[0] for each in redrawn], bins)
     return own / expected, noise_part / expected, pixels * expected.square() / spread
 
 
@@ -245,42 +212,19 @@ def _pair(image: Tensor, lag: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return one, image[..., down:, max(right, 0) : width + min(right, 0)]
 
 
-def _mean(values: Sequence[Tensor], bin: Sequence[Tensor], bins: int) -> Tensor:
-    """Mean in each bin (bins,), float64; not a number where there is no pixel."""
-    numbers = torch.cat([each.flatten() for each in bin])
-    pixels = double(torch.cat([each.flatten() for each in values]))
-    return torch.zeros(bins, dtype=torch.float64, device=pixels.device).index_add_(0, numbers, pixels) / torch.bincount(
-        numbers, minlength=bins
-    )
-
-
 def _of_samples(planes: Sequence[AgainstMean]) -> Curve:
     """Error of the mean of many samples over their standard deviation, in bins of that mean.
 
     Its squared error is that of the direct pass and Stein's estimate of the difference.
     """
     means = [plane.mean for plane in planes]
-    edges = _edges(means)
+    edges = bin_edges(means)
     here, bins = [torch.bucketize(mean.contiguous(), edges) for mean in means], len(edges) + 1
-    spread = _mean([plane.variance for plane in planes], here, bins).cpu().numpy()
-    error = _mean([plane.own + plane.worse for plane in planes], here, bins).cpu().numpy()
-    knots = _mean(means, here, bins).cpu().numpy()
+    spread = mean_in_bins([plane.variance for plane in planes], here, bins).cpu().numpy()
+    error = mean_in_bins([plane.own + plane.worse for plane in planes], here, bins).cpu().numpy()
+    knots = mean_in_bins(means, here, bins).cpu().numpy()
     good = spread > 0
     if not good.any():
         return Curve()
     factors = np.sqrt(np.clip(error[good] / spread[good], *_SAMPLES_RANGE))
     return Curve(tuple(knots[good].tolist()), tuple(factors.tolist()))
-
-
-def _edges(images: Sequence[Tensor]) -> Tensor:
-    """Values between bins (bins - 1,) that have about equally many pixels, float64."""
-    pixels = double(torch.cat([image.flatten() for image in images]))
-    bins = min(max(len(pixels) // _BIN_PIXELS, 1), _MOST_BINS)
-    shares = np.linspace(0, 1, bins + 1)[1:-1].tolist()
-    if bins == _MOST_BINS:
-        shares += _BRIGHTEST
-    return torch.from_numpy(np.quantile(pixels.cpu().numpy(), shares)).to(pixels)
-
-
-def _inner(image: Tensor) -> Tensor:
-    return image[..., _EDGE:-_EDGE, _EDGE:-_EDGE]
