@@ -154,7 +154,7 @@ def draw(rows: Sequence[dict[str, str]], path: Path) -> None:
     plot = widget.addPlot()
     plot.setLabel("bottom", "tenths of the pixels, from the darkest to the brightest")
     plot.setLabel("left", "bias, % of the range")
-    plot.addLegend(offset=(-10, -10))
+    plot.addLegend(offset=(10, -10))
     plot.getAxis("left").enableAutoSIPrefix(False)
     plot.showGrid(y=True, alpha=0.3)
     for limit in (-0.1, 0.1):
