@@ -110,7 +110,7 @@ def test_noise_that_is_weaker_in_the_dark_than_the_model_says_hardly_changes_the
     found = drain(denoiser.denoise_steps(noisy.astype(np.float32), ["direct", "std"]))
     squares = (found["direct"] - truth) ** 2, found["std"] ** 2
     ratios = [float(np.sqrt(squares[0][part].mean() / squares[1][part].mean())) for part in (dark, ~dark)]
-    assert ratios == pytest.approx([1.0, 1.0], abs=0.22)  # 0.70 in the dark if the strength of the noise is not measured
+    assert ratios == pytest.approx([1.0, 1.0], abs=0.22)  # 0.70 in the dark if its strength is not measured
 
 
 def test_frames_of_a_static_scene_tell_the_error_whatever_the_noise_model_says() -> None:

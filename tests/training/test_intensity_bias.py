@@ -68,7 +68,7 @@ def test_what_is_unbiased_hardly_changes(hot: float) -> None:
     assert max(map(abs, values)) < 0.05
 
 
-def test_small_images_and_images_of_one_value_tell_nothing() -> None:
+def test_small_images_images_of_one_value_and_too_large_numbers_tell_nothing() -> None:
     plane = estimated(0.25, 1.0)
     small = Measured(None, *(each[..., :64, :64] for each in plane[1:] if each is not None))
     assert intensity_bias([small]) == Calibration().direct
@@ -76,6 +76,8 @@ def test_small_images_and_images_of_one_value_tell_nothing() -> None:
     assert intensity_bias([flat]) == Calibration().direct
     silent = plane._replace(noise=torch.zeros_like(plane.noise), weighted=torch.zeros_like(plane.noise))
     assert intensity_bias([silent]) == Calibration().direct
+    large = plane._replace(noise=1e25 * plane.noise)  # its square is no number of float32
+    assert intensity_bias([large]) == Calibration().direct
 
 
 @pytest.mark.usefixtures("all_pixels_measured")

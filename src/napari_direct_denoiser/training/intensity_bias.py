@@ -59,7 +59,7 @@ def intensity_bias(planes: Sequence[Measured]) -> Curve:
     strength = _strength(planes)
     sums = [_sums(plane, knots, strength, by_frames=by_frames) for plane in planes]
     found = _posterior(_Sums(*map(torch.cat, zip(*sums, strict=True))), noise)
-    if found is None:
+    if found is None or not bool(found.isfinite().all()):
         return nothing
     return Curve(tuple(knots.tolist()), tuple(found.tolist()))
 
