@@ -37,7 +37,8 @@ def test_a_changed_file_is_read_or_refused_in_words(
         failed, counts = outcome(hostile.fuzz, what, range(first, min(first + CHUNK, number)), folder)
         wrong += failed
         seen += counts
-    assert seen["read"] > 0, "all were refused: the valid file is none"
+    if number == CASES[what][0]:  # in a sample, every change may hit something that counts
+        assert seen["read"] > 0, "all were refused: the valid file is none"
     assert seen["refused"] > 0.3 * number, seen
     print(*wrong, sep="\n")
     tally(f"changed {what}", number, number - len(wrong))
