@@ -34,7 +34,7 @@ from ..risk import repeated_error
 from ..system import double
 from .intensity_bias import intensity_bias
 from .mean_or_direct import AgainstMean
-from .measured import Measured, bin_edges, mean_in_bins
+from .measured import STRENGTH_RANGE, Measured, bin_edges, mean_in_bins
 
 _PIXELS = 1_000_000  # measured at least, of all planes
 _MOST_PIXELS = 4_000_000  # more take memory
@@ -46,7 +46,6 @@ _NEIGHBOURS_RANGE = 0.25, 4.0  # of the squared error of neighbours over that wi
 _FRAMES_RANGE = 0.1, 16.0  # of that by frames, which depends on no noise model
 _REDRAWN_UNKNOWN = 1.0  # standard error of 1 as that ratio: in the dark it is a half to a quarter
 _ROUNDS = 3  # the strength of the noise depends on the error, and the error on it
-_STRENGTH_RANGE = 0.25, 4.0  # of the variance of the noise over that of the noise model
 _MEDIAN_ERROR = 1.25  # standard error of a median over that of a mean
 _SAMPLES_RANGE = 0.25, 16.0  # of the factor of the variance of samples
 
@@ -155,7 +154,7 @@ def _ratio(fixed: Tensor, per_noise: Tensor, weight: Tensor, single: tuple[Tenso
     prior = 1 / _REDRAWN_UNKNOWN**2
     ratio, (residual, left) = torch.ones_like(redrawn), single
     for _ in range(_ROUNDS):
-        strength = ((residual - ratio * redrawn) / left).nan_to_num(1.0).clamp(*_STRENGTH_RANGE)
+        strength = ((residual - ratio * redrawn) / left).nan_to_num(1.0).clamp(*STRENGTH_RANGE)
         neighbours = (fixed + strength * per_noise).quantile(0.5, dim=0).nan_to_num(1.0).clamp(*_NEIGHBOURS_RANGE)
         ratio = (weight * neighbours + prior) / (weight + prior)
     return ratio

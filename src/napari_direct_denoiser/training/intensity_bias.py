@@ -25,12 +25,11 @@ from torch import Tensor
 
 from ..calibration import Calibration, Curve
 from ..system import double
-from .measured import Measured, bin_edges, mean_in_bins
+from .measured import STRENGTH_RANGE, Measured, bin_edges, mean_in_bins
 
 _BLOCK = 32  # side in pixels of squares whose errors are nearly independent
 _FEWEST_BLOCKS = 4  # for each knot
-_STRENGTH_RANGE = 0.25, 4.0  # of the variance of the noise over that of the noise model
-_STRENGTH_UNKNOWN = 0.01  # relative error of it, about
+_STRENGTH_UNKNOWN = 0.01  # relative error of the measured strength of the noise, about
 _MOSTLY_REMOVED = 0.5  # of the variance of the noise
 _PARTS = (0.0, *np.geomspace(1e-4, 0.3, 50).tolist())  # of the noise, that a bias may be
 
@@ -69,7 +68,7 @@ def _strength(planes: Sequence[Measured]) -> float:
 
     It is that of all pixels: Stein's identity does not hold for those of one prediction. Hot pixels hardly count.
     """
-    least, most = _STRENGTH_RANGE
+    least, most = STRENGTH_RANGE
     squares, left, noise = (
         float(torch.cat([double(each).flatten() for each in images]).mean())
         for images in (

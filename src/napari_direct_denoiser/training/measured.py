@@ -16,6 +16,8 @@ from ..noise.scene import FEWEST_FRAMES
 from ..risk import Probe
 from ..system import double
 
+STRENGTH_RANGE = 0.25, 4.0
+"""Of the variance of the noise over that of the noise model."""
 _STEP = 0.05  # part of the noise for finite differences, as in `risk`
 _EDGE = 8  # pixels that are left out: predictions are worse there
 _BIN_PIXELS = 50_000
