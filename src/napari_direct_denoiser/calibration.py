@@ -35,13 +35,14 @@ class Curve(NamedTuple):
         return found
 
 
-_NO_BIAS = Curve(values=(0.0,))
+NO_BIAS = Curve(values=(0.0,))
+"""Of a direct prediction that is left as it is."""
 
 
 class Calibration(Config):
     """What makes the direct prediction unbiased, and predicted standard deviations as large as the errors are."""
 
-    direct: Curve = _NO_BIAS
+    direct: Curve = NO_BIAS
     """What is added to the direct prediction, over itself, counts."""
     signal: Curve = Curve()
     """Factor of the standard deviation of the direct prediction, over that prediction, counts."""
@@ -76,7 +77,7 @@ class Calibration(Config):
 
     def unbiased(self, direct: Tensor) -> Tensor:
         """Correct the bias of the direct prediction (B, 1, H, W), counts."""
-        return direct if self.direct == _NO_BIAS else direct + self.direct(direct)
+        return direct if self.direct == NO_BIAS else direct + self.direct(direct)
 
     def corrected(self, std: Tensor, direct: Tensor) -> Tensor:
         """Correct the standard deviation that the Direct Denoiser predicts of its error, both (B, 1, H, W) counts."""

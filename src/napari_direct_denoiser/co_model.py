@@ -80,7 +80,7 @@ class CoModel(nn.Module):
     def with_student(self, unet: UNet, loss: str, calibration: Calibration) -> CoModel:
         """Give the model of the same teacher with another Direct Denoiser; they share the networks.
 
-        The calibration is that of its second head. That of the teacher's samples stays.
+        The calibration is that of what it predicts. That of the teacher's samples stays.
         """
         config = self.config.model_copy(update={"direct": unet.config, "loss": loss})
         with torch.device("meta"):  # networks without memory, which are replaced

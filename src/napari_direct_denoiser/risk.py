@@ -43,9 +43,10 @@ QUANTILE = "The model predicts a quantile: how near it is to the truth says noth
 """Why a model that predicts a quantile is not judged."""
 SQUARED_ERROR_UNKNOWN = 0.1
 """Relative error of `Probe.squared_error`, about."""
+STEP = 0.05
+"""Part of the noise that is added for a Jacobian product: more is taken for structure, less drowns in rounding."""
 BLURS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 """Standard deviations of the blurs that an estimate is compared with, pixels."""
-_STEP = 0.05  # part of the noise that is added; a network takes more of it for structure, less drowns in rounding
 _STRENGTH = 0.12  # largest relative error of the variance with which a noise model fits
 _SHARED = 0.1  # largest covariance of neighbours, as a part of the variance, that the noise model may lack
 _CLIPPED = 0.03  # largest part of the variance of the noise below the lowest value
@@ -125,7 +126,7 @@ class Probe:
     @property
     def shifted(self) -> Tensor:
         """The noisy images with a little more noise: what an estimate is made from a second time."""
-        return self.noisy + _STEP * self.noise
+        return self.noisy + STEP * self.noise
 
     def inside(self, border: int) -> Probe:
         """Leave out the border of the images."""
@@ -139,7 +140,7 @@ class Probe:
 
     def response(self, estimate: Tensor, shifted: Tensor) -> Response:
         """The response of an estimate, given that of `noisy` and that of `shifted`."""
-        return Response(estimate, (shifted - estimate) / _STEP)
+        return Response(estimate, (shifted - estimate) / STEP)
 
     def respond(self, estimate: Map) -> Response:
         """The response of an estimate that is a function of noisy images."""
@@ -281,6 +282,11 @@ def repeated_error(residuals: Tensor) -> Tensor:
     return (residuals.sum(0).square() - squares) / (count * (count - 1))
 
 
+def block_side(pixels: Tensor) -> int:
+    """Side of squares of (..., H, W) whose errors are nearly independent, pixels."""
+    return max(min(_BLOCK, pixels.shape[-2] // 2, pixels.shape[-1] // 2), 1)
+
+
 def _stein_kernel(signal: Tensor, drawn: Tensor, residual: Tensor) -> Tensor:
     """Stein kernel of a shifted gamma distribution over its variance: 1 + skewness / 2 * residual / std.
 
@@ -310,8 +316,7 @@ def _pair(image: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:
 
 def _blocks(pixels: Tensor) -> Tensor:
     """Means of squares of pixels (B, 1, H, W), (blocks,)."""
-    side = max(min(_BLOCK, pixels.shape[-2] // 2, pixels.shape[-1] // 2), 1)
-    return F.avg_pool2d(pixels, side).flatten()
+    return F.avg_pool2d(pixels, block_side(pixels)).flatten()
 
 
 def _error(blocks: Tensor) -> float:

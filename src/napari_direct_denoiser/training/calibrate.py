@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..calibration import Calibration, Curve
+from ..calibration import NO_BIAS, Calibration, Curve
 from ..co_model import CoModel
 from ..data.images import Frames
 from ..noise.scene import sampled_scenes
@@ -88,7 +88,7 @@ def calibrate(
         scenes = sampled_scenes(stacks, planes, _SIDE, model.multiple, model.noise.row_period)
         measured = [Measured.of(model, each, generator) for each in scenes]
         unmeasured = model.noise.std_factor([each.redrawn_error[0, 0].cpu().numpy() for each in measured])
-        direct = intensity_bias(measured) if final and model.config.loss == "l2" else Calibration().direct
+        direct = intensity_bias(measured) if final and model.config.loss == "l2" else NO_BIAS
         signal = _factor([plane.unbiased(direct) for plane in measured], white=model.noise.reach == 0)
         found = Calibration(direct=direct, signal=signal, unmeasured=unmeasured)
         model.calibration = found
@@ -167,7 +167,7 @@ def _single(planes: Sequence[Measured], here: Sequence[Tensor], bins: int) -> tu
     beside the noise: so the two say how strong the noise is at each brightness.
     """
     residual = mean_in_bins([plane.residual.square() for plane in planes], here, bins)
-    left = mean_in_bins([plane.noise.square() - 2 * plane.weighted * plane.product for plane in planes], here, bins)
+    left = mean_in_bins([plane.left_noise for plane in planes], here, bins)
     return residual, left
 
 

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..calibration import Calibration
+from ..calibration import NO_BIAS
 from ..co_model import CoModel
 from ..config import PresetName, TrainSettings
 from ..data.images import Frames
@@ -88,7 +88,7 @@ class Course:
         self._schedule = preset.schedule
         settings = provenance.settings
         # the bias of the weights that training begins with is not that of later ones
-        model.calibration = model.calibration.model_copy(update={"direct": Calibration().direct})
+        model.calibration = model.calibration.model_copy(update={"direct": NO_BIAS})
         self._training = Training(
             model,
             stacks,

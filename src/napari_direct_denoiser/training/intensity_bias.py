@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..calibration import Calibration, Curve
+from ..calibration import NO_BIAS, Curve
+from ..risk import block_side
 from ..system import double
 from .measured import STRENGTH_RANGE, Measured, bin_edges, mean_in_bins
 
-_BLOCK = 32  # side in pixels of squares whose errors are nearly independent
 _FEWEST_BLOCKS = 4  # for each knot
 _STRENGTH_UNKNOWN = 0.01  # relative error of the measured strength of the noise, about
 _MOSTLY_REMOVED = 0.5  # of the variance of the noise
@@ -47,19 +47,19 @@ class _Sums(NamedTuple):
 
 def intensity_bias(planes: Sequence[Measured]) -> Curve:
     """Find what is to be added to the direct prediction, over itself; 0 where the images are too small to tell."""
-    edges, nothing = bin_edges([plane.direct for plane in planes]), Calibration().direct
+    edges = bin_edges([plane.direct for plane in planes])
     bins = len(edges) + 1
     here = [torch.bucketize(double(plane.direct), edges) for plane in planes]
     knots = mean_in_bins([plane.direct for plane in planes], here, bins)
     noise = mean_in_bins([plane.noise.square() for plane in planes], here, bins).sqrt()
     if bins == 1 or not bool((knots.diff() > 0).all() and (noise > 0).all()):
-        return nothing
+        return NO_BIAS
     by_frames = all(plane.others is not None for plane in planes)
     strength = _strength(planes)
     sums = [_sums(plane, knots, strength, by_frames=by_frames) for plane in planes]
     found = _posterior(_Sums(*map(torch.cat, zip(*sums, strict=True))), noise)
     if found is None or not bool(found.isfinite().all()):
-        return nothing
+        return NO_BIAS
     return Curve(tuple(knots.tolist()), tuple(found.tolist()))
 
 
@@ -76,7 +76,7 @@ def _strength(planes: Sequence[Measured]) -> float:
                 plane.residual.square().clamp_max(most * plane.noise.square().max()) - plane.redrawn_error.square()
                 for plane in planes
             ],
-            [plane.noise.square() - 2 * plane.weighted * plane.product for plane in planes],
+            [plane.left_noise for plane in planes],
             [plane.noise.square() for plane in planes],
         )
     )
@@ -98,8 +98,7 @@ def _sums(plane: Measured, knots: Tensor, strength: float, *, by_frames: bool) -
 
 def _squares(image: Tensor) -> Tensor:
     """Pixels of squares of (1, 1, H, W): (squares, pixels), float64."""
-    height, width = image.shape[-2:]
-    side = max(min(_BLOCK, height // 2, width // 2), 1)
+    (height, width), side = image.shape[-2:], block_side(image)
     rows, columns = height // side, width // side
     cut = double(image[0, 0, : rows * side, : columns * side])
     return cut.view(rows, side, columns, side).transpose(1, 2).reshape(rows * columns, side * side)

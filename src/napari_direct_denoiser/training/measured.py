@@ -13,12 +13,11 @@ from torch import Tensor
 from ..calibration import Curve
 from ..co_model import CoModel
 from ..noise.scene import FEWEST_FRAMES
-from ..risk import Probe
+from ..risk import STEP, Probe
 from ..system import double
 
 STRENGTH_RANGE = 0.25, 4.0
 """Of the variance of the noise over that of the noise model."""
-_STEP = 0.05  # part of the noise for finite differences, as in `risk`
 _EDGE = 8  # pixels that are left out: predictions are worse there
 _BIN_PIXELS = 50_000
 _MOST_BINS = 8
@@ -59,6 +58,11 @@ class Measured(NamedTuple):
         apart = _inner(others - double(direct)) if len(scene) >= FEWEST_FRAMES else None
         return cls(apart, *map(_inner, (*real, redrawn_direct, redrawn_std, redrawn_direct - sample)))
 
+    @property
+    def left_noise(self) -> Tensor:
+        """What the direct pass leaves of the variance of the noise by the noise model, counts^2; right on average."""
+        return self.noise.square() - 2 * self.weighted * self.product
+
     def unbiased(self, bias: Curve) -> Measured:
         """The same of a direct pass to which ``bias`` is added, over itself."""
         added, redrawn = bias(self.direct), bias(self.redrawn_direct)
@@ -66,7 +70,7 @@ class Measured(NamedTuple):
             others=None if self.others is None else self.others - double(added),
             direct=self.direct + added,
             residual=self.residual - added,
-            product=self.product + (bias(self.direct + _STEP * self.product) - added) / _STEP,
+            product=self.product + (bias(self.direct + STEP * self.product) - added) / STEP,
             redrawn_direct=self.redrawn_direct + redrawn,
             redrawn_error=self.redrawn_error + redrawn,
         )

@@ -31,7 +31,7 @@ class Student:
 
     unet: UNet
     calibration: Calibration
-    """Of the standard deviation that its second head predicts."""
+    """Of what it predicts."""
     provenance: Provenance
 
     @classmethod
