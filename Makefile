@@ -30,8 +30,9 @@ demo: install
 # tests/conftest.py, slow ones first, and not by their numbers of tests. COVERAGE=1 also measures coverage, of
 # all tests together, and fails below the floor in pyproject.toml. Compiled modules are kept, also where the environment
 # says otherwise: pytest rewrites the 600 modules of napari, which takes each process 7 seconds, and tests start processes.
+# A test that takes over 5 minutes hangs: its stack is printed, and it fails.
 test: lint
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(SCREEN) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),--cov) $(ARGS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(SCREEN) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true $(if $(COVERAGE),--cov) $(ARGS)
 
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,6 +164,20 @@ def test_a_scheduler_that_does_not_answer_is_an_error_within_ten_seconds(monkeyp
             connect(load, b"", scheduler=address),
         ):
             pass
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nowhere"])
+def test_a_failed_connection_ends_its_thread(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Left to the garbage collector, the client could wait for a lock that the next one holds, without end."""
+    monkeypatch.setattr("napari_direct_denoiser.prediction.cluster._ANSWER_SECONDS", 0.5)
+    before = set(threading.enumerate())
+    gc.disable()
+    try:
+        with pytest.raises(SettingError), connect(load, b"", scheduler=address):
+            pass
+        assert not set(threading.enumerate()) - before
+    finally:
+        gc.enable()
 
 
 def test_a_scheduler_without_workers_is_an_error_after_a_while(

@@ -204,6 +204,22 @@ def connected(
                 client.unregister_worker_plugin(plugin.name)
 
 
+class _Client(Client):
+    """A client that ends its thread where it cannot connect.
+
+    `Client` leaves that to the garbage collector. Where this runs while the next client starts, both wait for one lock
+    of `LoopRunner`, without end.
+    """
+
+    def start(self, **kwargs: Any) -> None:
+        try:
+            super().start(**kwargs)
+        except BaseException:
+            self.close()
+            self._loop_runner.stop()  # `close` does not, where the failed connection has closed the client
+            raise
+
+
 @contextmanager
 def _client(scheduler: str | None, workers: int | None) -> Iterator[Client]:
     if scheduler is None:
@@ -222,7 +238,7 @@ def _client(scheduler: str | None, workers: int | None) -> Iterator[Client]:
         return
     try:
         # not the default: napari computes its lazy layers meanwhile, which are not the cluster's
-        client = Client(scheduler, timeout=_ANSWER_SECONDS, set_as_default=False)
+        client = _Client(scheduler, timeout=_ANSWER_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         why = "" if "Timed out" in str(error) else f" ({_line(error)})"
         raise SettingError(
