@@ -19,8 +19,9 @@ from .correlation import Whitened, autoregression, correlation_of
 from .fit import Autocorrelation, NoiseFit
 from .scaled import ScaledCorrelatedNoise, likelier_kind
 from .scan import backward_rows, forwards
+from .static import is_static
 from .tabulated import MixtureNoise
-from .windows import as_float, crop, fill, is_static
+from .windows import as_float, crop, fill
 from .wrapped import pixel_noise
 
 _GAUSSIANS = 3

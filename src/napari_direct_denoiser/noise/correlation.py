@@ -39,7 +39,7 @@ _REACH = 3  # rows and columns of neighbours along both axes
 _RIDGE = 1e-4  # white noise, as part of the variance, that keeps the equations solvable
 _FINE = (1, -4, 6, -4, 1)  # fourth difference
 _COARSER, _FINER = (1, -2, 1), (1, -6, 15, -20, 15, -6, 1)
-_SHORT, _NOTHING = 4, 0.05  # pixels at which correlation has ended, and what is left there then
+_SHORT, _NOTHING = 4, 0.02  # pixels at which correlation has ended, and what is left there then
 _PART = 0.05  # weight of a pixel in a whitened one below which it does not matter whether it is saturated
 _SEPARABLE = 0.1  # largest difference of the correlation of neighbours between those two
 

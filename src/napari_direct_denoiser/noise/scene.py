@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from ..data.images import Frames, middle, spread_over
-from .windows import as_float, block_means, is_static
+from .static import block_means, is_static
+from .windows import as_float
 
 FEWEST_FRAMES = 3
 """Frames of a scene that tell the error of an estimate of one of them: two others, whose noise is independent."""

@@ -10,10 +10,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import convolve1d, maximum_filter, uniform_filter
+from scipy.ndimage import maximum_filter, uniform_filter
 
 from ..data.images import Frames, spread_over
 from .models import LARGEST_COUNT
+from .static import across, along, is_static
 
 _AROUND, _MIDDLE = 7, 3  # outer and inner side of the ring of a window, pixels
 _MARGIN = 5
@@ -22,8 +23,6 @@ _MAX_SIDE = 1024  # pixels; larger planes do so as well
 _MAX_PIXELS = 8_000_000
 _TRIED = 5  # planes that are compared with their neighbours in time, to decide whether the scene is static
 _LAGS = (1, 2)
-_FINE = [c / 70**0.5 for c in (1, -4, 6, -4, 1)]  # fourth difference: optics hardly leaves structure as fine
-_STATIC = 1.25  # largest ratio of low-resolution power to that of white noise in differences of a static scene
 
 Stack = NDArray[np.generic]  # (planes, Y, X)
 Plane = NDArray[np.float32]  # (Y, X)
@@ -162,9 +161,9 @@ def _of_plane(stack: Frames, index: int, hot: Mask, *, temporal: bool) -> Window
 def _spatial(plane: Plane, wrong: Mask, missing: Mask, at: Places) -> Windows:
     """Windows of a second difference along both axes, with weights of unit energy (Immerkaer 1996)."""
     weights = [1 / 6, 4 / 6, 1 / 6]  # the squares of those of the difference
-    mean = _along(_along(plane, weights, 0), weights, 1)
-    high = _along(_along(plane, [1, -2, 1], 0), [1, -2, 1], 1) / np.float32(6)
-    return _windows(plane, plane, mean, high, 6 * high**3, _across(plane), wrong, missing, at, temporal=False)
+    mean = along(along(plane, weights, 0), weights, 1)
+    high = along(along(plane, [1, -2, 1], 0), [1, -2, 1], 1) / np.float32(6)
+    return _windows(plane, plane, mean, high, 6 * high**3, across(plane), wrong, missing, at, temporal=False)
 
 
 def _temporal(plane: Plane, frames: Sequence[Plane], wrong: Mask, missing: Mask, at: Places) -> Windows:
@@ -179,12 +178,7 @@ def _temporal(plane: Plane, frames: Sequence[Plane], wrong: Mask, missing: Mask,
         high = high - np.float32(high[usable].mean(dtype=np.float64))
     # the difference of two frames is symmetric
     cube = np.full_like(high, np.nan) if len(frames) == 1 else np.float32(6**0.5) * high**3
-    return _windows(plane, mean, mean, high, cube, _across(high), wrong, missing, at, temporal=True)
-
-
-def _across(plane: Plane) -> tuple[Plane, Plane]:
-    """High-pass along y, for correlations along x, and along x, for those along y: it removes structure."""
-    return _along(plane, _FINE, 0), _along(plane, _FINE, 1)
+    return _windows(plane, mean, mean, high, cube, across(high), wrong, missing, at, temporal=True)
 
 
 def _windows(
@@ -193,7 +187,7 @@ def _windows(
     mean: Plane,
     high: Plane,
     cube: Plane,
-    across: tuple[Plane, Plane],
+    high_across: tuple[Plane, Plane],
     wrong: Mask,
     missing: Mask,
     at: Places,
@@ -225,8 +219,8 @@ def _windows(
         mean=at_windows(mean),
         square=at_windows(high) ** 2,
         cube=at_windows(cube),
-        along_x=products(across[0], 1),
-        along_y=products(across[1], 0),
+        along_x=products(high_across[0], 1),
+        along_y=products(high_across[1], 0),
         centre=at_windows(around),
         noisy=at_windows(noisy),
         spoiled=_touched(wrong, at)[whole],
@@ -249,7 +243,7 @@ def hot_pixels(planes: Stack) -> Mask:
     around = [padded[y : y + rows, x : x + columns] for y in range(3) for x in range(3) if (y, x) != (1, 1)]
     height = np.abs(plane - np.add.reduce(around) / 8)
     beyond = np.maximum(plane - np.maximum.reduce(around), np.minimum.reduce(around) - plane)
-    high = np.abs(_along(_along(plane, [1, -2, 1], 0), [1, -2, 1], 1)) / 6
+    high = np.abs(along(along(plane, [1, -2, 1], 0), [1, -2, 1], 1)) / 6
     size, inner = _AROUND**2, 5**2  # the differences reach one pixel further
     local = (size * uniform_filter(high, _AROUND) - inner * uniform_filter(high, 5)) / (size - inner)
     usual = float(np.median(high[~missing])) if not missing.all() else 0.0
@@ -267,46 +261,6 @@ def _median(planes: Sequence[Plane]) -> Plane:
     never = missing.all(axis=0)
     stack[:, never] = 0  # NaN alone would give a warning
     return np.where(never, np.float32(np.nan), np.nanmedian(stack, axis=0))
-
-
-def is_static(one: Plane, other: Plane) -> bool:
-    """Whether two planes show the same scene: at low resolution their difference has no more power than noise.
-
-    Noise that is correlated over one or two pixels has more power there, which is taken into account.
-    Missing pixels (NaN) are left out.
-    """
-    difference = one - other
-    shown = ~np.isnan(difference)
-    values = difference[shown]
-    if not len(values):
-        return False
-    values = np.clip(values, *np.quantile(values, (0.001, 0.999)))
-    values = (values - values.mean()).astype(np.float32)
-    power = float(values.var())
-    if power == 0:
-        return False  # a copy tells nothing of the noise
-    difference = np.zeros_like(difference)
-    difference[shown] = values
-    blocks = block_means(difference)[block_means(shown.astype(np.float32)) == 1]
-    if not len(blocks):
-        return False
-    spread = 1.0
-    for axis, high in zip((1, 0), _across(difference), strict=True):
-        own = float(np.mean(high * high))
-        lags = [float(np.mean(high * np.roll(high, lag, axis))) / own for lag in _LAGS]
-        spread *= 1 + 2 * sum(lags)
-    return 16 * float(blocks.var()) / power < _STATIC * max(spread, 0.5)
-
-
-def block_means(plane: Plane, side: int = 4) -> Plane:
-    """Means of blocks of ``side`` x ``side`` pixels; what is left at the end of the axes is not in a block."""
-    rows, columns = (length // side for length in plane.shape)
-    within = plane[: rows * side, : columns * side]
-    return np.asarray(within.reshape(rows, side, columns, side).mean((1, 3)))
-
-
-def _along(plane: Plane, weights: Sequence[float], axis: int) -> Plane:
-    return np.asarray(convolve1d(plane, weights, axis=axis), dtype=np.float32)
 
 
 def extreme(plane: Plane) -> Mask:
