@@ -15,6 +15,7 @@ from napari_direct_denoiser.noise import CorrelatedNoise, GaussianNoise, NoiseMo
 from napari_direct_denoiser.progress import drain
 from napari_direct_denoiser.training import calibrate as calibration
 from napari_direct_denoiser.training.calibrate import calibrate
+from napari_direct_denoiser.training.measured import Measured
 
 SIMULATED = simulate(planes=3, size=256, seed=5, photons=10.0)
 
@@ -111,6 +112,23 @@ def test_noise_that_is_weaker_in_the_dark_than_the_model_says_hardly_changes_the
     squares = (found["direct"] - truth) ** 2, found["std"] ** 2
     ratios = [float(np.sqrt(squares[0][part].mean() / squares[1][part].mean())) for part in (dark, ~dark)]
     assert ratios == pytest.approx([1.0, 1.0], abs=0.22)  # 0.70 in the dark if its strength is not measured
+
+
+@pytest.mark.parametrize(("apart", "expected"), [(0.0, 1.0), (0.2, 1.0406), (0.9, 1.1)])
+def test_68_percent_of_heavy_tailed_errors_are_within_one_std(apart: float, expected: float) -> None:
+    """Errors of two sizes, of which the network knows nothing; the std becomes smaller by a tenth at most."""
+    generator = torch.Generator().manual_seed(0)
+    shape = 1, 1, 400, 400
+    errors = torch.randn(shape, generator=generator) * torch.where(
+        torch.rand(shape, generator=generator) < 0.5, 1 - apart, 1 + apart
+    )
+    blank = torch.zeros(shape)
+    planes = [Measured(None, *[blank] * 6, redrawn_direct=blank, redrawn_std=blank + 3, redrawn_error=errors)]
+    tails = calibration._tails(planes).values[0]
+    assert tails == pytest.approx(expected, abs=0.01)
+    std = errors.square().mean().sqrt() / tails
+    if apart < 0.9:
+        assert float((errors.abs() < std).double().mean()) == pytest.approx(0.683, abs=0.003)
 
 
 def test_frames_of_a_static_scene_tell_the_error_whatever_the_noise_model_says() -> None:
