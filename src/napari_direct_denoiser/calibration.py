@@ -49,6 +49,8 @@ class Calibration(Config):
     samples: Curve = Curve()
     """Factor of the standard deviation of posterior samples over their mean, counts. It makes it that of the error of
     the mean of very many."""
+    lines: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Standard deviation of what is left of line noise in the direct prediction, counts."""
     unmeasured: float = Field(1.0, gt=0, allow_inf_nan=False)
     """Factor in pixels that a colour camera interpolated from those that it measured."""
 
@@ -81,7 +83,8 @@ class Calibration(Config):
 
     def corrected(self, std: Tensor, direct: Tensor) -> Tensor:
         """Correct the standard deviation that the Direct Denoiser predicts of its error, both (B, 1, H, W) counts."""
-        return std * self.signal(direct)
+        of_pixels = std * self.signal(direct)
+        return (of_pixels.square() + self.lines**2).sqrt() if self.lines else of_pixels
 
     def of_samples(self, std: Tensor, mean: Tensor, count: int) -> Tensor:
         """Make the standard deviation of samples that of the error of their mean, all of one shape, counts.

@@ -17,7 +17,7 @@ from napari_direct_denoiser.data.synthetic import simulate
 from napari_direct_denoiser.denoiser import Denoiser
 from napari_direct_denoiser.errors import SettingError
 from napari_direct_denoiser.noise import GaussianNoise, LineNoise, MixtureNoise, diagnose, fit_noise, from_document
-from napari_direct_denoiser.noise.line_noise import measure_lines
+from napari_direct_denoiser.noise.line_noise import left_variance, measure_lines
 from napari_direct_denoiser.prediction import tiling
 
 SIGMA = 10.0  # counts, of the pixel noise
@@ -44,6 +44,18 @@ def test_offsets_are_measured(rows: float, columns: float, planes: int) -> None:
 @pytest.mark.parametrize("weak", [0.0, 0.5])
 def test_noise_without_offsets_or_with_weak_ones_is_left_alone(planes: int, weak: float) -> None:
     assert measure_lines([Frames(lined(weak, weak, planes)[0])]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("rows", [3.0, 10.0, 40.0])
+def test_what_is_left_of_offsets_is_known_without_the_truth(rows: float) -> None:
+    noisy, white = lined(rows, planes=8, size=256)
+    noise = LineNoise(GaussianNoise(SIGMA), row_std=rows)
+    planes = noise.measured(noisy)
+    found = np.stack([planes[index] for index in range(8)])
+    left = (found - white).astype(np.float64)
+    expected = left_variance(noise, list(found)) ** 0.5
+    assert expected == pytest.approx(np.mean(left**2) ** 0.5, rel=0.3)
+    assert left_variance(GaussianNoise(SIGMA), list(found)) == 0
 
 
 def test_offsets_of_a_tenth_of_the_noise_are_measured_or_left() -> None:

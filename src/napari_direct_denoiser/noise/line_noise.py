@@ -179,9 +179,37 @@ def row_offsets(plane: Plane, std: float) -> Line:
     strips, where pixels with little noise and structure around them count more. What the strips differ by gives the
     errors.
     """
-    count, width = plane.shape
     if min(plane.shape) < 2 * _FEWEST_STRIPS or not std:
-        return np.zeros(count, np.float32)
+        return np.zeros(len(plane), np.float32)
+    means, noise = _row_means(plane)
+    kept = _kept(len(plane))
+    gain = kept * std**2 / (kept**2 * std**2 + noise)
+    return np.asarray(idct(gain * dct(means, norm="ortho"), norm="ortho"), dtype=np.float32)
+
+
+def left_variance(model: NoiseModel, planes: Sequence[Plane]) -> float:
+    """Variance (counts^2) of what is left of the offsets of lines in planes (Y, X) of `NoiseModel.measured`.
+
+    It is the expected squared error of `row_offsets`; 0 for a model without line noise.
+    """
+    while isinstance(model, WholePlaneNoise) and not isinstance(model, LineNoise):
+        model = model.base
+    if not isinstance(model, LineNoise):
+        return 0.0
+    return float(np.mean([_left(each, model.row_std) + _left(each.T, model.column_std) for each in planes]))
+
+
+def _left(plane: Plane, std: float) -> float:
+    """Mean squared error of `row_offsets`, counts^2; offsets that were removed do not change it."""
+    if min(plane.shape) < 2 * _FEWEST_STRIPS or not std:
+        return std**2
+    kept = _kept(len(plane))
+    _, noise = _row_means(plane)
+    return float(np.mean(std**2 * noise / (kept**2 * std**2 + noise)))
+
+
+def _row_means(plane: Plane) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean of each row of a plane without its blur along y, and the variance of its errors at each frequency, (Y,)."""
     rest = plane - gaussian_filter1d(plane, _BLUR, axis=0, mode="reflect")
     middle = np.median(rest, axis=1, keepdims=True)
     own = rest - middle
@@ -189,17 +217,19 @@ def row_offsets(plane: Plane, std: float) -> Line:
     variance = np.maximum(variance, max(_QUIETEST * float(np.median(variance)), 1e-12))
     most = _OUTLIER * np.sqrt(variance)
     bounded = np.clip(own, -most, most) + middle
-    starts = _starts(width, _STRIP)
+    starts = _starts(plane.shape[1], _STRIP)
     weights = np.add.reduceat(1 / variance, starts, axis=1, dtype=np.float64)  # (Y, strips)
     parts = np.add.reduceat(bounded / variance, starts, axis=1, dtype=np.float64) / weights
     weights /= weights.sum(1, keepdims=True)
     means = np.sum(weights * parts, axis=1)
     errors = dct(weights * (parts - means[:, None]), axis=0, norm="ortho")
     noise = np.square(errors).sum(1) / (1 - np.square(weights).sum(1).mean())
-    noise = np.exp(gaussian_filter1d(np.log(noise + 1e-12), _SMOOTHED))
-    kept = 1 - np.exp(-0.5 * (np.pi * np.arange(count) / count * _BLUR) ** 2)  # what the blur leaves of an offset
-    gain = kept * std**2 / (kept**2 * std**2 + noise)
-    return np.asarray(idct(gain * dct(means, norm="ortho"), norm="ortho"), dtype=np.float32)
+    return means, np.exp(gaussian_filter1d(np.log(noise + 1e-12), _SMOOTHED))
+
+
+def _kept(count: int) -> NDArray[np.float64]:
+    """What the blur leaves of an offset at each frequency."""
+    return np.asarray(1 - np.exp(-0.5 * (np.pi * np.arange(count) / count * _BLUR) ** 2))
 
 
 class _WithoutLines(PlanesWhenRead):

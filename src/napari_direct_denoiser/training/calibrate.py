@@ -32,6 +32,7 @@ from torch import Tensor
 from ..calibration import NO_BIAS, Calibration, Curve
 from ..co_model import CoModel
 from ..data.images import Frames
+from ..noise.line_noise import left_variance
 from ..noise.scene import sampled_scenes
 from ..risk import repeated_error
 from ..system import double
@@ -90,13 +91,15 @@ def calibrate(
     with torch.no_grad(), model.evaluating():
         most = max(min(trained_pixels // _TRAINED, _MOST_PIXELS), _PIXELS) if final else min(_PIXELS, _FEW_PIXELS)
         planes = max(round(most / min(stacks[0].planes[0].size, _SIDE**2)), 1)
-        scenes = sampled_scenes(stacks, planes, _SIDE, model.multiple, model.noise.row_period)
+        scenes = list(sampled_scenes(stacks, planes, _SIDE, model.multiple, model.noise.row_period))
         measured = [Measured.of(model, each, generator) for each in scenes]
         unmeasured = model.noise.std_factor([each.redrawn_error[0, 0].cpu().numpy() for each in measured])
         direct = intensity_bias(measured) if final and model.config.loss == "l2" else NO_BIAS
         measured = [plane.unbiased(direct) for plane in measured]
         signal = _factor(measured, white=model.noise.reach == 0)
-        found = Calibration(direct=direct, signal=signal, unmeasured=unmeasured)
+        by_frames = all(plane.others is not None for plane in measured)  # they also show what is left of lines
+        lines = 0.0 if by_frames else left_variance(model.noise, [first for first, *_ in scenes]) ** 0.5
+        found = Calibration(direct=direct, signal=signal, lines=lines, unmeasured=unmeasured)
         model.calibration = found
         against = AgainstMean.of_planes(model, stacks, seed, single=not final)
     model.calibration = before
