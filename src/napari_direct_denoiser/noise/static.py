@@ -14,7 +14,8 @@ _WEIGHTS = 1.0, 1.0  # of the covariances at 1 and 2 pixels, at that resolution
 _COARSE = 8, 16, 32  # pixels; sides of blocks that show structure weaker than the noise
 _FAR = 7  # pixels that noise is correlated over there
 _FEWEST_BLOCKS = 16
-_CHANGED = 0.1  # of the power of what planes have in common: a lamp that drifts changes less
+_SURE = 1.1  # how well the noise in them is known
+_CHANGED = 0.2  # of the power of what planes have in common: a lamp that drifts changes less
 
 Plane = NDArray[np.float32]  # (Y, X)
 Mask = NDArray[np.bool_]  # (Y, X)
@@ -72,7 +73,7 @@ def _changed(planes: Sequence[Plane], shown: Mask, side: int, power: float, high
     apart, *both = (block_means(plane, side)[whole] for plane in planes)
     found, common = float(apart.var()), float(np.cov(*both)[0, 1])
     noise = power * _spread(high, [1 - lag / side for lag in range(1, _FAR + 1)]) / side**2
-    unlikely = _STATIC + 4 * (2 / len(apart)) ** 0.5  # four standard errors of a variance
+    unlikely = _SURE + 3 * (2 / len(apart)) ** 0.5  # three standard errors of a variance
     return found > unlikely * noise and found - noise > _CHANGED * 2 * common
 
 
