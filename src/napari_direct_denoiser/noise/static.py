@@ -14,7 +14,7 @@ _WEIGHTS = 1.0, 1.0  # of the covariances at 1 and 2 pixels, at that resolution
 _COARSE = 8, 16, 32  # pixels; sides of blocks that show structure weaker than the noise
 _FAR = 7  # pixels that noise is correlated over there
 _FEWEST_BLOCKS = 16
-_SURE = 1.1  # how well the noise in them is known
+_SURE = 1.1  # largest ratio of the power of means of such blocks to the estimate, which is not exact
 _CHANGED = 0.2  # of the power of what planes have in common: a lamp that drifts changes less
 
 Plane = NDArray[np.float32]  # (Y, X)
@@ -47,17 +47,17 @@ def is_static(one: Plane, other: Plane) -> bool:
     high = across(difference)
     if 16 * float(blocks.var()) / power >= _STATIC * _spread(high, _WEIGHTS):
         return False
-    means = [np.where(shown, plane, np.float32(0)) for plane in (difference, one, other)]
-    return not any(_changed(means, shown, side, power, high) for side in _COARSE)
+    around_0 = [np.where(shown, plane - np.nanmean(plane, dtype=np.float64), 0) for plane in (one, other)]
+    return not any(_changed([difference, *around_0], shown, side, power, high) for side in _COARSE)
 
 
-def _changed(planes: Sequence[Plane], shown: Mask, side: int, power: float, high: Pair) -> bool:
+def _changed(planes: Sequence[NDArray[np.floating]], shown: Mask, side: int, power: float, high: Pair) -> bool:
     """Whether blocks differ by more than noise, and by more than a lamp that drifts.
 
     Parameters
     ----------
     planes
-        The difference of two planes, and both.
+        The difference of two planes, and both, with 0 for missing pixels.
     shown
         Pixels that are not missing.
     side
