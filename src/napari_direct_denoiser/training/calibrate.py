@@ -52,7 +52,7 @@ _REDRAWN_UNKNOWN = 1.0  # standard error of 1 as that ratio: in the dark it is a
 _ROUNDS = 3  # the strength of the noise depends on the error, and the error on it
 _MEDIAN_ERROR = 1.25  # standard error of a median over that of a mean
 _SAMPLES_RANGE = 0.25, 16.0  # of the factor of the variance of samples
-_WITHIN = 0.6827  # share of normal errors within one standard deviation
+_WITHIN = 0.6627, 0.7027  # around the share of normal errors within one standard deviation
 _TAILS_RANGE = 1.0, 1.1  # of the root mean square of errors over the half width that holds that share
 
 
@@ -232,11 +232,13 @@ def _tails(planes: Sequence[Measured]) -> Curve:
     here = torch.bucketize(direct, edges)
     knots, values = [], []
     for bin in range(len(edges) + 1):
-        within = away[here == bin].cpu().numpy()
-        half_width = np.quantile(within, _WITHIN) if len(within) else 0.0
+        within = np.sort(away[here == bin].cpu().numpy())
+        first, last = (round(share * (len(within) - 1)) for share in _WITHIN)
+        half_width = float(within[first : last + 1].mean()) if len(within) else 0.0
         if half_width > 0:
             knots.append(float(direct[here == bin].mean()))
-            values.append(float(np.clip(np.sqrt(np.square(within).mean()) / half_width, *_TAILS_RANGE)))
+            ratio = float(np.clip(np.sqrt(np.square(within).mean()) / half_width, *_TAILS_RANGE))
+            values.append(round(ratio, 3))  # images in other units, which are rounded otherwise, have the same
     return Curve(tuple(knots), tuple(values)) if knots else Curve()
 
 
