@@ -10,7 +10,7 @@ from scipy.ndimage import convolve1d
 
 _FINE = [c / 70**0.5 for c in (1, -4, 6, -4, 1)]  # fourth difference: optics hardly leaves structure as fine
 _STATIC = 1.25  # largest ratio of low-resolution power to that of white noise in differences of a static scene
-_WEIGHTS = 1.0, 1.0  # of the covariances at 1 and 2 pixels, at that resolution
+_WEIGHTS = 1.0, 1.0  # of the correlations at 1 and 2 pixels, at that resolution
 _COARSE = 8, 16, 32  # pixels; sides of blocks that show structure weaker than the noise
 _FAR = 7  # pixels that noise is correlated over there
 _FEWEST_BLOCKS = 16
@@ -19,7 +19,7 @@ _CHANGED = 0.2  # of the power of what planes have in common: a lamp that drifts
 
 Plane = NDArray[np.float32]  # (Y, X)
 Mask = NDArray[np.bool_]  # (Y, X)
-Pair = tuple[Plane, Plane]
+Lags = NDArray[np.float64]
 
 
 def is_static(one: Plane, other: Plane) -> bool:
@@ -44,14 +44,14 @@ def is_static(one: Plane, other: Plane) -> bool:
     blocks = block_means(difference)[block_means(shown.astype(np.float32)) == 1]
     if not len(blocks):
         return False
-    high = across(difference)
-    if 16 * float(blocks.var()) / power >= _STATIC * _spread(high, _WEIGHTS):
+    correlations = _correlations(difference)
+    if 16 * float(blocks.var()) / power >= _STATIC * _spread(correlations, _WEIGHTS):
         return False
     around_0 = [np.where(shown, plane - np.nanmean(plane, dtype=np.float64), 0) for plane in (one, other)]
-    return not any(_changed([difference, *around_0], shown, side, power, high) for side in _COARSE)
+    return not any(_changed([difference, *around_0], shown, side, power, correlations) for side in _COARSE)
 
 
-def _changed(planes: Sequence[NDArray[np.floating]], shown: Mask, side: int, power: float, high: Pair) -> bool:
+def _changed(planes: Sequence[NDArray[np.floating]], shown: Mask, side: int, power: float, correlations: Lags) -> bool:
     """Whether blocks differ by more than noise, and by more than a lamp that drifts.
 
     Parameters
@@ -64,27 +64,33 @@ def _changed(planes: Sequence[NDArray[np.floating]], shown: Mask, side: int, pow
         Of the blocks, pixels.
     power
         Of the difference.
-    high
-        Of `across` of the difference.
+    correlations
+        Of the difference, as `_correlations` gives them.
     """
     whole = block_means(shown.astype(np.float32), side) == 1
     if np.count_nonzero(whole) < _FEWEST_BLOCKS:
         return False
     apart, *both = (block_means(plane, side)[whole] for plane in planes)
     found, common = float(apart.var()), float(np.cov(*both)[0, 1])
-    noise = power * _spread(high, [1 - lag / side for lag in range(1, _FAR + 1)]) / side**2
+    noise = power * _spread(correlations, [1 - lag / side for lag in range(1, _FAR + 1)]) / side**2
     unlikely = _SURE + 3 * (2 / len(apart)) ** 0.5  # three standard errors of a variance
     return found > unlikely * noise and found - noise > _CHANGED * 2 * common
 
 
-def _spread(high: Pair, weights: Sequence[float]) -> float:
-    """Variance of means of blocks over that of independent pixels; ``weights`` of covariances at 1, 2, ... pixels."""
-    spread = 1.0
-    for plane in (high[0], high[1].T):
-        own = float(np.mean(plane * plane)) * plane.size or 1.0
-        lags = [float(np.einsum("ij,ij->", plane[:, lag:], plane[:, :-lag])) for lag in range(1, len(weights) + 1)]
-        spread *= 1 + 2 * float(np.dot(lags, weights)) / own
-    return max(spread, 0.5)
+def _correlations(difference: Plane) -> Lags:
+    """Correlation of the noise at 1, 2, ... pixels along x and along y, (2, 7)."""
+    along_x, along_y = across(difference)
+    found = []
+    for high in (along_x, along_y.T):
+        own = float(np.mean(high * high)) * high.size or 1.0
+        lags = range(1, _FAR + 1)
+        found.append([float(np.einsum("ij,ij->", high[:, lag:], high[:, :-lag])) / own for lag in lags])
+    return np.array(found)
+
+
+def _spread(correlations: Lags, weights: Sequence[float]) -> float:
+    """Variance of means of blocks over that of independent pixels; ``weights`` of correlations at 1, 2, ... pixels."""
+    return max(float(np.prod(1 + 2 * correlations[:, : len(weights)] @ np.array(weights))), 0.5)
 
 
 def block_means(plane: Plane, side: int = 4) -> Plane:
@@ -94,7 +100,7 @@ def block_means(plane: Plane, side: int = 4) -> Plane:
     return np.asarray(within.reshape(rows, side, columns, side).mean((1, 3)))
 
 
-def across(plane: Plane) -> Pair:
+def across(plane: Plane) -> tuple[Plane, Plane]:
     """High-pass along y, for correlations along x, and along x, for those along y: it removes structure."""
     return along(plane, _FINE, 0), along(plane, _FINE, 1)
 

@@ -38,7 +38,7 @@ from ..risk import repeated_error
 from ..system import double
 from .intensity_bias import intensity_bias
 from .mean_or_direct import AgainstMean
-from .measured import STRENGTH_RANGE, Measured, bin_edges, mean_in_bins
+from .measured import STRENGTH_RANGE, Measured, all_by_frames, bin_edges, mean_in_bins
 
 _PIXELS = 1_000_000  # measured at least, of all planes
 _MOST_PIXELS = 4_000_000  # more take memory
@@ -97,9 +97,9 @@ def calibrate(
         direct = intensity_bias(measured) if final and model.config.loss == "l2" else NO_BIAS
         measured = [plane.unbiased(direct) for plane in measured]
         signal = _factor(measured, white=model.noise.reach == 0)
-        by_frames = all(plane.others is not None for plane in measured)  # they also show what is left of lines
-        lines = 0.0 if by_frames else left_variance(model.noise, [first for first, *_ in scenes]) ** 0.5
-        found = Calibration(direct=direct, signal=signal, lines=lines, unmeasured=unmeasured)
+        # frames also show what is left of lines
+        left = 0.0 if all_by_frames(measured) else left_variance(model.noise, [first for first, *_ in scenes])
+        found = Calibration(direct=direct, signal=signal, lines=left**0.5, unmeasured=unmeasured)
         model.calibration = found
         against = AgainstMean.of_planes(model, stacks, seed, single=not final)
     model.calibration = before
@@ -119,7 +119,7 @@ def _factor(planes: Sequence[Measured], *, white: bool) -> Curve:
     redrawn = [torch.bucketize(double(plane.redrawn_direct), edges) for plane in planes]
     error = mean_in_bins([plane.redrawn_error.square() for plane in planes], redrawn, bins)
     variance = mean_in_bins([plane.redrawn_std.square() for plane in planes], redrawn, bins)
-    if all(plane.others is not None for plane in planes):
+    if all_by_frames(planes):
         squares = _of_frames(planes, here, bins, error / variance)
     else:
         found = [_neighbours(planes, here, redrawn, bins, lag, white=white) for lag in _LAGS]

@@ -26,7 +26,7 @@ from torch import Tensor
 from ..calibration import NO_BIAS, Curve
 from ..risk import block_side
 from ..system import double
-from .measured import STRENGTH_RANGE, Measured, bin_edges, mean_in_bins
+from .measured import STRENGTH_RANGE, Measured, all_by_frames, bin_edges, mean_in_bins
 
 _FEWEST_BLOCKS = 4  # for each knot
 _STRENGTH_UNKNOWN = 0.01  # relative error of the measured strength of the noise, about
@@ -54,7 +54,7 @@ def intensity_bias(planes: Sequence[Measured]) -> Curve:
     noise = mean_in_bins([plane.noise.square() for plane in planes], here, bins).sqrt()
     if bins == 1 or not bool((knots.diff() > 0).all() and (noise > 0).all()):
         return NO_BIAS
-    by_frames = all(plane.others is not None for plane in planes)
+    by_frames = all_by_frames(planes)
     strength = _strength(planes)
     sums = [_sums(plane, knots, strength, by_frames=by_frames) for plane in planes]
     found = _posterior(_Sums(*map(torch.cat, zip(*sums, strict=True))), noise)

@@ -76,6 +76,11 @@ class Measured(NamedTuple):
         )
 
 
+def all_by_frames(planes: Sequence[Measured]) -> bool:
+    """Whether other frames of the scene tell the error of every plane."""
+    return all(plane.others is not None for plane in planes)
+
+
 def bin_edges(images: Sequence[Tensor]) -> Tensor:
     """Values between bins (bins - 1,) that have about equally many pixels, float64."""
     pixels = double(torch.cat([image.flatten() for image in images]))
